@@ -1,0 +1,45 @@
+# `make help` lists every task.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := demo,dev,minilm,postgresql,mysql,plots
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export RAY_USAGE_STATS_ENABLED := 0
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fast format clean lock
+
+help:  ## list the tasks
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip==26.3
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(VENV)/installed  ## simulate a private federation of four grocery platforms and a newcomer
+	$(BIN)/fedcart simulate
+
+test: check  ## run everything: style, types, layers, docs examples and all tests
+	$(BIN)/pytest -n 2 --dist loadfile
+
+check: $(VENV)/installed  ## ruff, mypy, import-linter, examples in docstrings and docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest -p no:cacheprovider --doctest-modules --doctest-glob='*.md' shared_model privacy clients server simulations README.md docs
+
+fast: $(VENV)/installed  ## the tests without the slow ones
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'
+
+format: $(VENV)/installed  ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/installed  ## write the versions of this environment to constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' | grep -v '^fedcart' > constraints.txt
+
+clean:  ## remove the environment and caches (runs/ stays)
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,54 @@
+"""Errors of the recommender's side, each with an exit code and a code that is safe to send.
+
+    FedcartError            70  internal       a bug: please report it
+    ├── BadInputError        2  bad-input      a file, option or scenario that cannot be used as it is
+    │   ├── EncoderError     2  encoder        an encoder is missing, or differs from the federation's
+    │   └── (DataError …)    2  data           in `clients.errors`
+    ├── ExchangeError        1  exchange       a tensor that the exchange spec does not admit
+    ├── CheckpointError      4  checkpoint     a checkpoint or model file that cannot be read
+    └── RunFailedError       1  run-failed     the run ended without a usable result
+
+`exit_code` is the process's exit code. `code` may leave the platform: it never holds a value from the data.
+The message is for the person on this side: what was wrong, where, the value, the fix.
+"""
+
+
+class FedcartError(Exception):
+    """Base of every error that fedcart raises on purpose."""
+
+    exit_code: int = 70
+    code: str = "internal"
+
+
+class BadInputError(FedcartError):
+    """Input that cannot be used as it is; the message names the fix."""
+
+    exit_code = 2
+    code = "bad-input"
+
+
+class EncoderError(BadInputError):
+    """An encoder is missing here, or its identity differs from the one that was agreed."""
+
+    code = "encoder"
+
+
+class ExchangeError(FedcartError):
+    """A tensor record that the exchange spec does not admit (unknown, missing, misshaped, non-finite)."""
+
+    exit_code = 1
+    code = "exchange"
+
+
+class CheckpointError(FedcartError):
+    """A checkpoint or model file that is missing, truncated, altered or of an unknown version."""
+
+    exit_code = 4
+    code = "checkpoint"
+
+
+class RunFailedError(FedcartError):
+    """The run ended without a usable result."""
+
+    exit_code = 1
+    code = "run-failed"
