@@ -1,0 +1,97 @@
+"""The platform's catalogue: public information about its items, in file order."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from clients.data.report import CleaningReport
+from clients.data.table import TEXT_COLUMNS, Table
+from clients.data.validate import item_schema, rejected_rows
+from clients.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """`I` items. `item_ids` are unique and in file order; row `i` of `frame` describes `item_ids[i]`.
+
+    `frame` holds those of `title, category, brand, description, text` (text or missing) and `price` (float64,
+    NaN where unknown) that the file has, under a plain row index.
+    """
+
+    item_ids: tuple[str, ...]
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.item_ids, dtype="str")
+
+    def index_of(self, ids: Iterable[str]) -> npt.NDArray[np.int64]:
+        """Catalogue rows of `ids`, −1 for an id that is not in the catalogue."""
+        wanted = ids if isinstance(ids, pd.Series) else pd.Series(list(ids), dtype="str")
+        return self._index.get_indexer(pd.Index(wanted)).astype(np.int64)
+
+    def texts(self) -> list[str]:
+        """One text per item: title, category, brand, description and text, joined, whitespace normalised."""
+        columns = [self.frame[name].fillna("") for name in TEXT_COLUMNS if name in self.frame]
+        return [" ".join(" ".join(parts).split()) for parts in zip(*columns, strict=True)]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the ids and texts in order."""
+        digest = hashlib.sha256()
+        for item_id, text in zip(self.item_ids, self.texts(), strict=True):
+            for part in (item_id, text):
+                data = part.encode()
+                digest.update(len(data).to_bytes(8, "little") + data)
+        return digest.hexdigest()
+
+
+def build_catalogue(table: Table, *, require_text: bool = True) -> tuple[Catalogue, CleaningReport]:
+    """Build the catalogue from an items table.
+
+    Dropped: rows without an id, without any text (unless `require_text=False`: such an item can only be
+    ranked by what the platform itself learns), and later rows of an id (the first is kept). Kept but
+    flagged: an item without a title that has other text, and an impossible price (which becomes NaN).
+    Raises `DataError` when nothing is left.
+    """
+    reasons = rejected_rows(table.frame, item_schema(require_text=require_text))
+    frame = table.frame.drop(index=reasons.index)
+    again = frame["item_id"].duplicated()
+    reasons = pd.concat([reasons, pd.Series("duplicate_item_id", index=frame.index[again], dtype="str")])
+    frame = frame[~again].copy()
+    dropped = {str(reason): int(count) for reason, count in reasons.value_counts(sort=False).items()}
+    examples = {reason: table.where(int(reasons.index[reasons == reason].min())) for reason in dropped}
+    if frame.empty:
+        reason = max(dropped, key=lambda name: dropped[name])
+        raise DataError(
+            f"{table.source}: none of the {len(table.frame):,} items can be used: {reason.replace('_', ' ')} "
+            f"(first: {examples[reason]}). Set columns.item and columns.title to the right columns."
+        )
+    flagged = {}
+    if "title" in frame and (untitled := int(frame["title"].isna().sum())):
+        flagged["empty_title"] = untitled
+    if "price" in frame:
+        bad = np.isinf(frame["price"]) | (frame["price"] < 0)
+        frame["price"] = frame["price"].mask(bad)
+        flagged |= {"bad_price": int(bad.sum())} if bad.any() else {}
+    catalogue = Catalogue(
+        tuple(frame["item_id"].tolist()), frame.drop(columns="item_id").reset_index(drop=True)
+    )
+    report = CleaningReport(
+        source=table.source,
+        read=len(table.frame),
+        kept=len(frame),
+        dropped=dropped,
+        flagged=flagged,
+        items=len(frame),
+        examples=examples,
+    )
+    return catalogue, report

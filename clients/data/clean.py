@@ -1,0 +1,141 @@
+"""Keep the interactions that can be used, count every other one by reason.
+
+Every filter looks at one row, at one shopper or at the public catalogue; `research_k_core` alone looks at
+all.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import pandas as pd
+
+from clients.data.catalogue import Catalogue
+from clients.data.report import CleaningReport
+from clients.data.table import Table
+from clients.data.validate import interaction_schema, rejected_rows
+from clients.errors import DataError
+
+_FIXES = {
+    "missing_user_id": "Set columns.user to the column with the shopper's id.",
+    "missing_item_id": "Set columns.item to the column with the item's id.",
+    "bad_time": "Set columns.order to unix times or ISO 8601 datetimes.",
+    "bad_position": "Set columns.order to numbers.",
+    "negative_time": "Set columns.order to unix times, or columns.order_unit to 'position'.",
+    "future_time": "Unix times in milliseconds? Set columns.order_unit to 'ms' (or 'us', 'ns').",
+    "bad_value": "Set columns.value to numbers with a decimal point, or leave it out.",
+    "other_event": "Set events to kinds that the file holds.",
+    "unknown_item": "Use the same item ids in both files (columns.item, columns.catalogue_item).",
+    "too_short": "Lower min_events.",
+}
+
+
+class _Sieve:
+    """Drops rows step by step and remembers why."""
+
+    def __init__(self, table: Table) -> None:
+        self.table, self.frame = table, table.frame
+        self.dropped: dict[str, int] = {}
+        self.examples: dict[str, str] = {}
+
+    def drop(self, reasons: pd.Series, column: str) -> None:
+        """Drop the rows labelled in `reasons` (label → reason)."""
+        for reason, count in reasons.value_counts(sort=False).items():
+            name = str(reason)
+            first = int(reasons.index[reasons == reason][0])
+            held = self.frame.loc[first].to_dict()
+            values = {key: held[key] for key in held if key in (column, "user_id", "item_id")}
+            shown = ", ".join(f"{key}={value!r}" for key, value in values.items())
+            self.dropped[name] = int(count)
+            self.examples[name] = f"{self.table.where(first)}: {shown}"
+        if len(reasons):
+            self.frame = self.frame.drop(index=reasons.index)
+
+    def drop_where(self, unwanted: pd.Series, reason: str, column: str) -> None:
+        """Drop the rows for which `unwanted` is true."""
+        labels = self.frame.index[unwanted.to_numpy(dtype=bool)]
+        self.drop(pd.Series(reason, index=labels, dtype="str"), column)
+
+    def report(self) -> CleaningReport:
+        """The counts so far."""
+        return CleaningReport(
+            source=self.table.source,
+            read=len(self.table.frame),
+            kept=len(self.frame),
+            dropped=self.dropped,
+            users=int(self.frame["user_id"].nunique()),
+            items=int(self.frame["item_id"].nunique()),
+            examples=self.examples,
+        )
+
+
+def clean_interactions(
+    table: Table,
+    catalogue: Catalogue,
+    *,
+    events: Collection[str] | None = None,
+    min_events: int = 3,
+    now: float | None = None,
+) -> tuple[Table, CleaningReport]:
+    """Drop what cannot be used: bad rows, other events, exact duplicates, unknown items, short histories.
+
+    `events`: kinds to keep (needs `columns.event`; `None`: all). `min_events`: fewest events of a kept
+    shopper. `now`: unix seconds; events more than a day later are impossible. An exact duplicate equals an
+    earlier row in every mapped column. Raises `DataError` when nothing is left.
+    """
+    if min_events < 1:
+        raise DataError(f"min_events must be at least 1, not {min_events!r}.")
+    if events is not None and "event" not in table.frame:
+        raise DataError(
+            f"{table.source}: events={sorted(events)} needs the column with the kind of event: "
+            "set columns.event."
+        )
+    sieve = _Sieve(table)
+    sieve.drop(rejected_rows(table.frame, interaction_schema(table, now=now)), "order")
+    if events is not None:
+        sieve.drop_where(~sieve.frame["event"].isin(list(events)), "other_event", "event")
+    sieve.drop_where(sieve.frame.duplicated(), "duplicate", "order")
+    known = pd.Series(catalogue.index_of(sieve.frame["item_id"]) >= 0, index=sieve.frame.index)
+    sieve.drop_where(~known, "unknown_item", "item_id")
+    counts = sieve.frame.groupby("user_id", sort=False)["item_id"].transform("size")
+    sieve.drop_where(counts < min_events, "too_short", "user_id")
+    report = sieve.report()
+    if not report.kept:
+        raise _nothing_usable(report)
+    return table.with_frame(sieve.frame), report
+
+
+def _nothing_usable(report: CleaningReport) -> DataError:
+    reason = max(report.dropped, key=lambda name: report.dropped[name])
+    return DataError(
+        f"{report.source}: none of the {report.read:,} rows can be used; {report.dropped[reason]:,} of them: "
+        f"{reason.replace('_', ' ')} (first: {report.examples[reason]}). {_FIXES.get(reason, '')}".rstrip()
+    )
+
+
+def research_k_core(table: Table, report: CleaningReport, k: int) -> tuple[Table, CleaningReport]:
+    """Repeat until stable: drop shoppers and items with fewer than `k` events. FOR RESEARCH WITHOUT PRIVACY.
+
+    Whether a shopper's event stays depends on all other shoppers, which breaks the privacy contract: the
+    report comes back with `tainted=True`, and no ε may be claimed for what is trained on the result. Raises
+    `DataError` when nothing is left.
+    """
+    if k < 1:
+        raise DataError(f"k must be at least 1, not {k!r}.")
+    frame = table.frame
+    while True:
+        sizes = [frame.groupby(key, sort=False)["order"].transform("size") for key in ("user_id", "item_id")]
+        stay = (sizes[0] >= k) & (sizes[1] >= k)
+        if stay.all():
+            break
+        frame = frame[stay]
+    if frame.empty:
+        raise DataError(f"{table.source}: no {k}-core: nothing is left. Lower k.")
+    lost = {"k_core": len(table.frame) - len(frame)}
+    return table.with_frame(frame), replace(
+        report,
+        kept=len(frame),
+        dropped={**report.dropped, **(lost if lost["k_core"] else {})},
+        users=int(frame["user_id"].nunique()),
+        items=int(frame["item_id"].nunique()),
+        tainted=True,
+    )

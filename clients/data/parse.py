@@ -1,0 +1,93 @@
+"""Read order, number and id columns value by value.
+
+No value is read in the light of the others: neither a type nor a unit is guessed from the column, because
+that would make one shopper's rows depend on another's.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from clients.data.columns import OrderUnit
+from clients.errors import DataError
+
+_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+_MISSING = frozenset({"", "nan", "null", "none", "<na>", "nat", "\\n"})
+_EXACT = 2.0**53  # beyond it a float no longer tells neighbouring integers apart
+_ISO = r"^\d{4}-\d{2}-\d{2}"
+
+
+def text_or_missing(raw: pd.Series) -> pd.Series:
+    """Text without surrounding space, dtype `str`; empty text and the usual words for null become missing."""
+    text = raw.astype("str").str.strip()
+    return text.mask(text.str.lower().isin(_MISSING) | raw.isna())
+
+
+def parse_ids(raw: pd.Series, column: str, source: str) -> pd.Series:
+    """Ids as text, dtype `str`, missing where there is none: 123 → "123", "007" stays "007", 5.0 → "5".
+
+    Raises `DataError` when the column cannot hold ids (fractions, booleans, dates, binary).
+    """
+    kind = raw.dtype
+    if isinstance(kind, pd.CategoricalDtype):
+        raw = raw.astype(kind.categories.dtype)
+    elif pd.api.types.is_bool_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):
+        raise DataError(f"{source}, column {column!r}: ids must be text or integers, not {kind}.")
+    if pd.api.types.is_float_dtype(raw.dtype) or raw.dtype == object:
+        raw = raw.map(lambda value: _one_id(value, column, source)).astype("str")
+    return text_or_missing(raw)
+
+
+def _one_id(value: Any, column: str, source: str) -> str | None:
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, float):
+        if np.isnan(value):
+            return None
+        if value != np.floor(value) or abs(value) >= _EXACT:
+            raise DataError(
+                f"{source}, column {column!r}: {value!r} is no id. "
+                "Store ids as text or integers, not as floats."
+            )
+        return str(int(value))
+    if isinstance(value, bool | bytes) or not isinstance(value, str | int | np.integer):
+        raise DataError(
+            f"{source}, column {column!r}: {value!r} ({type(value).__name__}) is no id. "
+            "Store ids as text or integers."
+        )
+    return str(value)
+
+
+def parse_numbers(raw: pd.Series) -> pd.Series:
+    """Numbers as float64: missing → NaN, unreadable or infinite → inf (so that the two stay apart)."""
+    if pd.api.types.is_numeric_dtype(raw.dtype) and not pd.api.types.is_complex_dtype(raw.dtype):
+        return pd.Series(raw.to_numpy(dtype=np.float64, na_value=np.nan), index=raw.index)
+    text = text_or_missing(raw)
+    numbers = pd.to_numeric(text, errors="coerce").astype(np.float64)
+    return numbers.mask(numbers.isna() & text.notna(), np.inf)
+
+
+def parse_order(raw: pd.Series, unit: OrderUnit) -> pd.Series:
+    """The order column as float64: a position, or unix seconds (to the microsecond); NaN where unreadable.
+
+    Datetimes and ISO 8601 text without an offset are taken as UTC.
+    """
+    if pd.api.types.is_datetime64_any_dtype(raw.dtype):
+        return _unix_seconds(raw)
+    numbers = parse_numbers(raw).replace([np.inf, -np.inf], np.nan)
+    if unit == "position":
+        return numbers.mask(numbers.abs() >= _EXACT)
+    seconds = numbers / _PER_SECOND.get(unit, 1.0)
+    if pd.api.types.is_numeric_dtype(raw.dtype):
+        return seconds
+    text = raw.astype("str").str.strip()
+    dated = text.where(text.str.contains(_ISO, na=False)).str.replace(r"(\.\d{6})\d+", r"\1", regex=True)
+    return seconds.where(dated.isna(), _unix_seconds(dated))
+
+
+def _unix_seconds(raw: pd.Series) -> pd.Series:
+    """Datetimes or ISO text → unix seconds, float64, NaN for NaT."""
+    times = pd.to_datetime(raw, format="ISO8601", errors="coerce", utc=True).astype("datetime64[us, UTC]")
+    seconds = times.astype("int64").to_numpy() / 1e6
+    return pd.Series(np.where(times.isna(), np.nan, seconds), index=raw.index)

@@ -1,0 +1,121 @@
+"""Read interactions and items from a CSV or Parquet file, or from a folder of them. Only mapped columns are
+read."""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clients.data.columns import InteractionColumns, ItemColumns, suggest
+from clients.data.table import Table, interactions_table, items_table, wanted_interactions, wanted_items
+from clients.errors import DataError
+
+CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+_UNREADABLE = (OSError, EOFError, zlib.error, UnicodeError, ValueError, csv.Error, pa.ArrowException)
+_Wanted = Callable[[list[str], str], dict[str, str]]
+_Parse = Callable[[pd.DataFrame, str], Table]
+
+
+def read_interactions(path: str | Path, columns: InteractionColumns | None = None) -> Table:
+    """Read interactions. Ids are text ("007" survives); the order is a position or unix seconds.
+
+    Raises `DataError` for a path, file or column that cannot be used.
+    """
+    mapping = columns or InteractionColumns()
+    return _read(
+        path,
+        lambda present, source: wanted_interactions(mapping, present, source),
+        lambda frame, source: interactions_table(frame, mapping, source),
+    )
+
+
+def read_items(path: str | Path, columns: ItemColumns | None = None) -> Table:
+    """Read the public catalogue. Raises `DataError` for a path, file or column that cannot be used."""
+    mapping = columns or ItemColumns()
+    return _read(
+        path,
+        lambda present, source: wanted_items(mapping, present, source),
+        lambda frame, source: items_table(frame, mapping, source),
+    )
+
+
+def _read(path: str | Path, wanted: _Wanted, parse: _Parse) -> Table:
+    tables = [parse(_read_file(file, wanted), str(file)) for file in _files(Path(path))]
+    kinds = {table.order_kind for table in tables}
+    if len(kinds) > 1:
+        raise DataError(f"{path}: some files are ordered by time, others by position. Set columns.order.")
+    parts = tuple(part for table in tables for part in table.parts)
+    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    return Table(frame, str(path), parts, kinds.pop())
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or the data files of a folder in order of name."""
+    known = (*CSV_SUFFIXES, *PARQUET_SUFFIXES)
+    try:
+        if path.is_dir():
+            names = sorted(p for p in path.iterdir() if not p.name.startswith((".", "_")))
+            files = [p for p in names if p.is_file() and p.name.lower().endswith(known)]
+            if not files:
+                found = ", ".join(p.name for p in names[:10]) or "nothing"
+                raise DataError(f"{path}: no data file in this folder, which holds {found}. Use {known}.")
+            return files
+        if not path.exists():
+            beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+            raise DataError(f"{path}: no such file: {suggest(path.name, beside[:20])}")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {error.strerror or error}.") from None
+    if not path.name.lower().endswith(known):
+        raise DataError(f"{path}: the type {path.suffix or '(none)'!r} is not known. Use one of {known}.")
+    return [path]
+
+
+def _read_file(path: Path, wanted: _Wanted) -> pd.DataFrame:
+    """The wanted columns of one file under the file's own names, values as they are stored."""
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: the file is empty. Export the data again.")
+        if path.name.lower().endswith(PARQUET_SUFFIXES):
+            present = [str(name) for name in pq.ParquetFile(path).schema_arrow.names]
+            names = list(dict.fromkeys(wanted(present, str(path)).values()))
+            frame = pq.read_table(path, columns=names, partitioning=None).to_pandas(
+                ignore_metadata=True, types_mapper=_nullable, timestamp_as_object=False
+            )
+            return frame[names]
+        present, separator = _header(path)
+        names = list(dict.fromkeys(wanted(present, str(path)).values()))
+        return pd.read_csv(
+            path, sep=separator, usecols=names, dtype=str, keep_default_na=False, na_values=[""],
+            encoding="utf-8-sig", index_col=False,
+        )  # fmt: skip
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(
+            f"{path}: cannot be read: {reason}. Export it again as UTF-8 CSV or Parquet."
+        ) from None
+
+
+def _nullable(kind: pa.DataType) -> object | None:
+    """Integers with nulls must not become floats: ids beyond 2^53 would change."""
+    return pd.ArrowDtype(kind) if pa.types.is_integer(kind) or pa.types.is_boolean(kind) else None
+
+
+def _header(path: Path) -> tuple[list[str], str]:
+    """The header's names and the separator, the one of `, ; tab |` that splits the header into most names."""
+
+    def first_row(file: TextIO, separator: str) -> list[str]:
+        file.seek(0)
+        return next(csv.reader(file, delimiter=separator), [])
+
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+        rows = {separator: first_row(file, separator) for separator in (",", ";", "\t", "|")}
+    separator = max(rows, key=lambda s: len(rows[s]))
+    return rows[separator], separator

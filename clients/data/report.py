@@ -1,0 +1,50 @@
+"""What cleaning did to one file: every rejected row counted under one reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CleaningReport:
+    """Counts of one cleaned file. It stays on the platform: counts are never sent.
+
+    `dropped`: reason → rows rejected (each row under its first reason). `flagged`: reason → rows kept in
+    spite of a flaw. `examples`: reason → where the first such row is and what it holds. `users`, `items`:
+    distinct ones that were kept (`users` is 0 for a catalogue). `tainted`: a filter over all users ran, so
+    the privacy contract does not hold for what follows.
+    """
+
+    source: str
+    read: int
+    kept: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    flagged: Mapping[str, int] = field(default_factory=dict)
+    users: int = 0
+    items: int = 0
+    tainted: bool = False
+    examples: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the examples (they hold values from the data)."""
+        return {
+            "source": self.source,
+            "read": self.read,
+            "kept": self.kept,
+            "dropped": dict(self.dropped),
+            "flagged": dict(self.flagged),
+            "users": self.users,
+            "items": self.items,
+            "tainted": self.tainted,
+        }
+
+    def lines(self) -> list[str]:
+        """The report for a person, one line each."""
+        out = [f"{self.source}: kept {self.kept:,} of {self.read:,} rows"]
+        for verb, counts in (("dropped", self.dropped), ("kept, but", self.flagged)):
+            for reason, rows in counts.items():
+                example = f" (first: {self.examples[reason]})" if reason in self.examples else ""
+                out.append(f"  {verb} {rows:,}: {reason.replace('_', ' ')}{example}")
+        if self.tainted:
+            out.append("  TAINTED: a filter over all users ran; no differential privacy claim holds")
+        return out

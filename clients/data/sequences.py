@@ -1,0 +1,118 @@
+"""Each shopper's events in time order, as flat arrays. One shopper is one example."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from clients.data.catalogue import Catalogue
+from clients.data.keyed import Hashes, combine, keyed_hash
+from clients.data.table import Table
+from clients.errors import DataError
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """The events of `U` shoppers, `E` in all.
+
+    `user_ids` (U,) sorted; `items` int64 (E,) catalogue rows, in time order within each shopper; `groups`
+    int64 (E,) ordinal 0, 1, 2 … of the event's group (basket) within its shopper; `offsets` int64 (U+1,):
+    the events of shopper `u` are `offsets[u]:offsets[u+1]`. The order within a group means nothing.
+    """
+
+    user_ids: tuple[str, ...]
+    items: Ints
+    groups: Ints
+    offsets: Ints
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    @cached_property
+    def event_users(self) -> Ints:
+        """The shopper's position for each event, int64 (E,)."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
+
+    def user(self, u: int) -> tuple[Ints, Ints]:
+        """Items and groups of the shopper at position `u`."""
+        part = slice(self.offsets[u], self.offsets[u + 1])
+        return self.items[part], self.groups[part]
+
+    def take(self, indices: npt.ArrayLike) -> "Sequences":
+        """The shoppers at these positions, in this order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        lengths = np.diff(self.offsets)[chosen]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
+        names = tuple(self.user_ids[u] for u in chosen)
+        return Sequences(names, self.items[events], self.groups[events], offsets)
+
+    def without(self, user_id: str) -> "Sequences":
+        """All shoppers but one: the neighbouring data set of the privacy definition. `KeyError` if
+        unknown."""
+        if user_id not in self.user_ids:
+            raise KeyError(user_id)
+        return self.take([u for u, name in enumerate(self.user_ids) if name != user_id])
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of everything here. It is computed from private data: it stays on the platform."""
+        digest = hashlib.sha256("\0".join(self.user_ids).encode())
+        for array in (self.items, self.groups, self.offsets):
+            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+
+def build_sequences(table: Table, catalogue: Catalogue, *, seed: int) -> Sequences:
+    """Order each shopper's events and put them into groups. Expects a cleaned table.
+
+    A group is a basket where the event has one (placed at its earliest event), else all events of the
+    shopper with the same time, else (an order column of positions) the event alone. Inside a group, and
+    between baskets or positions that tie, a hash keyed by `seed` of shopper, basket and item decides: the
+    file's row order never does. Raises `DataError` when an item is not in the catalogue or an id or order
+    is missing.
+    """
+    frame = table.frame
+    rows = catalogue.index_of(frame["item_id"])
+    if (rows < 0).any() or frame[["user_id", "order"]].isna().any(axis=None):
+        raise DataError(f"{table.source}: rows that cannot be used: call clean_interactions first.")
+    codes, names = pd.factorize(frame["user_id"], sort=True)
+    users = codes.astype(np.int64)
+    names_hashed = keyed_hash(seed, "order-user", [str(name) for name in names])[users]
+    item_hash = combine(names_hashed, keyed_hash(seed, "order-item", catalogue.item_ids)[rows])
+    starts, tie, alone = _group_keys(table, users, names_hashed, item_hash, seed)
+    order = np.lexsort((rows, item_hash, tie, starts, users))
+    users, starts, tie = users[order], starts[order], tie[order]
+    new_user = np.diff(users, prepend=-1) != 0
+    new_group = new_user | (np.diff(starts, prepend=np.nan) != 0) | (np.diff(tie, prepend=tie[:1]) != 0)
+    new_group |= alone[order]
+    ordinal = np.cumsum(new_group) - 1
+    counts = np.bincount(users, minlength=len(names))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    groups = ordinal - np.repeat(ordinal[offsets[:-1]], counts)
+    return Sequences(tuple(str(name) for name in names), rows[order], groups.astype(np.int64), offsets)
+
+
+def _group_keys(
+    table: Table, users: Ints, user_hash: Hashes, item_hash: Hashes, seed: int
+) -> tuple[npt.NDArray[np.float64], Hashes, npt.NDArray[np.bool_]]:
+    """Per event: when its group starts, the hash that tells tying groups apart, whether it is a group
+    alone."""
+    starts = table.frame["order"].to_numpy(dtype=np.float64).copy()
+    by_position = table.order_kind == "position"
+    tie = item_hash.copy() if by_position else np.zeros(len(starts), dtype=np.uint64)
+    alone = np.full(len(starts), by_position)
+    if "basket" in table.frame:
+        baskets = table.frame["basket"]
+        codes, names = pd.factorize(baskets)
+        has = codes >= 0
+        pair = pd.Series(starts[has]).groupby([users[has], codes[has]], sort=False)
+        starts[has] = pair.transform("min").to_numpy()
+        hashes = keyed_hash(seed, "order-basket", [str(name) for name in names])
+        tie[has] = combine(user_hash[has], hashes[codes[has]])
+        alone[has] = False
+    return starts, tie, alone
