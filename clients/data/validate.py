@@ -42,10 +42,10 @@ def item_schema(*, require_text: bool) -> "DataFrameSchema":
     def has_text(frame: pd.DataFrame) -> pd.Series:
         return frame[[name for name in TEXT_COLUMNS if name in frame]].notna().any(axis=1)
 
-    ids = pa.Check(pd.Series.notna, name="missing_item_id", error="missing_item_id", ignore_na=False) text =
-    pa.Check(has_text, name="no_text", error="no_text", ignore_na=False) return
-    pa.DataFrameSchema({"item_id": pa.Column(nullable=True, checks=ids)}, checks=text if require_text else
-    None)
+    ids = pa.Check(pd.Series.notna, name="missing_item_id", error="missing_item_id", ignore_na=False)
+    text = pa.Check(has_text, name="no_text", error="no_text", ignore_na=False)
+    columns = {"item_id": pa.Column(nullable=True, checks=ids)}
+    return pa.DataFrameSchema(columns, checks=text if require_text else None)
 
 
 def _schema(rules: list[_Rule]) -> "DataFrameSchema":
