@@ -1,0 +1,28 @@
+"""What the recorded events cost together.
+
+ε of record is a PLD (privacy loss distribution) value under add-or-remove-one-user adjacency
+(``epsilon``, ``Accountant``). ``cross_checks`` puts Opacus' RDP and PRV values beside it. Opacus' GDP
+accountant understates ε and is never used.
+"""
+
+from privacy.accounting.accountant import (
+    Accountant,
+    check_delta,
+    delta_at,
+    epsilon,
+    group_epsilon,
+    replace_one_epsilon,
+    tally,
+)
+from privacy.accounting.calibration import calibrate_noise
+
+__all__ = [
+    "Accountant",
+    "calibrate_noise",
+    "check_delta",
+    "delta_at",
+    "epsilon",
+    "group_epsilon",
+    "replace_one_epsilon",
+    "tally",
+]

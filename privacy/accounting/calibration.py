@@ -1,0 +1,72 @@
+"""The least noise whose composed ε of record stays within a target."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+from privacy.accounting.accountant import Accountant, check_delta
+from privacy.checks import real
+from privacy.errors import AccountingError, PlanError
+from privacy.events import MAX_NOISE_MULTIPLIER, MIN_NOISE_MULTIPLIER, PoissonGaussian
+
+DIGITS = 4
+"""Significant digits of a calibrated noise multiplier, rounded up."""
+
+
+def round_up(value: float, digits: int = DIGITS) -> float:
+    """The smallest decimal of ``digits`` significant digits that is ≥ ``value`` > 0."""
+    unit = digits - 1 - math.floor(math.log10(value))
+    candidate = round(value, unit)
+    return candidate if candidate >= value else round(candidate + 10.0**-unit, unit)
+
+
+@lru_cache(maxsize=256)
+def calibrate_noise(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
+    """The noise multiplier for ``steps`` Poisson-sampled steps to cost at most ``epsilon`` at ``delta``.
+
+    Returns:
+        σ rounded up to 4 significant digits; its ε is at most ``epsilon`` and within 1 % of it (unless
+        the smallest allowed noise multiplier already costs less).
+
+    Raises:
+        PlanError: a parameter is out of range, or no allowed noise multiplier meets the target.
+    """
+    target = real("epsilon", epsilon, above=0.0, at_most=1000.0, hint="give the ε the run may cost")
+    check_delta(delta)
+    PoissonGaussian(sample_rate, 1.0, steps)
+    accountant = Accountant(remember=0)
+
+    def cost(noise: float) -> float:
+        try:
+            return accountant.epsilon({(float(sample_rate), noise): steps}, delta)
+        except AccountingError:
+            return math.inf
+
+    low, high = MIN_NOISE_MULTIPLIER, 1.0
+    if cost(low) <= target:
+        return low
+    while not cost(high) <= target:
+        low, high = high, high * 2.0
+        if high > MAX_NOISE_MULTIPLIER / 2:
+            raise PlanError(
+                f"epsilon = {epsilon:g} at delta = {delta:g} cannot be met in {steps} steps at sample rate "
+                f"{sample_rate:g}: raise epsilon, or lower the steps or the sample rate"
+            )
+    if high == 1.0:
+        low = _below(cost, target, high)
+    while high / low > 1 + 2 * 10.0 ** (1 - DIGITS) and (high - low) > 10.0 ** -(DIGITS + 2):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if cost(middle) <= target else (middle, high)
+    rounded = round_up(high)
+    if not cost(rounded) <= target:
+        raise AccountingError(f"calibration to epsilon = {epsilon:g} did not converge")
+    return rounded
+
+
+def _below(cost, target: float, high: float) -> float:  # type: ignore[no-untyped-def]
+    """A noise multiplier under ``high`` that costs more than ``target``; found by halving."""
+    low = high
+    while cost(low) <= target:
+        low = max(low / 2.0, MIN_NOISE_MULTIPLIER)
+    return low

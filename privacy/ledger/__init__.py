@@ -1,0 +1,22 @@
+"""The ledger of record: what was ever released about a population, durable, capped, chained and signed."""
+
+from privacy.ledger.entry import Entry, Kind
+from privacy.ledger.ledger import Ledger
+from privacy.ledger.report import Budget, Finding, Head, Preview, RunSpend, VerifyReport
+from privacy.ledger.state import Reservation, Status
+from privacy.ledger.verify import verify_ledger
+
+__all__ = [
+    "Budget",
+    "Entry",
+    "Finding",
+    "Head",
+    "Kind",
+    "Ledger",
+    "Preview",
+    "Reservation",
+    "RunSpend",
+    "Status",
+    "VerifyReport",
+    "verify_ledger",
+]

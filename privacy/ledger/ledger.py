@@ -1,0 +1,324 @@
+"""The ledger of record: one durable budget per population of shoppers, across runs, models and restarts.
+
+Order of use, every round::
+
+    reservation = ledger.reserve(event, run=…, purpose=…, key=…, …)   # before the first gradient
+    output = train()                                                  # may crash, may be run again
+    outbox.write_once(key, output)                                    # durable
+    ledger.settle(reservation)                                        # then the output may leave
+
+What is reserved counts as spent until it is settled, so a crash anywhere can only over-count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from privacy.accounting import Accountant, check_delta
+from privacy.accounting.loss import gaussian_loss
+from privacy.checks import text, whole
+from privacy.errors import (
+    AccountingError,
+    AlreadySettledError,
+    BudgetRefusedError,
+    KeyReusedError,
+    LedgerMismatchError,
+    PlanError,
+    ReservationError,
+)
+from privacy.events import Event, Gaussian, PoissonGaussian
+from privacy.ledger.chain import Chain, now
+from privacy.ledger.entry import Entry, Kind
+from privacy.ledger.keys import key_path, load_key_file, make_key_file, public_hex
+from privacy.ledger.report import Budget, Head, Preview, RunSpend, VerifyReport
+from privacy.ledger.state import LedgerState, Reservation, Status, check_cap
+from privacy.ledger.store import Store
+from privacy.ledger.verify import verify_ledger
+
+_POPULATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+
+
+def check_population(name: object) -> str:
+    """A population's name: letters, digits and ``. _ / -``, at most 100, starting with a letter or digit."""
+    if not isinstance(name, str) or not _POPULATION.fullmatch(name):
+        raise PlanError(f"population = {name!r}: use 1 to 100 letters, digits, '.', '_', '/' or '-'")
+    return name
+
+
+class Ledger:
+    """See the module. Make one with ``create`` (once, ever) or ``open``.
+
+    Safe to share between threads; any number of processes may open the same ledger.
+    """
+
+    def __init__(
+        self, url_or_path: str | Path, chain: Chain, signer: Ed25519PrivateKey, population: str
+    ) -> None:
+        self._where, self._chain, self._signer, self.population = url_or_path, chain, signer, population
+        self._accountant = Accountant()
+
+    @classmethod
+    def create(
+        cls,
+        url_or_path: str | Path,
+        *,
+        population: str,
+        epsilon_cap: float,
+        delta: float,
+        key: Ed25519PrivateKey | None = None,
+        clock: Callable[[], datetime] = now,
+    ) -> Ledger:
+        """Start the one ledger of a population about which nothing was ever released.
+
+        Args:
+            url_or_path: a SQLite file, or a database URL such as ``postgresql+psycopg://…``.
+            population: its declared name.
+            epsilon_cap: the most that may ever be spent, in [0, 1000].
+            delta: δ of every ε in this ledger; it never changes.
+            key: the platform's signing key; for a SQLite file it may be left out, and ``<name>.key`` is made.
+            clock: where the time comes from.
+
+        Raises:
+            PlanError: a parameter is unusable.
+            LedgerMismatchError: the population has a ledger here already.
+            LedgerUnreadableError: the database cannot be written.
+        """
+        store = Store(url_or_path, check_population(population))
+        cap, delta = check_cap(epsilon_cap), check_delta(delta)
+        signer = key if key is not None else make_key_file(_key_path(store))
+        chain = Chain(store, signer.public_key(), clock)
+        chain.found(signer, {"cap": cap, "delta": delta, "public_key": public_hex(signer.public_key())})
+        return cls(url_or_path, chain, signer, population)
+
+    @classmethod
+    def open(
+        cls,
+        url_or_path: str | Path,
+        *,
+        population: str,
+        key: Ed25519PrivateKey | None = None,
+        clock: Callable[[], datetime] = now,
+    ) -> Ledger:
+        """Open an existing ledger and check its chain.
+
+        Raises:
+            LedgerUnreadableError: there is none, or it cannot be read; never a fresh budget.
+            LedgerMismatchError: it is another population's or another key's.
+            LedgerTamperedError: it is not what was written.
+        """
+        store = Store(url_or_path, check_population(population))
+        store.require()
+        signer = key if key is not None else load_key_file(_key_path(store))
+        chain = Chain(store, signer.public_key(), clock)
+        with chain.reading():
+            return cls(url_or_path, chain, signer, population)
+
+    def reserve(
+        self,
+        event: Event,
+        *,
+        run: str,
+        purpose: str,
+        key: str,
+        model_fingerprint: str,
+        code_version: str,
+    ) -> Reservation:
+        """Set budget aside before the first gradient of a release.
+
+        ``key`` names the release for ever, for example ``run/round/fingerprint``. Asking again with the same
+        key while it is open returns the same reservation and writes a ``retry`` entry. That is sound because
+        an output leaves only from a durable, write-once outbox after ``settle``: whatever a crashed attempt
+        computed was never seen by anyone, so exactly one output per reservation is ever released.
+
+        Raises:
+            BudgetRefusedError: ε would pass the cap; a ``refuse`` entry says so.
+            KeyReusedError: the key stands for another event, run, purpose or model.
+            AlreadySettledError: the key is settled: send the stored output again.
+            LedgerError: the ledger cannot be trusted or written; nothing was reserved.
+        """
+        if not isinstance(event, PoissonGaussian | Gaussian):
+            raise PlanError(f"event is a {type(event).__name__}: give a PoissonGaussian or Gaussian")
+        body = {
+            "event": event.to_json(),
+            "run": text("run", run),
+            "purpose": text("purpose", purpose),
+            "key": text("key", key),
+            "model_fingerprint": text("model_fingerprint", model_fingerprint),
+            "code_version": text("code_version", code_version),
+        }
+        gaussian_loss(event.sample_rate, event.noise_multiplier)  # the slow part, before others must wait
+        refusal: BudgetRefusedError | None = None
+        with self._chain.writing(self._signer) as writer:
+            held = writer.state.reservations.get(key)
+            if held is not None:
+                refusal = self._clash(held, event, run, purpose, model_fingerprint)
+                if refusal is None:
+                    writer.append(Kind.RETRY, {"key": key, "code_version": code_version})
+            else:
+                preview, reason = self._judge(writer.state, event)
+                body |= {"epsilon_before": preview.before, "cap": preview.cap}
+                if reason is None:
+                    writer.append(Kind.RESERVE, body | {"epsilon_after": preview.after})
+                else:
+                    refusal = BudgetRefusedError(reason)
+            if refusal is not None:
+                writer.append(Kind.REFUSE, body | {"reason": refusal.code})
+        if refusal is not None:
+            raise refusal
+        return self._chain.state.reservations[key]
+
+    def _judge(self, state: LedgerState, event: Event) -> tuple[Preview, str | None]:
+        """What reserving would do, and why not (None: granted). Whatever cannot be computed is refused."""
+        before, cap = self._epsilon(state), state.cap
+        advice = "wait for a higher cap, or run fewer steps, a lower sample rate or more noise"
+        try:
+            counts = state.committed()
+            counts[event.sample_rate, event.noise_multiplier] += event.count
+            after = max(before, self._accountant.epsilon(counts, state.delta))
+        except AccountingError as error:
+            return Preview(before, float("inf"), cap), f"population {self.population!r}: {error}: {advice}"
+        if not after <= cap:
+            return Preview(before, after, cap), (
+                f"population {self.population!r} would go from epsilon {before:.4g} to {after:.4g}, past the cap "
+                f"{cap:.4g} (delta {state.delta:g}): {advice}"
+            )
+        return Preview(before, after, cap), None
+
+    def _epsilon(self, state: LedgerState) -> float:
+        return self._accountant.epsilon(state.committed(), state.delta)
+
+    @staticmethod
+    def _clash(
+        held: Reservation, event: Event, run: str, purpose: str, model_fingerprint: str
+    ) -> BudgetRefusedError | None:
+        if held.status is Status.SETTLED:
+            return AlreadySettledError(
+                f"key {held.key!r} was settled (reserved in entry {held.seq}): send its stored output again"
+            )
+        asked = (event, run, purpose, model_fingerprint)
+        if asked != (held.event, held.run, held.purpose, held.model_fingerprint):
+            return KeyReusedError(
+                f"key {held.key!r} already stands for {held.event} of run {held.run!r}, purpose {held.purpose!r}, "
+                f"model {held.model_fingerprint!r} (entry {held.seq}): use another key for another release"
+            )
+        return None
+
+    def settle(
+        self, reservation: Reservation, steps_used: int | None = None, *, evidence: str | None = None
+    ) -> Reservation:
+        """Record that the release was made and its output stored; call it before the output leaves.
+
+        Args:
+            reservation: what ``reserve`` returned.
+            steps_used: fewer than reserved only if the others provably never ran; default: all of them.
+            evidence: how that is known; needed to give steps back, which a retried reservation cannot.
+
+        Raises:
+            ReservationError: it is not open in this ledger, or the steps cannot be given back.
+            AlreadySettledError: it was settled before.
+        """
+        used = reservation.event.count if steps_used is None else steps_used
+        hint = "give how many of the reserved steps ran"
+        whole("steps_used", used, at_least=0, at_most=reservation.event.count, hint=hint)
+        body: dict[str, Any] = {"key": reservation.key, "steps_used": used}
+        with self._chain.writing(self._signer) as writer:
+            held = writer.state.reservations.get(reservation.key)
+            if held is None or held.seq != reservation.seq:
+                raise ReservationError(
+                    f"key {reservation.key!r} is not reserved in this ledger: reserve first"
+                )
+            if held.status is Status.SETTLED:
+                raise AlreadySettledError(f"key {held.key!r} (entry {held.seq}) was settled before")
+            if used < held.event.count:
+                if held.retries:
+                    raise ReservationError(
+                        f"key {held.key!r} was retried {held.retries} times: an earlier attempt may have run the "
+                        "steps; settle all of them"
+                    )
+                if evidence is None:
+                    raise ReservationError(
+                        f"giving back {held.event.count - used} steps of {held.key!r} needs evidence that they "
+                        "never ran: say how it is known, or settle all of them"
+                    )
+                body["evidence"] = text("evidence", evidence)
+            writer.append(Kind.SETTLE, body)
+        return self._chain.state.reservations[reservation.key]
+
+    def change_cap(self, new_cap: float, reason: str) -> None:
+        """Put another cap in force. It may be below what is spent: then everything is refused."""
+        body = {"cap": check_cap(new_cap), "reason": text("reason", reason)}
+        with self._chain.writing(self._signer) as writer:
+            writer.append(Kind.CAP, body | {"before": writer.state.cap})
+
+    def note(self, message: str) -> None:
+        """Write a remark into the record; never anything taken from shoppers' data."""
+        with self._chain.writing(self._signer) as writer:
+            writer.append(Kind.NOTE, {"text": text("note", message, at_most=2000)})
+
+    def budget(self) -> Budget:
+        """What is spent, reserved and left."""
+        with self._chain.reading() as state:
+            committed, spent = self._epsilon(state), self._accountant.epsilon(state.spent, state.delta)
+            spent = min(spent, committed)
+            left = max(0.0, state.cap - committed)
+            entries = len(self._chain.entries)
+            cap, delta = state.cap, state.delta
+            return Budget(self.population, spent, committed - spent, committed, cap, left, delta, entries)
+
+    def preview(self, event: Event) -> Preview:
+        """What reserving ``event`` would do to ε, without writing anything; ``after`` is inf if unbounded."""
+        gaussian_loss(event.sample_rate, event.noise_multiplier)
+        with self._chain.reading() as state:
+            return self._judge(state, event)[0]
+
+    def reservation(self, key: str) -> Reservation | None:
+        """The reservation that ``key`` stands for, open or settled."""
+        with self._chain.reading() as state:
+            return state.reservations.get(key)
+
+    def history(self) -> Iterator[Entry]:
+        """Every entry, oldest first."""
+        with self._chain.reading():
+            entries = tuple(self._chain.entries)
+        return iter(entries)
+
+    def runs(self) -> list[RunSpend]:
+        """Every run's share, in the order of their first reservation."""
+        with self._chain.reading() as state:
+            grouped: dict[str, list[Reservation]] = {}
+            for reservation in state.reservations.values():
+                grouped.setdefault(reservation.run, []).append(reservation)
+            delta = state.delta
+        return [self._run(run, members, delta) for run, members in grouped.items()]
+
+    def _run(self, run: str, members: list[Reservation], delta: float) -> RunSpend:
+        charged = [m.event.with_count(m.charged) for m in members if m.charged]
+        opened = sum(m.status is Status.OPEN for m in members)
+        steps = sum(m.charged for m in members if isinstance(m.event, PoissonGaussian))
+        from privacy.accounting import tally
+
+        return RunSpend(run, len(members), opened, steps, self._accountant.epsilon(tally(charged), delta))
+
+    def head(self) -> Head:
+        """The last entry, signed: for the server or another witness to keep."""
+        with self._chain.reading():
+            row = self._chain.rows[-1]
+        return Head(self.population, row.seq, row.hash, public_hex(self._signer.public_key()), row.signature)
+
+    def verify(self, witness: Head | None = None) -> VerifyReport:
+        """Check everything from the start: chain, signatures, clock, content, recomputed ε, witness."""
+        return verify_ledger(
+            self._where, population=self.population, public_key=self._signer.public_key(), witness=witness
+        )
+
+
+def _key_path(store: Store) -> Path:
+    if store.path is None:
+        raise LedgerMismatchError(f"ledger {store.name} is on a server: give the platform's signing key")
+    return key_path(store.path)

@@ -1,0 +1,183 @@
+"""What the entries mean: a fold over the chain into reservations, spend and the cap in force.
+
+The same fold serves the live ledger and the verifier, and it refuses entries that no correct ledger writes,
+so a record with valid signatures but impossible content is found too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from privacy.accounting import check_delta
+from privacy.checks import real
+from privacy.errors import LedgerTamperedError, PlanError
+from privacy.events import Event, event_from_json
+from privacy.ledger.entry import Entry, Kind
+
+MAX_CAP = 1000.0
+
+
+def check_cap(value: object) -> float:
+    """An ε cap in [0, 1000]; 0 refuses everything."""
+    hint = "give the most that may ever be spent on this population, such as 6"
+    return real("epsilon_cap", value, above=-5e-324, at_most=MAX_CAP, hint=hint) + 0.0
+
+
+class Status(StrEnum):
+    """Where a reservation stands."""
+
+    OPEN = "open"
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a reservation is for: everything that a retry must share with the first attempt."""
+
+    run: str
+    purpose: str
+    model_fingerprint: str
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Budget set aside before training.
+
+    Args:
+        seq: position of its entry.
+        key: the caller's idempotency key, unique for ever in this ledger.
+        event: the DP event that was reserved.
+        run: which run it belongs to.
+        purpose: what leaves, such as ``update`` or ``metrics``.
+        model_fingerprint: the model version that training starts from.
+        status: open until its output is written down.
+        retries: how often the same reservation was asked for again.
+        steps_used: how many unit mechanisms are charged once settled.
+    """
+
+    seq: int
+    key: str
+    event: Event
+    run: str
+    purpose: str
+    model_fingerprint: str
+    status: Status = Status.OPEN
+    retries: int = 0
+    steps_used: int | None = None
+
+    @property
+    def charged(self) -> int:
+        """How many runs of the unit mechanism count against the budget."""
+        return self.event.count if self.steps_used is None else self.steps_used
+
+
+Unit = tuple[float, float]
+
+
+@dataclass
+class LedgerState:
+    """Everything that the entries so far say. ``apply`` is the only way to change it."""
+
+    population: str
+    cap: float = 0.0
+    delta: float = 0.0
+    public_key: str = ""
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    spent: Counter[Unit] = field(default_factory=Counter)
+    reserved: Counter[Unit] = field(default_factory=Counter)
+    epsilon: float = 0.0
+
+    def committed(self) -> Counter[Unit]:
+        """Unit mechanisms released or set aside."""
+        return self.spent + self.reserved
+
+    def apply(self, entry: Entry) -> None:
+        """Take one checked entry into account.
+
+        Raises:
+            LedgerTamperedError: a correct ledger never writes this entry here.
+        """
+        try:
+            {
+                Kind.OPEN: self._open,
+                Kind.RESERVE: self._reserve,
+                Kind.RETRY: self._retry,
+                Kind.SETTLE: self._settle,
+                Kind.CAP: self._change_cap,
+                Kind.REFUSE: lambda _: None,
+                Kind.NOTE: lambda _: None,
+            }[entry.kind](entry)
+        except (KeyError, TypeError, PlanError) as error:
+            raise self._bad(entry, f"its content is impossible ({error})") from error
+
+    def _bad(self, entry: Entry, why: str) -> LedgerTamperedError:
+        return LedgerTamperedError(
+            f"ledger of {self.population!r}, entry {entry.seq} ({entry.kind}): {why}; no correct ledger writes "
+            "this: restore the untouched copy, do not train"
+        )
+
+    def _open(self, entry: Entry) -> None:
+        if entry.seq != 0:
+            raise self._bad(entry, "a ledger opens once")
+        self.cap, self.delta = check_cap(entry.body["cap"]), check_delta(entry.body["delta"])
+        self.public_key = str(entry.body["public_key"])
+
+    def _reserve(self, entry: Entry) -> None:
+        body = entry.body
+        reservation = Reservation(
+            entry.seq,
+            body["key"],
+            event_from_json(body["event"]),
+            body["run"],
+            body["purpose"],
+            body["model_fingerprint"],
+        )
+        if reservation.key in self.reservations:
+            raise self._bad(entry, f"key {reservation.key!r} is reserved twice")
+        if body["cap"] != self.cap or not body["epsilon_after"] <= self.cap:
+            raise self._bad(entry, f"ε {body['epsilon_after']!r} was let past the cap {self.cap!r}")
+        if not body["epsilon_before"] <= body["epsilon_after"]:
+            raise self._bad(entry, "spending lowered ε")
+        self.reservations[reservation.key] = reservation
+        self.reserved[_unit(reservation.event)] += reservation.event.count
+        self.epsilon = body["epsilon_after"]
+
+    def _held(self, entry: Entry) -> Reservation:
+        held = self.reservations.get(entry.body["key"])
+        if held is None or held.status is not Status.OPEN:
+            raise self._bad(entry, f"key {entry.body['key']!r} is not an open reservation")
+        return held
+
+    def _retry(self, entry: Entry) -> None:
+        held = self._held(entry)
+        self.reservations[held.key] = replace(held, retries=held.retries + 1)
+
+    def _settle(self, entry: Entry) -> None:
+        held = self._held(entry)
+        used = entry.body["steps_used"]
+        if isinstance(used, bool) or not isinstance(used, int) or not 0 <= used <= held.event.count:
+            raise self._bad(entry, f"{used!r} of {held.event.count} steps cannot have been used")
+        if used < held.event.count and (held.retries or not entry.body.get("evidence")):
+            raise self._bad(entry, "steps were given back without evidence, or after a retry")
+        unit = _unit(held.event)
+        self.reserved[unit] -= held.event.count
+        self.spent[unit] += used
+        self.reservations[held.key] = replace(held, status=Status.SETTLED, steps_used=used)
+
+    def _change_cap(self, entry: Entry) -> None:
+        self.cap = check_cap(entry.body["cap"])
+
+
+def _unit(event: Event) -> Unit:
+    return event.sample_rate, event.noise_multiplier
+
+
+def reserve_body(
+    reservation: Mapping[str, Any], *, before: float, after: float, cap: float
+) -> dict[str, Any]:
+    """The body of a reserve or refuse entry, with the ε it was judged by."""
+    return {**reservation, "epsilon_before": before, "epsilon_after": after, "cap": cap}
