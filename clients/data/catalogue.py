@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from clients.data.report import CleaningReport
-from clients.data.table import TEXT_COLUMNS, Table
+from clients.data.table import Table
 from clients.data.validate import item_schema, rejected_rows
+from clients.data.wanted import TEXT_COLUMNS
 from clients.errors import DataError
 
 
@@ -68,7 +69,9 @@ def build_catalogue(table: Table, *, require_text: bool = True) -> tuple[Catalog
     reasons = pd.concat([reasons, pd.Series("duplicate_item_id", index=frame.index[again], dtype="str")])
     frame = frame[~again].copy()
     dropped = {str(reason): int(count) for reason, count in reasons.value_counts(sort=False).items()}
-    examples = {reason: table.where(int(reasons.index[reasons == reason].min())) for reason in dropped}
+    examples = {
+        reason: table.cell(int(reasons.index[reasons == reason].min()), "item_id") for reason in dropped
+    }
     if frame.empty:
         reason = max(dropped, key=lambda name: dropped[name])
         raise DataError(
@@ -76,6 +79,9 @@ def build_catalogue(table: Table, *, require_text: bool = True) -> tuple[Catalog
             f"(first: {examples[reason]}). Set columns.item and columns.title to the right columns."
         )
     flagged = {}
+    described = frame[[name for name in TEXT_COLUMNS if name in frame]].notna().any(axis=1)
+    if textless := int((~described).sum()):
+        flagged["no_text"] = textless
     if "title" in frame and (untitled := int(frame["title"].isna().sum())):
         flagged["empty_title"] = untitled
     if "price" in frame:

@@ -15,17 +15,19 @@ from clients.data.table import Table
 from clients.data.validate import interaction_schema, rejected_rows
 from clients.errors import DataError
 
-_FIXES = {
-    "missing_user_id": "Set columns.user to the column with the shopper's id.",
-    "missing_item_id": "Set columns.item to the column with the item's id.",
-    "bad_time": "Set columns.order to unix times or ISO 8601 datetimes.",
-    "bad_position": "Set columns.order to numbers.",
-    "negative_time": "Set columns.order to unix times, or columns.order_unit to 'position'.",
-    "future_time": "Unix times in milliseconds? Set columns.order_unit to 'ms' (or 'us', 'ns').",
-    "bad_value": "Set columns.value to numbers with a decimal point, or leave it out.",
-    "other_event": "Set events to kinds that the file holds.",
-    "unknown_item": "Use the same item ids in both files (columns.item, columns.catalogue_item).",
-    "too_short": "Lower min_events.",
+# reason → the column to show, and the fix when the reason leaves nothing usable
+_REASONS = {
+    "missing_user_id": ("user_id", "Set columns.user to the column with the shopper's id."),
+    "missing_item_id": ("item_id", "Set columns.item to the column with the item's id."),
+    "bad_time": ("order", "Set columns.order to unix times or ISO 8601 datetimes."),
+    "bad_position": ("order", "Set columns.order to numbers."),
+    "negative_time": ("order", "Set columns.order to unix times, or columns.order_unit to 'position'."),
+    "future_time": ("order", "Not in seconds? Set columns.order_unit to 'ms', 'us' or 'ns'."),
+    "bad_value": ("value", "Set columns.value to numbers with a decimal point, or leave it out."),
+    "other_event": ("event", "Set events to kinds that the file holds."),
+    "duplicate": ("user_id", "Export the data again."),
+    "unknown_item": ("item_id", "Use the same ids in both files (columns.item, columns.catalogue_item)."),
+    "too_short": ("user_id", "Lower min_events."),
 }
 
 
@@ -37,23 +39,20 @@ class _Sieve:
         self.dropped: dict[str, int] = {}
         self.examples: dict[str, str] = {}
 
-    def drop(self, reasons: pd.Series, column: str) -> None:
+    def drop(self, reasons: pd.Series) -> None:
         """Drop the rows labelled in `reasons` (label → reason)."""
         for reason, count in reasons.value_counts(sort=False).items():
             name = str(reason)
             first = int(reasons.index[reasons == reason][0])
-            held = self.frame.loc[first].to_dict()
-            values = {key: held[key] for key in held if key in (column, "user_id", "item_id")}
-            shown = ", ".join(f"{key}={value!r}" for key, value in values.items())
             self.dropped[name] = int(count)
-            self.examples[name] = f"{self.table.where(first)}: {shown}"
+            self.examples[name] = self.table.cell(first, _REASONS[name][0])
         if len(reasons):
             self.frame = self.frame.drop(index=reasons.index)
 
-    def drop_where(self, unwanted: pd.Series, reason: str, column: str) -> None:
+    def drop_where(self, unwanted: pd.Series, reason: str) -> None:
         """Drop the rows for which `unwanted` is true."""
         labels = self.frame.index[unwanted.to_numpy(dtype=bool)]
-        self.drop(pd.Series(reason, index=labels, dtype="str"), column)
+        self.drop(pd.Series(reason, index=labels, dtype="str"))
 
     def report(self) -> CleaningReport:
         """The counts so far."""
@@ -90,14 +89,14 @@ def clean_interactions(
             "set columns.event."
         )
     sieve = _Sieve(table)
-    sieve.drop(rejected_rows(table.frame, interaction_schema(table, now=now)), "order")
+    sieve.drop(rejected_rows(table.frame, interaction_schema(table, now=now)))
     if events is not None:
-        sieve.drop_where(~sieve.frame["event"].isin(list(events)), "other_event", "event")
-    sieve.drop_where(sieve.frame.duplicated(), "duplicate", "order")
+        sieve.drop_where(~sieve.frame["event"].isin(list(events)), "other_event")
+    sieve.drop_where(sieve.frame.duplicated(), "duplicate")
     known = pd.Series(catalogue.index_of(sieve.frame["item_id"]) >= 0, index=sieve.frame.index)
-    sieve.drop_where(~known, "unknown_item", "item_id")
+    sieve.drop_where(~known, "unknown_item")
     counts = sieve.frame.groupby("user_id", sort=False)["item_id"].transform("size")
-    sieve.drop_where(counts < min_events, "too_short", "user_id")
+    sieve.drop_where(counts < min_events, "too_short")
     report = sieve.report()
     if not report.kept:
         raise _nothing_usable(report)
@@ -108,7 +107,7 @@ def _nothing_usable(report: CleaningReport) -> DataError:
     reason = max(report.dropped, key=lambda name: report.dropped[name])
     return DataError(
         f"{report.source}: none of the {report.read:,} rows can be used; {report.dropped[reason]:,} of them: "
-        f"{reason.replace('_', ' ')} (first: {report.examples[reason]}). {_FIXES.get(reason, '')}".rstrip()
+        f"{reason.replace('_', ' ')} (first: {report.examples[reason]}). {_REASONS[reason][1]}"
     )
 
 

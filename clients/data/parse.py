@@ -24,6 +24,13 @@ def text_or_missing(raw: pd.Series) -> pd.Series:
     return text.mask(text.str.lower().isin(_MISSING) | raw.isna())
 
 
+def parse_text(raw: pd.Series) -> pd.Series:
+    """Describing text, dtype `str`, missing where there is none. A list is joined by " > "."""
+    if raw.dtype == object:
+        raw = raw.map(lambda v: " > ".join(map(str, v)) if isinstance(v, list | tuple | np.ndarray) else v)
+    return text_or_missing(raw)
+
+
 def parse_ids(raw: pd.Series, column: str, source: str) -> pd.Series:
     """Ids as text, dtype `str`, missing where there is none: 123 → "123", "007" stays "007", 5.0 → "5".
 
@@ -31,10 +38,11 @@ def parse_ids(raw: pd.Series, column: str, source: str) -> pd.Series:
     """
     kind = raw.dtype
     if isinstance(kind, pd.CategoricalDtype):
-        raw = raw.astype(kind.categories.dtype)
-    elif pd.api.types.is_bool_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):
+        names = parse_ids(pd.Series(kind.categories), column, source).array
+        return pd.Series(names.take(raw.cat.codes.to_numpy(), allow_fill=True), index=raw.index)
+    if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):
         raise DataError(f"{source}, column {column!r}: ids must be text or integers, not {kind}.")
-    if pd.api.types.is_float_dtype(raw.dtype) or raw.dtype == object:
+    if pd.api.types.is_float_dtype(kind) or pd.api.types.is_object_dtype(kind):
         raw = raw.map(lambda value: _one_id(value, column, source)).astype("str")
     return text_or_missing(raw)
 
@@ -75,15 +83,23 @@ def parse_order(raw: pd.Series, unit: OrderUnit) -> pd.Series:
     """
     if pd.api.types.is_datetime64_any_dtype(raw.dtype):
         return _unix_seconds(raw)
-    numbers = parse_numbers(raw).replace([np.inf, -np.inf], np.nan)
-    if unit == "position":
-        return numbers.mask(numbers.abs() >= _EXACT)
-    seconds = numbers / _PER_SECOND.get(unit, 1.0)
-    if pd.api.types.is_numeric_dtype(raw.dtype):
-        return seconds
-    text = raw.astype("str").str.strip()
-    dated = text.where(text.str.contains(_ISO, na=False)).str.replace(r"(\.\d{6})\d+", r"\1", regex=True)
-    return seconds.where(dated.isna(), _unix_seconds(dated))
+    if unit == "position" or pd.api.types.is_numeric_dtype(raw.dtype):
+        numbers = _finite(raw)
+        return numbers.mask(numbers.abs() >= _EXACT) if unit == "position" else numbers / _per_second(unit)
+    text = text_or_missing(raw)
+    dated = text.str.contains(_ISO, na=False)
+    out = pd.Series(np.nan, index=raw.index, dtype=np.float64)
+    out[~dated] = _finite(text[~dated]) / _per_second(unit)
+    out[dated] = _unix_seconds(text[dated].str.replace(r"(\.\d{6})\d+", r"\1", regex=True))
+    return out
+
+
+def _finite(raw: pd.Series) -> pd.Series:
+    return parse_numbers(raw).replace([np.inf, -np.inf], np.nan)
+
+
+def _per_second(unit: OrderUnit) -> float:
+    return _PER_SECOND.get(unit, 1.0)
 
 
 def _unix_seconds(raw: pd.Series) -> pd.Series:

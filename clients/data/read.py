@@ -6,14 +6,15 @@ import gzip
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clients.data.columns import InteractionColumns, ItemColumns, suggest
-from clients.data.table import Table, interactions_table, items_table, wanted_interactions, wanted_items
+from clients.data.table import Table, interactions_table, items_table, stack
+from clients.data.wanted import wanted_interactions, wanted_items
 from clients.errors import DataError
 
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -47,13 +48,13 @@ def read_items(path: str | Path, columns: ItemColumns | None = None) -> Table:
 
 
 def _read(path: str | Path, wanted: _Wanted, parse: _Parse) -> Table:
-    tables = [parse(_read_file(file, wanted), str(file)) for file in _files(Path(path))]
+    frames = [(_read_file(file, wanted), str(file)) for file in _files(Path(path))]
+    filled = [(frame, name) for frame, name in frames if len(frame)] or frames[:1]
+    tables = [parse(frame, name) for frame, name in filled]
     kinds = {table.order_kind for table in tables}
     if len(kinds) > 1:
         raise DataError(f"{path}: some files are ordered by time, others by position. Set columns.order.")
-    parts = tuple(part for table in tables for part in table.parts)
-    frame = pd.concat([table.frame for table in tables], ignore_index=True)
-    return Table(frame, str(path), parts, kinds.pop())
+    return stack(tables, str(path))
 
 
 def _files(path: Path) -> list[Path]:
@@ -89,17 +90,43 @@ def _read_file(path: Path, wanted: _Wanted) -> pd.DataFrame:
                 ignore_metadata=True, types_mapper=_nullable, timestamp_as_object=False
             )
             return frame[names]
-        present, separator = _header(path)
-        names = list(dict.fromkeys(wanted(present, str(path)).values()))
-        return pd.read_csv(
-            path, sep=separator, usecols=names, dtype=str, keep_default_na=False, na_values=[""],
-            encoding="utf-8-sig", index_col=False,
-        )  # fmt: skip
+        return _read_csv(path, wanted)
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
             f"{path}: cannot be read: {reason}. Export it again as UTF-8 CSV or Parquet."
         ) from None
+
+
+def _read_csv(path: Path, wanted: _Wanted) -> pd.DataFrame:
+    """The wanted columns as text."""
+    present, separator = _header(path)
+    names = list(dict.fromkeys(wanted(present, str(path)).values()))
+    _require_width(path, separator, len(present))
+    frame = pd.read_csv(
+        path,
+        sep=separator,
+        header=0,
+        usecols=[present.index(name) for name in names],
+        index_col=False,
+        dtype=str,
+        keep_default_na=False,
+        na_values=[""],
+        encoding="utf-8-sig",
+    )
+    return frame[names]
+
+
+def _require_width(path: Path, separator: str, width: int) -> None:
+    """Refuse fields beyond the header: pandas would drop them, but an unquoted comma has shifted that row."""
+    with _open(path) as file:
+        filled = (row for row in csv.reader(file, delimiter=separator) if row)
+        for number, row in enumerate(filled):
+            if len(row) > width and any(row[width:]):
+                raise DataError(
+                    f"{path}, row {number}: {len(row)} fields, but the header has {width}; the last is "
+                    f"{row[-1]!r}. Quote values that contain {separator!r}."
+                )
 
 
 def _nullable(kind: pa.DataType) -> object | None:
@@ -112,10 +139,18 @@ def _header(path: Path) -> tuple[list[str], str]:
 
     def first_row(file: TextIO, separator: str) -> list[str]:
         file.seek(0)
-        return next(csv.reader(file, delimiter=separator), [])
+        return next((row for row in csv.reader(file, delimiter=separator) if row), [])
 
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+    with _open(path) as file:
         rows = {separator: first_row(file, separator) for separator in (",", ";", "\t", "|")}
+    if not rows[","]:
+        raise DataError(f"{path}: the file holds nothing but blank lines. Export the data again.")
     separator = max(rows, key=lambda s: len(rows[s]))
     return rows[separator], separator
+
+
+def _open(path: Path) -> TextIO:
+    """A CSV file as text, compressed or not."""
+    if path.name.lower().endswith(".gz"):
+        return cast(TextIO, gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
+    return path.open(encoding="utf-8-sig", newline="")

@@ -105,7 +105,7 @@ def leave_one_out(sequences: Sequences, *, first_time_only: bool, seed: int) -> 
 def _first_of_item(sequences: Sequences, users: Ints, *, across_groups: bool) -> npt.NDArray[np.bool_]:
     """Mark one event of each item of a shopper: the first of all, or the first of each group."""
     keys = (sequences.items, users) if across_groups else (sequences.items, sequences.groups, users)
-    order = np.lexsort((np.arange(users.size), *keys))
+    order = np.lexsort(keys)  # stable: the earliest event comes first
     fresh = np.zeros(users.size, dtype=bool)
     for key in keys:
         ordered = key[order]

@@ -1,17 +1,18 @@
 """A table in canonical columns, which remembers the file that each row came from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from clients.data.columns import InteractionColumns, ItemColumns, suggest
-from clients.data.parse import parse_ids, parse_numbers, parse_order, text_or_missing
+from clients.data.columns import InteractionColumns, ItemColumns
+from clients.data.parse import parse_ids, parse_numbers, parse_order, parse_text, text_or_missing
+from clients.data.wanted import TEXT_COLUMNS, wanted_interactions, wanted_items
 from clients.errors import DataError
 
 OrderKind = Literal["position", "time"]
-ORDER_DEFAULTS = ("timestamp", "pos")
-TEXT_COLUMNS = ("title", "category", "brand", "description", "text")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,13 +22,17 @@ class Table:
     `frame`: index = row number over all files, from 0; interactions hold `user_id, item_id, order` and,
     where mapped, `basket, event, value`; items hold `item_id` and any of `title, category, brand,
     description, text, price`. `source`: the path or name for messages. `parts`: (file, rows) for each file,
-    in reading order. `order_kind`: what `order` is (`None` for items).
+    in reading order. `columns`: canonical name → the file's column. `unread`: canonical name → what the file
+    holds, by row, where no finite number or time could be made of it. `order_kind`: what `order` is (`None`
+    for items).
     """
 
     frame: pd.DataFrame
     source: str
     parts: tuple[tuple[str, int], ...]
-    order_kind: OrderKind | None = None
+    columns: Mapping[str, str]
+    unread: Mapping[str, pd.Series]
+    order_kind: OrderKind | None
 
     def where(self, row: int) -> str:
         """The file and the data row (1 is the first row below the header) behind index label `row`."""
@@ -37,51 +42,16 @@ class Table:
             row -= rows
         return self.source
 
+    def cell(self, row: int, name: str) -> str:
+        """Where a cell is and what the file holds there, for messages that stay on the platform."""
+        unread = self.unread.get(name)
+        value: Any = unread[row] if unread is not None and row in unread.index else self.frame.at[row, name]
+        shown = "missing" if pd.isna(value) else repr(value)
+        return f"{self.where(row)}, column {self.columns[name]!r}: {shown}"
+
     def with_frame(self, frame: pd.DataFrame) -> "Table":
         """The same table with other rows."""
         return replace(self, frame=frame)
-
-
-def wanted_interactions(columns: InteractionColumns, present: list[str], source: str) -> dict[str, str]:
-    """Canonical name → column of the file, for the columns to be read. Raises `DataError` when one is
-    absent."""
-    order = columns.order or next((name for name in ORDER_DEFAULTS if name in present), None)
-    if order is None:
-        raise DataError(
-            f"{source}: no order column. Set columns.order to the column that holds the time or position "
-            f"of each event. There are: {', '.join(present)}."
-        )
-    wanted = {"user_id": columns.user, "item_id": columns.item, "order": order}
-    optional = {"basket": columns.basket, "event": columns.event, "value": columns.value}
-    wanted |= {name: column for name, column in optional.items() if column is not None}
-    _require(wanted, present, source)
-    return wanted
-
-
-def wanted_items(columns: ItemColumns, present: list[str], source: str) -> dict[str, str]:
-    """Canonical name → column of the file, for the columns to be read. Raises `DataError` when one is
-    absent."""
-    wanted = {"item_id": columns.item}
-    for name in (*TEXT_COLUMNS, "price"):
-        column = getattr(columns, name) or (name if name in present else None)
-        if column is not None:
-            wanted[name] = column
-    _require(wanted, present, source)
-    if not any(name in wanted for name in TEXT_COLUMNS):
-        raise DataError(
-            f"{source}: no column describes the items. Set columns.title (or {', '.join(TEXT_COLUMNS[1:])}) "
-            f"to one of: {', '.join(present)}."
-        )
-    return wanted
-
-
-def _require(wanted: dict[str, str], present: list[str], source: str) -> None:
-    for name, column in wanted.items():
-        found = present.count(column)
-        if found != 1:
-            fault = f"no column {column!r}" if not found else f"{found} columns named {column!r}"
-            fix = suggest(column, present) if not found else "Rename all but one."
-            raise DataError(f"{source}: {fault} (wanted for {name!r}): {fix}")
 
 
 def interactions_table(
@@ -89,10 +59,9 @@ def interactions_table(
 ) -> Table:
     """Parse a frame with a platform's own column names into an interactions `Table`. Raises `DataError`."""
     columns = columns or InteractionColumns()
-    present = [str(name) for name in frame.columns]
-    wanted = wanted_interactions(columns, present, source)
-    _require_rows(frame, source)
-    raw = frame.reset_index(drop=True)
+    raw = _plain(frame)
+    wanted = wanted_interactions(columns, list(raw.columns), source)
+    _require_rows(raw, source)
     position = columns.order_unit == "position" or (
         columns.order_unit == "auto" and wanted["order"].lower() == "pos"
     )
@@ -104,26 +73,50 @@ def interactions_table(
         out["event"] = text_or_missing(raw[wanted["event"]])
     if "value" in wanted:
         out["value"] = parse_numbers(raw[wanted["value"]])
-    return Table(
-        pd.DataFrame(out), source, ((source, len(raw)),), order_kind="position" if position else "time"
-    )
+    return _table(raw, out, wanted, source, "position" if position else "time")
 
 
 def items_table(frame: pd.DataFrame, columns: ItemColumns | None = None, source: str = "items") -> Table:
     """Parse a frame with a platform's own column names into an items `Table`. Raises `DataError`."""
-    present = [str(name) for name in frame.columns]
-    wanted = wanted_items(columns or ItemColumns(), present, source)
-    _require_rows(frame, source)
-    raw = frame.reset_index(drop=True)
+    raw = _plain(frame)
+    wanted = wanted_items(columns or ItemColumns(), list(raw.columns), source)
+    _require_rows(raw, source)
     out = {"item_id": parse_ids(raw[wanted["item_id"]], wanted["item_id"], source)}
     for name in TEXT_COLUMNS:
         if name in wanted:
-            out[name] = text_or_missing(raw[wanted[name]])
+            out[name] = parse_text(raw[wanted[name]])
     if "price" in wanted:
         out["price"] = parse_numbers(raw[wanted["price"]])
-    return Table(pd.DataFrame(out), source, ((source, len(raw)),))
+    return _table(raw, out, wanted, source, None)
+
+
+def stack(tables: list[Table], source: str) -> Table:
+    """One table from the tables of several files, which share their mapping."""
+    shifts = np.cumsum([0] + [len(table.frame) for table in tables[:-1]])
+    unread = {}
+    for name in tables[0].unread:
+        cells = [table.unread[name] for table in tables]
+        moved = [held.set_axis(held.index + by) for held, by in zip(cells, shifts, strict=True)]
+        unread[name] = pd.concat(moved)
+    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    parts = tuple(part for table in tables for part in table.parts)
+    return replace(tables[0], frame=frame, source=source, parts=parts, unread=unread)
+
+
+def _table(
+    raw: pd.DataFrame, out: dict[str, pd.Series], wanted: dict[str, str], source: str, kind: OrderKind | None
+) -> Table:
+    unread = {}
+    for name in [key for key in out if key in ("order", "value", "price")]:
+        unread[name] = raw.loc[~np.isfinite(out[name]), wanted[name]].astype(object)
+    return Table(pd.DataFrame(out), source, ((source, len(raw)),), wanted, unread, kind)
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with text as column names and rows numbered from 0."""
+    return frame.set_axis([str(name) for name in frame.columns], axis=1).reset_index(drop=True)
 
 
 def _require_rows(frame: pd.DataFrame, source: str) -> None:
-    if frame.empty:
+    if not len(frame):
         raise DataError(f"{source}: the header is there, but not one row. Export the data again.")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from clients.data.table import TEXT_COLUMNS, Table
+from clients.data.table import Table
+from clients.data.wanted import TEXT_COLUMNS
 
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
@@ -69,7 +70,9 @@ def rejected_rows(frame: pd.DataFrame, schema: "DataFrameSchema") -> pd.Series:
     try:
         schema.validate(frame, lazy=True)
     except SchemaErrors as errors:
-        cases = errors.failure_cases.dropna(subset=["index"])
+        cases = errors.failure_cases
+        if cases["index"].isna().any():  # a check itself failed, which says nothing about the rows
+            raise
         reasons = pd.Series(cases["check"].to_numpy(), index=cases["index"].to_numpy(dtype=np.int64))
         return reasons[~reasons.index.duplicated()].sort_index()
     return pd.Series([], index=pd.Index([], dtype=np.int64), dtype="str")
