@@ -15,11 +15,14 @@ from privacy.accounting.accountant import (
     tally,
 )
 from privacy.accounting.calibration import calibrate_noise
+from privacy.accounting.cross import CrossCheck, cross_checks
 
 __all__ = [
     "Accountant",
+    "CrossCheck",
     "calibrate_noise",
     "check_delta",
+    "cross_checks",
     "delta_at",
     "epsilon",
     "group_epsilon",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 from privacy.accounting.accountant import Accountant, check_delta
@@ -34,29 +35,24 @@ def calibrate_noise(epsilon: float, delta: float, sample_rate: float, steps: int
     """
     target = real("epsilon", epsilon, above=0.0, at_most=1000.0, hint="give the ε the run may cost")
     check_delta(delta)
-    PoissonGaussian(sample_rate, 1.0, steps)
+    unit = PoissonGaussian(sample_rate, 1.0, steps)
     accountant = Accountant(remember=0)
 
     def cost(noise: float) -> float:
         try:
-            return accountant.epsilon({(float(sample_rate), noise): steps}, delta)
+            return accountant.epsilon({(unit.sample_rate, noise): steps}, delta)
         except AccountingError:
             return math.inf
 
-    low, high = MIN_NOISE_MULTIPLIER, 1.0
-    if cost(low) <= target:
-        return low
-    while not cost(high) <= target:
-        low, high = high, high * 2.0
-        if high > MAX_NOISE_MULTIPLIER / 2:
-            raise PlanError(
-                f"epsilon = {epsilon:g} at delta = {delta:g} cannot be met in {steps} steps at sample rate "
-                f"{sample_rate:g}: raise epsilon, or lower the steps or the sample rate"
-            )
-    if high == 1.0:
-        low = _below(cost, target, high)
-    while high / low > 1 + 2 * 10.0 ** (1 - DIGITS) and (high - low) > 10.0 ** -(DIGITS + 2):
-        middle = math.sqrt(low * high)
+    bracket = _bracket(cost, target)
+    if bracket is None:
+        raise PlanError(
+            f"epsilon = {epsilon:g} at delta = {delta:g} cannot be met in {steps} steps at sample rate "
+            f"{sample_rate:g}: raise epsilon, or lower the steps or the sample rate"
+        )
+    low, high = bracket
+    while high / low > 1.0 + 10.0**-DIGITS and round_up(low) < high:
+        middle = _between(low, high, cost, target)
         low, high = (low, middle) if cost(middle) <= target else (middle, high)
     rounded = round_up(high)
     if not cost(rounded) <= target:
@@ -64,9 +60,31 @@ def calibrate_noise(epsilon: float, delta: float, sample_rate: float, steps: int
     return rounded
 
 
-def _below(cost, target: float, high: float) -> float:  # type: ignore[no-untyped-def]
-    """A noise multiplier under ``high`` that costs more than ``target``; found by halving."""
-    low = high
-    while cost(low) <= target:
-        low = max(low / 2.0, MIN_NOISE_MULTIPLIER)
-    return low
+Cost = Callable[[float], float]
+
+
+def _bracket(cost: Cost, target: float) -> tuple[float, float] | None:
+    """(too little, enough) noise, equal when the least allowed is enough; None when nothing is."""
+    low = high = 1.0
+    if cost(high) <= target:
+        while cost(low) <= target:
+            if low == MIN_NOISE_MULTIPLIER:
+                return low, low
+            low, high = max(low / 2.0, MIN_NOISE_MULTIPLIER), low
+        return low, high
+    while not cost(high) <= target:
+        low, high = high, high * 2.0
+        if high > MAX_NOISE_MULTIPLIER:
+            return None
+    return low, high
+
+
+def _between(low: float, high: float, cost: Cost, target: float) -> float:
+    """Where ln ε, taken as linear in ln σ, meets the target; nudged to shrink both ends of the bracket."""
+    cheap, dear = cost(high), cost(low)
+    share = 0.5
+    if math.isfinite(dear) and cheap > 0.0:
+        share = math.log(dear / target) / math.log(dear / cheap)
+        # Aim a little to the wider side, so that the root is enclosed from both ends within a few steps.
+        share = min(max(share + (0.02 if share < 0.5 else -0.02), 0.02), 0.98)
+    return low * (high / low) ** share

@@ -23,17 +23,19 @@ from dp_accounting import NeighboringRelation
 from dp_accounting.pld import privacy_loss_distribution
 from scipy import fft, signal, stats
 
+from privacy.accounting.gaussian import ADD, REMOVE, gaussian_pmf
 from privacy.errors import AccountingError
 
-GRID = 1e-3
-"""Grid interval of the losses. Coarser grids only raise ε (by < 0.1 % at this value for usual plans)."""
+GRID = 2.5e-4
+"""Grid interval of the losses. A coarser grid only raises ε: this one by under 0.01 % for a few hundred
+steps and by 0.3 % for 100,000 steps at q = 0.001."""
 TAIL = 1e-14
 """Mass that a composition may put outside its window; counted as infinite loss."""
 ROUND_OFF = 1e-14
 """Allowance for FFT error in one composition; counted as infinite loss."""
 MAX_POINTS = 1 << 25
 """Largest window: 33 million grid points, a loss range of 33,000. Beyond it the answer is no."""
-_ORDERS = (0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 9.0, 10.0, 12.0, 16.0)
+_ORDERS = (0.5, 2.0, 5.0, 8.0, 12.0)
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,10 @@ def _loss(pld: Any) -> PrivacyLoss:
 @lru_cache(maxsize=1024)
 def gaussian_loss(sample_rate: float, noise_multiplier: float) -> PrivacyLoss:
     """One Poisson-sampled Gaussian release; neighbours differ by one user added or removed."""
-    return _loss(
-        privacy_loss_distribution.from_gaussian_mechanism(
-            noise_multiplier, value_discretization_interval=GRID, sampling_prob=sample_rate
-        )
-    )
+    remove = _mass(gaussian_pmf(sample_rate, noise_multiplier, REMOVE, GRID))
+    if sample_rate == 1.0:
+        return PrivacyLoss(remove, remove)
+    return PrivacyLoss(remove, _mass(gaussian_pmf(sample_rate, noise_multiplier, ADD, GRID)))
 
 
 @lru_cache(maxsize=64)
@@ -169,27 +170,28 @@ def _power(spectrum: np.ndarray, count: int) -> np.ndarray:
 def _window(parts: Sequence[tuple[LossMass, int]]) -> tuple[int, int]:
     """Index range, relative to the lowest possible sum, that holds all but TAIL of the mass (Chernoff)."""
     top = sum((len(mass.probs) - 1) * count for mass, count in parts)
+    indexed = [(np.arange(len(mass.probs), dtype=float), mass.probs, count) for mass, count in parts]
     variance = 0.0
-    for mass, count in parts:
-        index = np.arange(len(mass.probs))
-        total = max(float(mass.probs.sum()), 1e-300)
-        mean = float(mass.probs @ index) / total
-        variance += count * max(float(mass.probs @ (index - mean) ** 2) / total, 1e-6)
+    for index, probs, count in indexed:
+        total = max(float(probs.sum()), 1e-300)
+        mean = float(probs @ index) / total
+        variance += count * max(float(probs @ (index - mean) ** 2) / total, 1e-6)
     low, high = 0, top
     for order in _ORDERS:
         rate = order / math.sqrt(variance)
-        up = sum(count * _log_moment(mass, rate) for mass, count in parts)
-        down = sum(count * _log_moment(mass, -rate) for mass, count in parts)
+        up = sum(count * _log_moment(index, probs, rate) for index, probs, count in indexed)
+        down = sum(count * _log_moment(index, probs, -rate) for index, probs, count in indexed)
         high = min(high, math.ceil((up + math.log(2 / TAIL)) / rate))
         low = max(low, math.floor((down + math.log(2 / TAIL)) / -rate))
     return low, max(high, low)
 
 
-def _log_moment(mass: LossMass, rate: float) -> float:
-    """ln Σ p(i)·e^{rate·i}, over indices i ≥ 0, without overflow."""
-    exponent = rate * np.arange(len(mass.probs))
+def _log_moment(index: np.ndarray, probs: np.ndarray, rate: float) -> float:
+    """ln Σ p(i)·e^{rate·i}, lifted by the largest term where e^{rate·i} could over- or underflow."""
+    if abs(rate) * float(index[-1]) < 600.0:
+        return math.log(max(float(np.exp(rate * index) @ probs), 1e-300))
     with np.errstate(divide="ignore"):
-        shifted = exponent + np.log(mass.probs)
+        shifted = rate * index + np.log(probs)
     peak = float(shifted.max())
     return peak + math.log(float(np.exp(shifted - peak).sum()))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +20,13 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from privacy.errors import LedgerTamperedError, PlanError
+from privacy.errors import LedgerClockError, LedgerTamperedError, PlanError
 
 GENESIS = "0" * 64
 """The hash "before" the first entry."""
 _DOMAIN = "fedcart ledger head 1"
+_SIGNATURE = re.compile(r"[0-9a-f]{128}")
+_ADVICE = "restore the untouched copy, do not train"
 
 
 class Kind(StrEnum):
@@ -60,6 +63,11 @@ def signed_bytes(population: str, seq: int, entry_hash: str) -> bytes:
     return canonical({"domain": _DOMAIN, "population": population, "seq": seq, "hash": entry_hash}).encode()
 
 
+def stamp(moment: datetime) -> str:
+    """UTC time as text that sorts as time does."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 @dataclass(frozen=True)
 class Row:
     """An entry as the database holds it."""
@@ -75,41 +83,38 @@ class Entry:
     """An entry, read and checked.
 
     Args:
+        population: whose ledger it is in.
         seq: position, from 0.
         time: UTC, ISO 8601 with microseconds; never before the entry before.
         kind: what it records.
         body: the facts; JSON values only.
         prev: hash of the entry before.
-        hash: this entry's hash.
     """
 
+    population: str
     seq: int
     time: str
     kind: Kind
     body: Mapping[str, Any]
     prev: str
-    hash: str
 
+    def document(self) -> str:
+        """The canonical text that is hashed and stored."""
+        return canonical(
+            {
+                "population": self.population,
+                "seq": self.seq,
+                "time": self.time,
+                "kind": str(self.kind),
+                "body": dict(self.body),
+                "prev": self.prev,
+            }
+        )
 
-def stamp(moment: datetime) -> str:
-    """UTC time as text that sorts as time does."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def compose_document(
-    population: str, seq: int, time: str, prev: str, kind: Kind, body: Mapping[str, Any]
-) -> str:
-    """The canonical text of a new entry."""
-    return canonical(
-        {
-            "population": population,
-            "seq": seq,
-            "time": time,
-            "prev": prev,
-            "kind": str(kind),
-            "body": dict(body),
-        }
-    )
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the document."""
+        return digest(self.document())
 
 
 def read(row: Row, *, population: str, seq: int, prev: str, not_before: str) -> Entry:
@@ -117,51 +122,44 @@ def read(row: Row, *, population: str, seq: int, prev: str, not_before: str) -> 
 
     Raises:
         LedgerTamperedError: it is not the entry that belongs here.
+        LedgerClockError: it is older than the entry before it.
     """
 
     def bad(why: str) -> LedgerTamperedError:
-        return LedgerTamperedError(
-            f"ledger of {population!r}, entry {seq}: {why}: the record was changed after it was written; "
-            "restore the untouched copy, do not train"
-        )
+        return LedgerTamperedError(f"ledger of {population!r}, entry {seq}: {why}: {_ADVICE}")
 
     if row.seq != seq:
-        raise bad(f"found entry {row.seq} in its place")
+        raise bad(f"entry {row.seq} stands in its place")
     if digest(row.document) != row.hash:
         raise bad("its hash does not fit its content")
     try:
-        document = json.loads(row.document)
-        if canonical(document) != row.document:
-            raise bad("its text is not canonical")
-        entry = Entry(
-            seq=document["seq"],
-            time=document["time"],
-            kind=Kind(document["kind"]),
-            body=document["body"],
-            prev=document["prev"],
-            hash=row.hash,
-        )
-        written_for = document["population"]
-        datetime.fromisoformat(entry.time)
-    except (ValueError, KeyError, TypeError, PlanError) as error:
+        fields = json.loads(row.document)
+        entry = Entry(**{**fields, "kind": Kind(fields["kind"])})
+        text = entry.document()
+        time = stamp(datetime.fromisoformat(entry.time))
+    except (ValueError, KeyError, TypeError, AttributeError, PlanError) as error:
         raise bad(f"its content cannot be read ({type(error).__name__})") from error
-    if entry.seq != seq or written_for != population:
-        raise bad(f"it was written as entry {entry.seq} of {written_for!r}")
+    if text != row.document or time != entry.time:
+        raise bad("its text is not the canonical one")
+    if type(entry.seq) is not int or entry.seq != seq or entry.population != population:
+        raise bad(f"it was written as entry {entry.seq} of {entry.population!r}")
     if entry.prev != prev:
         raise bad("it does not follow the entry before it")
-    if not isinstance(entry.body, dict):
-        raise bad("its body is not an object")
     if entry.time < not_before:
-        raise bad(f"its time {entry.time} is before {not_before}, the time of the entry before it")
+        raise LedgerClockError(
+            f"ledger of {population!r}, entry {seq}: its time {entry.time} is before {not_before} of the "
+            f"entry before it: {_ADVICE}"
+        )
     return entry
 
 
 def check_signature(row: Row, *, population: str, key: Ed25519PublicKey) -> None:
     """Raise LedgerTamperedError unless ``key`` signed this row."""
     try:
+        if not _SIGNATURE.fullmatch(row.signature):
+            raise ValueError(row.signature)
         key.verify(bytes.fromhex(row.signature), signed_bytes(population, row.seq, row.hash))
     except (InvalidSignature, ValueError) as error:
         raise LedgerTamperedError(
-            f"ledger of {population!r}, entry {row.seq}: its signature is not from the platform's key: the "
-            "record was changed or written by another key; restore the untouched copy, do not train"
+            f"ledger of {population!r}, entry {row.seq}: it is not signed by the platform's key: {_ADVICE}"
         ) from error

@@ -20,7 +20,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privacy.accounting import Accountant, check_delta
+from privacy.accounting import Accountant, check_delta, tally
 from privacy.accounting.loss import gaussian_loss
 from privacy.checks import text, whole
 from privacy.errors import (
@@ -38,7 +38,7 @@ from privacy.ledger.entry import Entry, Kind
 from privacy.ledger.keys import key_path, load_key_file, make_key_file, public_hex
 from privacy.ledger.report import Budget, Head, Preview, RunSpend, VerifyReport
 from privacy.ledger.state import LedgerState, Reservation, Status, check_cap
-from privacy.ledger.store import Store
+from privacy.ledger.store import SCHEMA_VERSION, Store
 from privacy.ledger.verify import verify_ledger
 
 _POPULATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
@@ -57,10 +57,9 @@ class Ledger:
     Safe to share between threads; any number of processes may open the same ledger.
     """
 
-    def __init__(
-        self, url_or_path: str | Path, chain: Chain, signer: Ed25519PrivateKey, population: str
-    ) -> None:
-        self._where, self._chain, self._signer, self.population = url_or_path, chain, signer, population
+    def __init__(self, url_or_path: str | Path, chain: Chain, signer: Ed25519PrivateKey) -> None:
+        self._where, self._chain, self._signer = url_or_path, chain, signer
+        self.population = chain.store.population
         self._accountant = Accountant()
 
     @classmethod
@@ -93,8 +92,9 @@ class Ledger:
         cap, delta = check_cap(epsilon_cap), check_delta(delta)
         signer = key if key is not None else make_key_file(_key_path(store))
         chain = Chain(store, signer.public_key(), clock)
-        chain.found(signer, {"cap": cap, "delta": delta, "public_key": public_hex(signer.public_key())})
-        return cls(url_or_path, chain, signer, population)
+        key_text = public_hex(signer.public_key())
+        chain.found(signer, {"cap": cap, "delta": delta, "public_key": key_text, "schema": SCHEMA_VERSION})
+        return cls(url_or_path, chain, signer)
 
     @classmethod
     def open(
@@ -117,7 +117,7 @@ class Ledger:
         signer = key if key is not None else load_key_file(_key_path(store))
         chain = Chain(store, signer.public_key(), clock)
         with chain.reading():
-            return cls(url_or_path, chain, signer, population)
+            return cls(url_or_path, chain, signer)
 
     def reserve(
         self,
@@ -140,11 +140,12 @@ class Ledger:
             BudgetRefusedError: ε would pass the cap; a ``refuse`` entry says so.
             KeyReusedError: the key stands for another event, run, purpose or model.
             AlreadySettledError: the key is settled: send the stored output again.
+            PlanError: a parameter is unusable.
             LedgerError: the ledger cannot be trusted or written; nothing was reserved.
         """
         if not isinstance(event, PoissonGaussian | Gaussian):
             raise PlanError(f"event is a {type(event).__name__}: give a PoissonGaussian or Gaussian")
-        body = {
+        body: dict[str, Any] = {
             "event": event.to_json(),
             "run": text("run", run),
             "purpose": text("purpose", purpose),
@@ -185,7 +186,7 @@ class Ledger:
             return Preview(before, float("inf"), cap), f"population {self.population!r}: {error}: {advice}"
         if not after <= cap:
             return Preview(before, after, cap), (
-                f"population {self.population!r} would go from epsilon {before:.4g} to {after:.4g}, past the cap "
+                f"population {self.population!r} goes from epsilon {before:.4g} to {after:.4g}, past the cap "
                 f"{cap:.4g} (delta {state.delta:g}): {advice}"
             )
         return Preview(before, after, cap), None
@@ -204,8 +205,8 @@ class Ledger:
         asked = (event, run, purpose, model_fingerprint)
         if asked != (held.event, held.run, held.purpose, held.model_fingerprint):
             return KeyReusedError(
-                f"key {held.key!r} already stands for {held.event} of run {held.run!r}, purpose {held.purpose!r}, "
-                f"model {held.model_fingerprint!r} (entry {held.seq}): use another key for another release"
+                f"key {held.key!r} stands for {held.event} of run {held.run!r}, purpose {held.purpose!r}, "
+                f"model {held.model_fingerprint!r} (entry {held.seq}): use another key"
             )
         return None
 
@@ -238,12 +239,12 @@ class Ledger:
             if used < held.event.count:
                 if held.retries:
                     raise ReservationError(
-                        f"key {held.key!r} was retried {held.retries} times: an earlier attempt may have run the "
+                        f"key {held.key!r} was retried {held.retries} times: earlier ones may have run the "
                         "steps; settle all of them"
                     )
                 if evidence is None:
                     raise ReservationError(
-                        f"giving back {held.event.count - used} steps of {held.key!r} needs evidence that they "
+                        f"giving back {held.event.count - used} steps of {held.key!r} needs proof that they "
                         "never ran: say how it is known, or settle all of them"
                     )
                 body["evidence"] = text("evidence", evidence)
@@ -294,15 +295,12 @@ class Ledger:
             grouped: dict[str, list[Reservation]] = {}
             for reservation in state.reservations.values():
                 grouped.setdefault(reservation.run, []).append(reservation)
-            delta = state.delta
-        return [self._run(run, members, delta) for run, members in grouped.items()]
+            return [self._run(run, members, state.delta) for run, members in grouped.items()]
 
     def _run(self, run: str, members: list[Reservation], delta: float) -> RunSpend:
         charged = [m.event.with_count(m.charged) for m in members if m.charged]
         opened = sum(m.status is Status.OPEN for m in members)
         steps = sum(m.charged for m in members if isinstance(m.event, PoissonGaussian))
-        from privacy.accounting import tally
-
         return RunSpend(run, len(members), opened, steps, self._accountant.epsilon(tally(charged), delta))
 
     def head(self) -> Head:

@@ -7,10 +7,8 @@ so a record with valid signatures but impossible content is found too.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
 
 from privacy.accounting import check_delta
 from privacy.checks import real
@@ -32,15 +30,6 @@ class Status(StrEnum):
 
     OPEN = "open"
     SETTLED = "settled"
-
-
-@dataclass(frozen=True)
-class Purpose:
-    """What a reservation is for: everything that a retry must share with the first attempt."""
-
-    run: str
-    purpose: str
-    model_fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -83,6 +72,7 @@ class LedgerState:
     """Everything that the entries so far say. ``apply`` is the only way to change it."""
 
     population: str
+    schema: int = 0
     cap: float = 0.0
     delta: float = 0.0
     public_key: str = ""
@@ -90,6 +80,7 @@ class LedgerState:
     spent: Counter[Unit] = field(default_factory=Counter)
     reserved: Counter[Unit] = field(default_factory=Counter)
     epsilon: float = 0.0
+    given_back: bool = False
 
     def committed(self) -> Counter[Unit]:
         """Unit mechanisms released or set aside."""
@@ -116,8 +107,8 @@ class LedgerState:
 
     def _bad(self, entry: Entry, why: str) -> LedgerTamperedError:
         return LedgerTamperedError(
-            f"ledger of {self.population!r}, entry {entry.seq} ({entry.kind}): {why}; no correct ledger writes "
-            "this: restore the untouched copy, do not train"
+            f"ledger of {self.population!r}, entry {entry.seq} ({entry.kind}): {why}; never written so: "
+            "restore the untouched copy, do not train"
         )
 
     def _open(self, entry: Entry) -> None:
@@ -142,9 +133,12 @@ class LedgerState:
             raise self._bad(entry, f"ε {body['epsilon_after']!r} was let past the cap {self.cap!r}")
         if not body["epsilon_before"] <= body["epsilon_after"]:
             raise self._bad(entry, "spending lowered ε")
+        drift = abs(body["epsilon_before"] - self.epsilon)
+        if not self.given_back and not drift <= 1e-6 * self.epsilon + 1e-9:
+            raise self._bad(entry, f"ε was {self.epsilon!r} before it, not {body['epsilon_before']!r}")
         self.reservations[reservation.key] = reservation
         self.reserved[_unit(reservation.event)] += reservation.event.count
-        self.epsilon = body["epsilon_after"]
+        self.epsilon, self.given_back = body["epsilon_after"], False
 
     def _held(self, entry: Entry) -> Reservation:
         held = self.reservations.get(entry.body["key"])
@@ -164,6 +158,7 @@ class LedgerState:
         if used < held.event.count and (held.retries or not entry.body.get("evidence")):
             raise self._bad(entry, "steps were given back without evidence, or after a retry")
         unit = _unit(held.event)
+        self.given_back = self.given_back or used < held.event.count
         self.reserved[unit] -= held.event.count
         self.spent[unit] += used
         self.reservations[held.key] = replace(held, status=Status.SETTLED, steps_used=used)
@@ -174,10 +169,3 @@ class LedgerState:
 
 def _unit(event: Event) -> Unit:
     return event.sample_rate, event.noise_multiplier
-
-
-def reserve_body(
-    reservation: Mapping[str, Any], *, before: float, after: float, cap: float
-) -> dict[str, Any]:
-    """The body of a reserve or refuse entry, with the ε it was judged by."""
-    return {**reservation, "epsilon_before": before, "epsilon_after": after, "cap": cap}

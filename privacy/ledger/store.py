@@ -2,7 +2,7 @@
 
 Several populations may share one database; ``population`` is in every key. Entries can only be added at the
 end: triggers refuse update, delete and (PostgreSQL) truncate. One row of ``ledger_heads`` per population
-points to the last entry and is the lock that serialises writers.
+points to the last entry and is the lock that serialises writers (SQLite locks the whole file).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from privacy.errors import LedgerMismatchError, LedgerUnreadableError
+from privacy.errors import LedgerMismatchError, LedgerTamperedError, LedgerUnreadableError
 from privacy.ledger.entry import Row
 from privacy.ledger.triggers import install_triggers, missing_triggers
 
@@ -23,13 +23,11 @@ SCHEMA_VERSION = 1
 _BUSY_SECONDS = 60
 
 _metadata = sa.MetaData()
-_MYSQL = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-    "mariadb_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
-    "mariadb_collate": "utf8mb4_bin",
+_INNODB: dict[str, Any] = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    # transactions; and names that differ by case or accent differ
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
 }
 META = sa.Table(
     "ledger_meta",
@@ -37,7 +35,7 @@ META = sa.Table(
     sa.Column("population", sa.String(100), primary_key=True),
     sa.Column("schema_version", sa.Integer, nullable=False),
     sa.Column("public_key", sa.String(64), nullable=False),
-    **_MYSQL,
+    **_INNODB,
 )
 ENTRIES = sa.Table(
     "ledger_entries",
@@ -47,7 +45,7 @@ ENTRIES = sa.Table(
     sa.Column("document", sa.Text, nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),
     sa.Column("signature", sa.String(128), nullable=False),
-    **_MYSQL,
+    **_INNODB,
 )
 HEADS = sa.Table(
     "ledger_heads",
@@ -55,8 +53,25 @@ HEADS = sa.Table(
     sa.Column("population", sa.String(100), primary_key=True),
     sa.Column("seq", sa.Integer, nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),
-    **_MYSQL,
+    **_INNODB,
 )
+_READ, _WRITE = "read", "write"
+_BEGIN = {
+    ("sqlite", _READ): ["BEGIN"],
+    ("sqlite", _WRITE): ["BEGIN IMMEDIATE"],
+    ("postgresql", _READ): ["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"],
+    # READ COMMITTED sees what it had to wait for; durability may have been relaxed for the whole server
+    ("postgresql", _WRITE): [
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        "SET LOCAL synchronous_commit = on",
+    ],
+    ("mysql", _READ): ["SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"],
+    ("mysql", _WRITE): ["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"],
+}
+_SCHEMA_LOCK = {
+    "postgresql": "SELECT pg_advisory_xact_lock(7205759403792793)",
+    "mysql": f"SELECT GET_LOCK('fedcart_ledger_schema', {_BUSY_SECONDS})",
+}
 
 
 def _engine(url_or_path: str | Path) -> sa.Engine:
@@ -69,7 +84,7 @@ def _engine(url_or_path: str | Path) -> sa.Engine:
             engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"timeout": _BUSY_SECONDS})
             sa.event.listen(engine, "connect", _prepare_sqlite)
             return engine
-        return sa.create_engine(url, poolclass=sa.NullPool, isolation_level="READ COMMITTED")
+        return sa.create_engine(url, poolclass=sa.NullPool)
     except (SQLAlchemyError, ImportError) as error:
         raise LedgerUnreadableError(
             f"database {url.render_as_string()} cannot be used: {error}: check the URL and the driver"
@@ -78,10 +93,10 @@ def _engine(url_or_path: str | Path) -> sa.Engine:
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions are begun explicitly, below
-    connection.execute(
-        "PRAGMA synchronous = EXTRA"
-    )  # FULL, and the directory too: a commit outlives power loss
-    connection.execute("PRAGMA recursive_triggers = ON")  # REPLACE must not slip past the delete trigger
+    # FULL, and the directory after the journal is gone too: a commit outlives a power cut.
+    connection.execute("PRAGMA synchronous = EXTRA")
+    # INSERT OR REPLACE must not slip past the delete trigger.
+    connection.execute("PRAGMA recursive_triggers = ON")
 
 
 class Store:
@@ -89,49 +104,46 @@ class Store:
 
     def __init__(self, url_or_path: str | Path, population: str) -> None:
         self._engine = _engine(url_or_path)
-        self._sqlite = self._engine.dialect.name == "sqlite"
+        name = self._engine.dialect.name
+        self._dialect = "mysql" if name == "mariadb" else name
         self.population = population
-        self.path = Path(str(self._engine.url.database)) if self._sqlite else None
-        self.name = self._engine.url.render_as_string()
+        self.path = Path(str(self._engine.url.database)) if name == "sqlite" else None
+        self.name = self._engine.url.render_as_string()  # without the password
 
     @contextmanager
-    def _connection(self, begin: str) -> Iterator[sa.Connection]:
+    def _connection(self, mode: str) -> Iterator[sa.Connection]:
         try:
             with self._engine.connect() as connection:
-                if self._sqlite:
-                    connection.exec_driver_sql(begin)
+                for statement in _BEGIN.get((self._dialect, mode), []):
+                    connection.exec_driver_sql(statement)
                 yield connection
                 connection.commit()
-        except IntegrityError as error:
-            raise LedgerUnreadableError(
-                f"ledger {self.name} refused a write ({error.orig}): another process wrote at the same time, or "
-                "the tables were changed; verify the ledger"
-            ) from error
-        except (DBAPIError, SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise LedgerUnreadableError(
-                f"ledger {self.name} cannot be used ({type(cause).__name__}: {cause}): check the file, the disk "
-                "and the server; nothing may be released without it"
+                f"ledger {self.name} cannot be used ({type(cause).__name__}: {cause}): check file, disk, "
+                "the server and its load; nothing may be released without the ledger"
             ) from error
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """One atomic, durable transaction that excludes every other writer of this population."""
         self.require()
-        with self._connection("BEGIN IMMEDIATE") as connection:
-            yield Transaction(connection, self.population, lock=not self._sqlite)
+        with self._connection(_WRITE) as connection:
+            transaction = Transaction(connection, self.population)
+            if self.path is None:
+                transaction.head(lock=True)
+            yield transaction
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """A consistent view."""
         self.require()
-        with self._connection("BEGIN") as connection:
-            if self._engine.dialect.name == "postgresql":
-                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            yield Transaction(connection, self.population, lock=False)
+        with self._connection(_READ) as connection:
+            yield Transaction(connection, self.population)
 
     def require(self) -> None:
-        """Raise LedgerUnreadableError when the SQLite file is not there: it is never made by opening it."""
+        """Raise LedgerUnreadableError when the SQLite file is not there: opening never makes one."""
         if self.path is not None and not self.path.is_file():
             raise LedgerUnreadableError(
                 f"ledger {self.path} does not exist: restore it from backup, or create one for a population "
@@ -140,19 +152,23 @@ class Store:
 
     @contextmanager
     def creating(self) -> Iterator[Transaction]:
-        """Like ``writing``, in a database that may not have the tables yet."""
+        """Like ``writing``, in a database that may not have the tables yet.
+
+        Raises:
+            LedgerMismatchError: the population has a ledger there already.
+        """
         if self.path is not None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.touch(mode=0o600)
             except OSError as error:
-                raise LedgerUnreadableError(
-                    f"ledger {self.path} cannot be created: {error.strerror}"
-                ) from error
-        with self._connection("BEGIN IMMEDIATE") as connection:
+                raise LedgerUnreadableError(f"ledger {self.path} cannot be made: {error.strerror}") from error
+        with self._connection(_WRITE) as connection:
+            if self._dialect in _SCHEMA_LOCK:  # several platforms may set up one server at the same time
+                connection.exec_driver_sql(_SCHEMA_LOCK[self._dialect])
             _metadata.create_all(connection)
             install_triggers(connection)
-            transaction = Transaction(connection, self.population, lock=False)
+            transaction = Transaction(connection, self.population)
             if transaction.meta() is not None:
                 raise LedgerMismatchError(
                     f"ledger {self.name} already holds population {self.population!r}: open it; a budget is "
@@ -161,37 +177,41 @@ class Store:
             yield transaction
 
 
+def _whole(value: Any) -> int:
+    """An integer column's value; SQLite lets an editor put anything there."""
+    if type(value) is not int:
+        raise LedgerTamperedError(f"the ledger's tables hold {value!r} where a whole number belongs")
+    return value
+
+
 class Transaction:
     """What can be read and written inside one transaction."""
 
-    def __init__(self, connection: sa.Connection, population: str, *, lock: bool) -> None:
-        self._connection = connection
-        self._population = population
-        if lock:
-            self.head(lock=True)
+    def __init__(self, connection: sa.Connection, population: str) -> None:
+        self._connection, self._population = connection, population
 
     def meta(self) -> tuple[int, str] | None:
         """(schema version, public key in hex), or None when the population is unknown here."""
-        query = sa.select(META.c.schema_version, META.c.public_key).where(
-            META.c.population == self._population
-        )
-        row = self._connection.execute(query).one_or_none()
-        return None if row is None else (int(row[0]), str(row[1]))
+        query = sa.select(META.c.schema_version, META.c.public_key)
+        row = self._connection.execute(query.where(META.c.population == self._population)).one_or_none()
+        return None if row is None else (_whole(row[0]), str(row[1]))
 
     def populations(self) -> list[str]:
         """Every population in this database."""
         return [str(p) for p in self._connection.execute(sa.select(META.c.population)).scalars()]
 
     def head(self, *, lock: bool = False) -> tuple[int, str] | None:
-        """(seq, hash) of the last entry."""
+        """(seq, hash) of the last entry; ``lock`` keeps every other writer out until the transaction ends."""
         query = sa.select(HEADS.c.seq, HEADS.c.hash).where(HEADS.c.population == self._population)
         row = self._connection.execute(query.with_for_update() if lock else query).one_or_none()
-        return None if row is None else (int(row[0]), str(row[1]))
+        return None if row is None else (_whole(row[0]), str(row[1]))
 
     def count(self) -> int:
         """How many entries there are."""
-        query = sa.select(sa.func.count()).where(ENTRIES.c.population == self._population)
-        return int(self._connection.execute(query.select_from(ENTRIES)).scalar_one())
+        query = sa.select(sa.func.count()).select_from(ENTRIES)
+        return int(
+            self._connection.execute(query.where(ENTRIES.c.population == self._population)).scalar_one()
+        )
 
     def rows(self, start: int = 0) -> Sequence[Row]:
         """Entries from position ``start`` on, in order."""
@@ -200,11 +220,30 @@ class Transaction:
             .where(ENTRIES.c.population == self._population, ENTRIES.c.seq >= start)
             .order_by(ENTRIES.c.seq)
         )
-        return [Row(int(r[0]), str(r[1]), str(r[2]), str(r[3])) for r in self._connection.execute(query)]
+        return [Row(_whole(r[0]), str(r[1]), str(r[2]), str(r[3])) for r in self._connection.execute(query)]
 
-    def missing_triggers(self) -> list[str]:
-        """Names of the append-only triggers that are not there."""
-        return missing_triggers(self._connection)
+    def weaknesses(self) -> list[str]:
+        """What leaves the record intact but less protected: missing triggers, lax durability.
+
+        Raises:
+            LedgerUnreadableError: SQLite finds the file damaged.
+        """
+        found = []
+        missing = missing_triggers(self._connection)
+        if missing:
+            found.append(f"the database no longer refuses changes itself: {', '.join(missing)} missing")
+        dialect = self._connection.dialect.name
+        if dialect == "sqlite":
+            damage = self._connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+            if damage != "ok":
+                raise LedgerUnreadableError(
+                    f"the ledger's file is damaged ({damage}): restore it from backup"
+                )
+        elif dialect in ("mysql", "mariadb"):
+            query = "SELECT @@innodb_flush_log_at_trx_commit"
+            if str(self._connection.exec_driver_sql(query).scalar_one()) != "1":
+                found.append("innodb_flush_log_at_trx_commit is not 1: a power cut may lose the last entries")
+        return found
 
     def begin_ledger(self, public_key: str) -> None:
         """Write the meta row of a new ledger."""
@@ -212,23 +251,21 @@ class Transaction:
         self._connection.execute(sa.insert(META).values(**values))
 
     def append(self, row: Row) -> None:
-        """Add the entry and move the head to it."""
+        """Add the entry and move the head to it.
+
+        Raises:
+            LedgerTamperedError: the head is not at the entry before.
+        """
         values = {"document": row.document, "hash": row.hash, "signature": row.signature}
-        self._connection.execute(
-            sa.insert(ENTRIES).values(population=self._population, seq=row.seq, **values)
-        )
+        where = {"population": self._population}
+        self._connection.execute(sa.insert(ENTRIES).values(seq=row.seq, **where, **values))
         if row.seq == 0:
-            self._connection.execute(
-                sa.insert(HEADS).values(population=self._population, seq=0, hash=row.hash)
-            )
+            self._connection.execute(sa.insert(HEADS).values(seq=0, hash=row.hash, **where))
             return
-        moved = self._connection.execute(
-            sa.update(HEADS)
-            .where(HEADS.c.population == self._population, HEADS.c.seq == row.seq - 1)
-            .values(seq=row.seq, hash=row.hash)
-        )
+        here = (HEADS.c.population == self._population) & (HEADS.c.seq == row.seq - 1)
+        moved = self._connection.execute(sa.update(HEADS).where(here).values(seq=row.seq, hash=row.hash))
         if moved.rowcount != 1:
-            raise LedgerUnreadableError(
-                f"ledger of {self._population!r}: the head is not at entry {row.seq - 1}: another process wrote "
-                "at the same time; try again"
+            raise LedgerTamperedError(
+                f"ledger of {self._population!r}: the head is not at entry {row.seq - 1}: written to "
+                "without the lock; verify it"
             )

@@ -1,7 +1,8 @@
-"""Offline verification: needs the database and the platform's public key, nothing else, and writes nothing."""
+"""Offline verification: needs the database and the platform's public key, nothing else; writes nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -9,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from privacy.accounting import Accountant
 from privacy.errors import (
     AccountingError,
-    LedgerClockError,
     LedgerError,
+    LedgerMismatchError,
     LedgerRolledBackError,
     LedgerTamperedError,
 )
@@ -21,7 +22,7 @@ from privacy.ledger.report import Finding, Head, VerifyReport
 from privacy.ledger.state import LedgerState
 from privacy.ledger.store import Store
 
-_TOLERANCE = 1e-6
+TOLERANCE = 1e-6
 """Relative difference allowed between a recorded ε and its recomputation (round-off allowances)."""
 
 
@@ -39,111 +40,104 @@ def verify_ledger(
         population: whose ledger it should be.
         public_key: the platform's key, known from elsewhere; without it the ledger's own word is taken,
             and the report warns.
-        witness: a head that someone else kept; the ledger must contain exactly that entry.
+        witness: a head that someone else kept; the ledger must contain exactly that entry. Without one, a
+            restored older copy looks whole.
 
     Returns:
         A report; it is ``ok`` only if everything holds.
 
     Raises:
         LedgerUnreadableError: missing, damaged, locked or of an unknown version.
-        LedgerMismatchError: of another population or key.
     """
     store = Store(url_or_path, population)
-    warnings = []
-    with store.reading() as transaction:
-        meta = transaction.meta()
-        missing = transaction.missing_triggers()
-    if missing:
-        warnings.append(
-            f"the database no longer refuses changes by itself: missing triggers {', '.join(missing)}"
-        )
-    if public_key is None and meta is not None:
-        public_key = public_from_hex(meta[1])
-        warnings.append(f"signatures were checked against the key the ledger names itself, {meta[1][:16]}…")
-    chain = Chain(store, public_key) if public_key is not None else None
+    chain = None
+    warnings: list[str] = []
     findings: list[Finding] = []
-    head = None
     try:
-        assert chain is not None
+        with store.reading() as transaction:
+            warnings += transaction.weaknesses()
+            meta = transaction.meta()
+        if public_key is None:
+            if meta is None:
+                raise LedgerMismatchError(f"ledger {store.name} knows no population {population!r}")
+            public_key = public_from_hex(meta[1])
+            warnings.append(
+                f"signatures were checked against the key that the ledger itself names ({meta[1]})"
+            )
+        chain = Chain(store, public_key)
         with chain.reading():
             pass
         for row in chain.rows:
             check_signature(row, population=population, key=public_key)
-    except LedgerTamperedError as error:
-        entries = len(chain.rows) if chain else 0
-        findings.append(Finding(error.code, entries, str(error)))
-        return VerifyReport(population, entries, tuple(findings), tuple(warnings))
-    last = chain.rows[-1]
-    head = Head(population, last.seq, last.hash, public_hex(public_key), last.signature)
+    except (LedgerTamperedError, LedgerMismatchError) as error:
+        read = len(chain.rows) if chain else 0
+        return VerifyReport(population, read, (Finding(error.code, read, str(error)),), tuple(warnings))
     if witness is not None:
-        findings += _against(witness, chain, public_key)
+        findings += _against(witness, chain)
     epsilon, wrong = _recompute(chain.entries, population)
-    findings += wrong
+    last = chain.rows[-1]
     return VerifyReport(
-        population,
-        len(chain.rows),
-        tuple(findings),
-        tuple(warnings),
-        head,
-        epsilon,
-        chain.state.cap,
-        chain.state.delta,
+        population=population,
+        entries=len(chain.rows),
+        findings=(*findings, *wrong),
+        warnings=tuple(warnings),
+        head=Head(population, last.seq, last.hash, public_hex(public_key), last.signature),
+        epsilon=epsilon,
+        cap=chain.state.cap,
+        delta=chain.state.delta,
     )
 
 
-def _against(witness: Head, chain: Chain, public_key: Ed25519PublicKey) -> list[Finding]:
+def _against(witness: Head, chain: Chain) -> list[Finding]:
     try:
-        witness.check(public_key)
+        witness.check(chain.public_key)
     except LedgerError as error:
         return [Finding(error.code, witness.seq, f"witness: {error}")]
-    here = chain.rows[witness.seq] if witness.seq < len(chain.rows) else None
-    if here is not None and here.hash == witness.hash and witness.population == here_population(chain):
+    here = chain.rows[witness.seq].hash if 0 <= witness.seq < len(chain.rows) else None
+    if here == witness.hash and witness.population == chain.state.population:
         return []
     what = "is missing here" if here is None else "differs from the one here"
     return [
         Finding(
             LedgerRolledBackError.code,
             witness.seq,
-            f"entry {witness.seq} that the witness has seen {what}: an older or forked copy was put back; "
-            "restore the newest copy, do not train",
+            f"entry {witness.seq} of {witness.population!r} that the witness saw {what}: an older or another "
+            "copy was put back; restore the newest copy, do not train",
         )
     ]
 
 
-def here_population(chain: Chain) -> str:
-    """The population a chain is of."""
-    return chain.state.population
+def _ends_stretch(entry: Entry, state: LedgerState) -> bool:
+    """Whether ε may fall, or the cap differs, from this entry on."""
+    if entry.kind is Kind.SETTLE:
+        held = state.reservations.get(entry.body["key"])
+        return held is not None and entry.body["steps_used"] < held.event.count
+    return entry.kind is Kind.CAP
 
 
-def _recompute(entries: list[Entry], population: str) -> tuple[float | None, list[Finding]]:
-    """ε recomputed wherever it peaks: composition only grows until steps are given back or the cap moves."""
+def _recompute(entries: Sequence[Entry], population: str) -> tuple[float | None, list[Finding]]:
+    """ε recomputed wherever it can peak, which is before steps are given back or the cap changes.
+
+    Between such entries ε only grows, and the fold has already refused a recorded ε that shrinks, is not the
+    one before plus something, or passes the cap; so the last reservation of a stretch decides for all.
+    """
     state, accountant = LedgerState(population), Accountant()
     findings: list[Finding] = []
-    pending: Entry | None = None
-
-    def check() -> None:
-        nonlocal pending
-        if pending is not None:
-            true = accountant.epsilon(state.committed(), state.delta)
-            recorded = pending.body["epsilon_after"]
-            if not abs(true - recorded) <= _TOLERANCE * max(true, 1e-6) + 1e-9:
-                message = (
-                    f"entry {pending.seq} records ε {recorded:.6g}, but its events compose to {true:.6g}"
-                )
-                findings.append(Finding(LedgerTamperedError.code, pending.seq, message))
-            pending = None
-
+    last_reserve: Entry | None = None
     try:
-        for entry in entries:
-            if entry.kind in (Kind.SETTLE, Kind.CAP):
-                check()
-            state.apply(entry)
-            if entry.kind is Kind.RESERVE:
-                pending = entry
-        check()
+        for entry in [*entries, None]:
+            if last_reserve is not None and (entry is None or _ends_stretch(entry, state)):
+                true, recorded = accountant.epsilon(state.committed(), state.delta), state.epsilon
+                if not abs(true - recorded) <= TOLERANCE * true + 1e-9:
+                    message = (
+                        f"entry {last_reserve.seq} of {population!r} records ε {recorded:.6g}, its events "
+                        f"compose to {true:.6g}: do not trust this ledger's program"
+                    )
+                    findings.append(Finding(LedgerTamperedError.code, last_reserve.seq, message))
+                last_reserve = None
+            if entry is not None:
+                state.apply(entry)
+                last_reserve = entry if entry.kind is Kind.RESERVE else last_reserve
         return accountant.epsilon(state.committed(), state.delta), findings
     except AccountingError as error:
         return None, [*findings, Finding(error.code, len(entries) - 1, str(error))]
-
-
-_ = LedgerClockError

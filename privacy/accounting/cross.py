@@ -1,0 +1,138 @@
+"""Other accountants' values beside ε of record, and whether they fit it.
+
+All of them bound the same quantity from above, so none proves another wrong by being larger; what must not
+happen is that a *looser* method claims less, or that two tight ones differ. Opacus' GDP accountant is an
+approximation that falls below the truth and is never asked.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import dp_accounting.pld
+from opacus.accountants import PRVAccountant, RDPAccountant
+from opacus.accountants.analysis import rdp as opacus_rdp
+
+from privacy.accounting.accountant import Accountant, check_delta, tally
+from privacy.errors import PrivacyError
+from privacy.events import Event
+
+PRV_ERROR = 0.01
+"""The ε error that Opacus' PRV accountant is asked to keep and adds to its answer."""
+MAX_PRV_POINTS = 2_000_000
+"""A larger PRV grid takes tens of seconds and was seen to end in inf."""
+MAX_PLD_UNITS = 3
+"""dp-accounting's own accountant needs about a second per distinct mechanism."""
+_ORDERS = [*RDPAccountant.DEFAULT_ALPHAS, *range(64, 513, 16)]
+
+Counts = Counter[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """One other accountant's answer.
+
+    Args:
+        name: whose value it is.
+        epsilon: the value, or None when it could not be had.
+        agrees: False only for a disagreement beyond tolerance; report it, never hide it.
+        note: why, in words.
+    """
+
+    name: str
+    epsilon: float | None
+    agrees: bool
+    note: str
+
+
+def cross_checks(events: Iterable[Event], delta: float) -> tuple[CrossCheck, ...]:
+    """Opacus' RDP and PRV and dp-accounting's own PLD accountant beside ε of record.
+
+    Raises:
+        AccountingError: ε of record itself is not finite.
+    """
+    counts, delta = tally(events), check_delta(delta)
+    record = Accountant().epsilon(counts, delta)
+    return (
+        _check("Opacus RDP", _rdp, counts, delta, lambda other: _looser(other, record)),
+        _check("Opacus PRV", _prv, counts, delta, lambda other: _close(other, record, PRV_ERROR)),
+        _check("dp-accounting PLD", _pld, counts, delta, lambda other: _close(other, record, 0.0)),
+    )
+
+
+class _SkippedError(Exception):
+    """The other accountant was not asked, for the reason given."""
+
+
+def _check(
+    name: str,
+    ask: Callable[[Counts, float], float],
+    counts: Counts,
+    delta: float,
+    judge: Callable[[float], str | None],
+) -> CrossCheck:
+    if not counts:
+        return CrossCheck(name, 0.0, True, "nothing was released")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            other = ask(counts, delta)
+    except _SkippedError as skipped:
+        return CrossCheck(name, None, True, f"not asked: {skipped}")
+    except PrivacyError:
+        raise
+    except Exception as error:  # whatever another library does, ε of record stands and the failure is shown
+        return CrossCheck(name, None, False, f"failed: {type(error).__name__}")
+    if not (math.isfinite(other) and other >= 0.0):
+        return CrossCheck(name, None, False, f"gave {other!r}")
+    complaint = judge(other)
+    return CrossCheck(name, other, complaint is None, complaint or "agrees")
+
+
+def _looser(other: float, record: float) -> str | None:
+    """RDP never beats an exact composition; usually it is 5 to 90 % above."""
+    if not other >= record * 0.99 - 1e-3:
+        return f"RDP, a looser bound, claims {other:.4g}, less than ε of record {record:.4g}"
+    if not other <= 3.0 * record + 1.0:
+        return f"RDP gives {other:.4g}, far above ε of record {record:.4g}"
+    return None
+
+
+def _close(other: float, record: float, allowed: float) -> str | None:
+    """Two numerically exact methods differ by their stated errors and two per cent at most."""
+    if not abs(other - record) <= 2 * allowed + 0.02 * record + 1e-3:
+        return f"gives {other:.4g}, ε of record is {record:.4g}"
+    return None
+
+
+def _rdp(counts: Counts, delta: float) -> float:
+    curves = [
+        opacus_rdp.compute_rdp(q=q, noise_multiplier=noise, steps=steps, orders=_ORDERS)
+        for (q, noise), steps in counts.items()
+    ]
+    return float(opacus_rdp.get_privacy_spent(orders=_ORDERS, rdp=sum(curves), delta=delta)[0])
+
+
+def _prv(counts: Counts, delta: float) -> float:
+    steps = sum(counts.values())
+    mesh = PRV_ERROR / math.sqrt(steps * math.log(12_000 / delta) / 2)
+    points = 2 * (_rdp(counts, delta / 1000) + 3.0) / mesh
+    if not points * len(counts) <= MAX_PRV_POINTS:
+        raise _SkippedError(f"PRV would need about {points * len(counts):.2g} grid points")
+    accountant = PRVAccountant()
+    accountant.history = [(noise, q, count) for (q, noise), count in counts.items()]
+    return float(accountant.get_epsilon(delta, eps_error=PRV_ERROR))
+
+
+def _pld(counts: Counts, delta: float) -> float:
+    if len(counts) > MAX_PLD_UNITS:
+        raise _SkippedError(f"{len(counts)} distinct mechanisms take it more than a few seconds")
+    accountant = dp_accounting.pld.PLDAccountant()
+    for (q, noise), count in counts.items():
+        unit = dp_accounting.PoissonSampledDpEvent(q, dp_accounting.GaussianDpEvent(noise))
+        accountant.compose(unit, count)
+    return float(accountant.get_epsilon(delta))
