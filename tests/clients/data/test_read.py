@@ -8,12 +8,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clients.data import InteractionColumns, interactions_table, items_table, read_interactions, read_items
+from clients.data.parse import parse_order
 from clients.errors import DataError
 from shared_model.errors import BadInputError
 
 Write = Callable[..., Path]
+TIMES = [
+    *("5", 7, 2.5, "inf", "x", "", None, "1e12", "-3"),
+    *("2020-01-01", "2020-01-01T00:00:00.1234567899", "2020-01-01 00:00+01:00", "9999-12-31", "0001-01-01"),
+]
 HEAD = "user_id,item_id,timestamp\n"
 
 
@@ -242,3 +249,11 @@ def test_one_column_cannot_play_two_parts(write: Write) -> None:
 def test_data_errors_are_bad_input() -> None:
     assert issubclass(DataError, BadInputError)
     assert (DataError.exit_code, DataError.code) == (2, "data")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(TIMES), min_size=2, max_size=6))
+def test_no_time_is_read_in_the_light_of_the_others(texts: list[object]) -> None:
+    together = parse_order(pd.Series(texts, dtype=object), "s").tolist()
+    alone = [parse_order(pd.Series([text], dtype=object), "s").item() for text in texts]
+    np.testing.assert_array_equal(together, alone)
