@@ -3,15 +3,25 @@
 import datetime as dt
 import gzip
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.data import InteractionColumns, interactions_table, items_table, read_interactions, read_items
+from clients.data import (
+    InteractionColumns,
+    Table,
+    interactions_table,
+    items_table,
+    read_interactions,
+    read_items,
+)
 from clients.data.parse import parse_order
 from clients.errors import DataError
 from shared_model.errors import BadInputError
@@ -257,3 +267,50 @@ def test_no_time_is_read_in_the_light_of_the_others(texts: list[object]) -> None
     together = parse_order(pd.Series(texts, dtype=object), "s").tolist()
     alone = [parse_order(pd.Series([text], dtype=object), "s").item() for text in texts]
     np.testing.assert_array_equal(together, alone)
+
+
+ANYTHING = [
+    *(pa.array([1, None], kind) for kind in (pa.int8(), pa.uint64(), pa.float32(), pa.time64("us"))),
+    *(pa.array([1, None], kind) for kind in (pa.duration("s"), pa.timestamp("ns", "UTC"), pa.date64())),
+    *(
+        pa.array(values)
+        for values in ([True, None], [b"x", None], [[1], None], [{"a": 1}, None], [None, None])
+    ),
+    *(pa.array(["x", None], kind) for kind in (pa.large_string(), pa.dictionary(pa.int8(), pa.string()))),
+    pa.array([Decimal("1.5"), None]),
+]
+
+
+def table_or_message(path: Path, columns: InteractionColumns | None = None) -> Table | str:
+    try:
+        return read_interactions(path, columns)
+    except DataError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id", "pos", "timestamp", "basket", "event", "value"])
+@pytest.mark.parametrize("values", ANYTHING, ids=lambda values: str(values.type))
+def test_any_type_of_parquet_column_is_read_or_refused(tmp_path: Path, column: str, values: pa.Array) -> None:
+    held = {"user_id": ["u", "v"], "item_id": ["a", "b"], "pos": [0, 1]} | {column: values}
+    optional = {column: column} if column in ("basket", "event", "value") else {}
+    order = column if column == "timestamp" else "pos"
+    pq.write_table(pa.table(held), tmp_path / "e.parquet")
+    found = table_or_message(tmp_path / "e.parquet", InteractionColumns(order=order, **optional))
+    if isinstance(found, str):
+        assert repr(column) in found
+    else:
+        read = found.frame["order" if column == order else column]
+        assert len(read) == 2
+        assert read.isna()[1]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=60), st.sampled_from(["e.csv", "e.tsv", "e.csv.gz", "e.parquet"]), st.booleans())
+def test_no_bytes_escape_as_another_error(tmp_path: Path, junk: bytes, name: str, headed: bool) -> None:
+    path = tmp_path / name
+    path.write_bytes(HEAD.encode() * headed + junk)
+    found = table_or_message(path)
+    if isinstance(found, str):
+        assert str(path) in found
+    else:
+        assert list(found.frame) == ["user_id", "item_id", "order"]
