@@ -1,0 +1,1 @@
+"""What every party of a federation agrees on: item features, the model, its exchange spec, metrics."""

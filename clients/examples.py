@@ -1,0 +1,92 @@
+"""From a platform's split to what the loss sees: one example per shopper, gathered in padded chunks.
+
+Shapes: U shoppers, B shoppers of a chunk, L history length, T target moments, I items, N negatives.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clients.data.split import Split
+from shared_model.loss import Negatives, ShopperExample
+from shared_model.model import ModelSpec, block_norms
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A platform's training examples, one per shopper, as rows of its catalogue.
+
+    items : (U, L) int64, the last L training events, oldest first, −1 where padded.
+    groups : (U, L) int64, the basket of each event, counted back from the end; 0 where padded.
+    seen : (U+1,) and (E,) CSR of all distinct items of each shopper's training history, however long.
+    features, norms : (I, F) float32 and (I, E) block norms of the catalogue, public.
+    targets : T, how many of the last events serve as targets.
+    """
+
+    items: torch.Tensor
+    groups: torch.Tensor
+    seen: tuple[NDArray[np.int64], NDArray[np.int64]]
+    features: torch.Tensor
+    norms: torch.Tensor
+    targets: int
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def negative_rows(self, count: int, rng: np.random.Generator) -> torch.Tensor:
+        """Draw (N,) rows uniformly from the public catalogue, independently of every shopper."""
+        return torch.from_numpy(rng.integers(0, len(self.features), size=count))
+
+    def negatives(self, rows: torch.Tensor) -> Negatives:
+        """Gather what the loss needs of (N,) negative rows."""
+        return Negatives(self.features[rows], self.norms[rows])
+
+    def chunk(self, users: NDArray[np.int64], negatives: torch.Tensor) -> ShopperExample:
+        """Gather the examples of (B,) shoppers for (N,) negative rows.
+
+        Each example depends on its own shopper and on public things only.
+        """
+        rows = torch.from_numpy(users)
+        items, groups = self.items[rows], self.groups[rows]  # (B, L)
+        real = items >= 0
+        target_items, target_groups = items[:, -self.targets :], groups[:, -self.targets :]  # (B, T)
+        # Groups count back from the end, so an event of an earlier basket has a larger number.
+        ages = (groups.unsqueeze(1) - target_groups.unsqueeze(2)).to(torch.float32)  # (B, T, L)
+        counts = (ages > 0) & real.unsqueeze(1)
+        ages = torch.where(counts, ages, torch.inf)
+        repeated = (counts & (items.unsqueeze(1) == target_items.unsqueeze(2))).any(-1)
+        mask = (target_items >= 0) & counts.any(-1) & ~repeated
+        rows_of, targets_of = items.clamp(min=0), target_items.clamp(min=0)
+        return ShopperExample(
+            history=self.features[rows_of] * real.unsqueeze(-1),  # (B, L, F)
+            history_norms=self.norms[rows_of],
+            ages=ages,
+            targets=self.features[targets_of] * mask.unsqueeze(-1),  # (B, T, F)
+            target_norms=self.norms[targets_of],
+            target_mask=mask.to(torch.float32),
+            negative_mask=~self._seen_matrix(users)[:, negatives],
+        )
+
+    def _seen_matrix(self, users: NDArray[np.int64]) -> torch.Tensor:
+        """Return (B, I) bool: which items each shopper has met."""
+        indptr, indices = self.seen
+        seen = torch.zeros((len(users), len(self.features)), dtype=torch.bool)
+        for row, user in enumerate(users):
+            seen[row, indices[indptr[user] : indptr[user + 1]]] = True
+        return seen
+
+
+def training_data(split: Split, features: NDArray[np.float32], spec: ModelSpec, targets: int) -> TrainingData:
+    """Return the training examples of a split: nothing at or after the validation basket enters."""
+    items, ages = split.padded("train", spec.history_length)
+    table = torch.from_numpy(features)
+    return TrainingData(
+        items=torch.from_numpy(items),
+        groups=torch.from_numpy(ages),
+        seen=split.seen("train"),
+        features=table,
+        norms=block_norms(spec, table),
+        targets=min(targets, spec.history_length),
+    )

@@ -1,0 +1,187 @@
+"""Local training of the shared tensors on one platform: with user-level DP, or plainly for comparison.
+
+Private steps (Abadi et al. 2016, one shopper = one example): Poisson-sample shoppers → one gradient per
+shopper → clip to C → sum → add N(0, (σC)²) → divide by the public q·N → optimizer step. The gradients come
+from `vmap(grad(loss))`, which is right by construction where item features pass through a trained layer
+(hook-based per-sample gradients are silently wrong there); clipping, noise and scaling are Opacus'.
+
+| case                                   | what happens                                            |
+|----------------------------------------|---------------------------------------------------------|
+| a shopper's loss or gradient not finite | contributes exactly zero; nobody else is affected       |
+| no shopper sampled                     | the zero sum is noised, counted and applied             |
+| last chunk not full                    | padded with rows of weight zero                         |
+| shopper without targets                | gradient zero                                           |
+| normaliser wrong                       | the update is scaled; the guarantee is untouched        |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.func import grad, vmap
+
+from clients.examples import TrainingData
+from privacy.noise import NoiseSource
+from privacy.optimizer import SourcedDPOptimizer
+from privacy.plan import PrivacyPlan
+from shared_model.exchange import SharedTensors
+from shared_model.loss import Negatives, ShopperExample, shopper_loss
+from shared_model.model import ModelSpec
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class LocalRecipe:
+    """How one platform trains between two exchanges. Public.
+
+    Attributes
+    ----------
+    steps : local steps, ≥ 1.
+    sample_rate : q in (0, 1], the chance of each shopper to be in a step's batch.
+    learning_rate : of Adam, for the residual.
+    scalar_learning_rate : of Adam, for the few scalars (decay, scale, encoder weights).
+    negatives : N shared negatives a step, drawn uniformly from the public catalogue.
+    proximal : µ of FedProx (Li et al. 2020): pulls towards the round's start; touches no data.
+    """
+
+    steps: int
+    sample_rate: float
+    learning_rate: float
+    scalar_learning_rate: float
+    negatives: int
+    proximal: float = 0.0
+
+
+def per_shopper_gradients(
+    shared: SharedTensors,
+    spec: ModelSpec,
+    example: ShopperExample,
+    negatives: Negatives,
+    weights: torch.Tensor,
+) -> SharedTensors:
+    """Return name → (B, *shape), the gradient of each shopper's own loss times its weight.
+
+    A row with a NaN or inf anywhere is zero in every tensor, and so is a row of weight 0.
+    """
+
+    def loss(tensors: SharedTensors, *columns: torch.Tensor) -> torch.Tensor:
+        return shopper_loss(tensors, spec, ShopperExample(*columns), negatives)
+
+    columns = tuple(getattr(example, field.name) for field in fields(ShopperExample))
+    rows: SharedTensors = vmap(grad(loss), in_dims=(None, *[0] * len(columns)))(shared, *columns)
+    finite = torch.stack([g.flatten(1).isfinite().all(1) for g in rows.values()]).all(0)
+    keep = finite & (weights > 0)
+    return {
+        name: torch.where(_column(keep, g), g * _column(weights, g), torch.zeros_like(g))
+        for name, g in rows.items()
+    }
+
+
+def _column(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Shape a (B,) vector so that it broadcasts over (B, …)."""
+    return vector.view(-1, *[1] * (like.dim() - 1))
+
+
+def train_private(
+    shared: SharedTensors,
+    spec: ModelSpec,
+    data: TrainingData,
+    recipe: LocalRecipe,
+    plan: PrivacyPlan,
+    noise: NoiseSource,
+    public_rng: np.random.Generator,
+) -> SharedTensors:
+    """Return the shared tensors after `recipe.steps` steps, each as private as one step of the plan.
+
+    Guarantee: the result is one release of `plan.event_of(recipe.steps)` over the platform's shoppers, who
+    enter through their own rows of `data` only. The caller charges that event *before* the call.
+    `public_rng` draws negatives and may be known to anyone; sampling and noise come from `noise`.
+    """
+    parameters = _parameters(shared)
+    optimizer = SourcedDPOptimizer(
+        _adam(parameters, recipe), plan=plan, noise=noise
+    )
+    for _ in range(recipe.steps):
+        users = np.flatnonzero(noise.poisson_mask(len(data), plan.sample_rate))
+        rows = data.negative_rows(recipe.negatives, public_rng)
+        chunks = _padded_chunks(users)
+        for number, (chunk, weights) in enumerate(chunks, start=1):
+            frozen = {name: p.detach() for name, p in parameters.items()}
+            example = data.chunk(chunk, rows)
+            gradients = per_shopper_gradients(
+                frozen, spec, example, data.negatives(rows), weights
+            )
+            for name, parameter in parameters.items():
+                parameter.grad_sample = gradients[name]  # type: ignore[attr-defined]
+            optimizer.signal_skip_step(number < len(chunks))
+            if number == len(chunks):
+                optimizer.attach_step_hook(_proximal_hook(parameters, shared, recipe.proximal))
+            optimizer.step()
+            optimizer.zero_grad()
+    return {name: p.detach().clone() for name, p in parameters.items()}
+
+
+def train_plain(
+    shared: SharedTensors,
+    spec: ModelSpec,
+    data: TrainingData,
+    recipe: LocalRecipe,
+    rng: np.random.Generator,
+) -> SharedTensors:
+    """Return the shared tensors after the same recipe without clipping or noise. **Not private.**"""
+    parameters = _parameters(shared)
+    optimizer = _adam(parameters, recipe)
+    hook = _proximal_hook(parameters, shared, recipe.proximal)
+    for _ in range(recipe.steps):
+        users = np.flatnonzero(rng.random(len(data)) < recipe.sample_rate)
+        rows = data.negative_rows(recipe.negatives, rng)
+        optimizer.zero_grad()
+        for start in range(0, len(users), CHUNK):
+            example = data.chunk(users[start : start + CHUNK], rows)
+            losses = shopper_loss(parameters, spec, example, data.negatives(rows))
+            (losses.sum() / len(users)).backward()
+        if len(users):
+            hook(optimizer)
+            optimizer.step()
+    return {name: p.detach().clone() for name, p in parameters.items()}
+
+
+def _parameters(shared: SharedTensors) -> dict[str, torch.Tensor]:
+    return {name: torch.nn.Parameter(tensor.detach().clone()) for name, tensor in shared.items()}
+
+
+def _adam(parameters: dict[str, torch.Tensor], recipe: LocalRecipe) -> torch.optim.Adam:
+    return torch.optim.Adam(
+        [
+            {"params": [p], "lr": recipe.scalar_learning_rate if p.dim() == 1 else recipe.learning_rate}
+            for p in parameters.values()
+        ]
+    )
+
+
+def _padded_chunks(users: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], torch.Tensor]]:
+    """Cut (B,) shoppers into chunks of exactly CHUNK rows with weights; at least one, even when empty."""
+    chunks = []
+    for start in range(0, max(len(users), 1), CHUNK):
+        part = users[start : start + CHUNK]
+        weights = torch.zeros(CHUNK)
+        weights[: len(part)] = 1.0
+        chunks.append((np.concatenate([part, np.zeros(CHUNK - len(part), dtype=np.int64)]), weights))
+    return chunks
+
+
+def _proximal_hook(
+    parameters: dict[str, torch.Tensor], start: SharedTensors, mu: float
+) -> Callable[[object], None]:
+    """Return a step hook that adds µ·(w − w₀) to the (already noised) gradients."""
+
+    def add(_: object) -> None:
+        if mu:
+            for name, parameter in parameters.items():
+                if parameter.grad is not None:
+                    parameter.grad += mu * (parameter.detach() - start[name])
+
+    return add
