@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import dp_accounting.pld
-from opacus.accountants import PRVAccountant, RDPAccountant
-from opacus.accountants.analysis import rdp as opacus_rdp
 
 from privacy.accounting.accountant import Accountant, check_delta, tally
 from privacy.errors import PrivacyError
@@ -27,7 +25,7 @@ MAX_PRV_POINTS = 2_000_000
 """A larger PRV grid takes tens of seconds and was seen to end in inf."""
 MAX_PLD_UNITS = 3
 """dp-accounting's own accountant needs about a second per distinct mechanism."""
-_ORDERS = [*RDPAccountant.DEFAULT_ALPHAS, *range(64, 513, 16)]
+_ORDERS = [*(1 + x / 10 for x in range(1, 100)), *range(11, 64), *range(64, 513, 16)]
 
 Counts = Counter[tuple[float, float]]
 
@@ -110,6 +108,8 @@ def _close(other: float, record: float, allowed: float) -> str | None:
 
 
 def _rdp(counts: Counts, delta: float) -> float:
+    from opacus.accountants.analysis import rdp as opacus_rdp  # here: a ledger need not wait for torch
+
     curves = [
         opacus_rdp.compute_rdp(q=q, noise_multiplier=noise, steps=steps, orders=_ORDERS)
         for (q, noise), steps in counts.items()
@@ -118,6 +118,8 @@ def _rdp(counts: Counts, delta: float) -> float:
 
 
 def _prv(counts: Counts, delta: float) -> float:
+    from opacus.accountants import PRVAccountant
+
     steps = sum(counts.values())
     mesh = PRV_ERROR / math.sqrt(steps * math.log(12_000 / delta) / 2)
     points = 2 * (_rdp(counts, delta / 1000) + 3.0) / mesh

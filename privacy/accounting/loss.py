@@ -33,15 +33,19 @@ TAIL = 1e-14
 """Mass that a composition may put outside its window; counted as infinite loss."""
 ROUND_OFF = 1e-14
 """Allowance for FFT error in one composition; counted as infinite loss."""
-MAX_POINTS = 1 << 25
-"""Largest window: 33 million grid points, a loss range of 33,000. Beyond it the answer is no."""
+COARSE_GRID = 2e-3
+"""Grid for values that are only shown (groups, replace-one), whose mechanisms dp-accounting makes slowly."""
+MAX_POINTS = 1 << 22
+"""Largest window: four million grid points, enough for ε up to about 2,000; beyond it, the answer is no."""
+_AT_ONCE = 8
 _ORDERS = (0.5, 2.0, 5.0, 8.0, 12.0)
 
 
 @dataclass(frozen=True)
 class LossMass:
-    """One direction's losses: ``probs[i]`` at (lower + i)·GRID, and ``infinity`` at +∞."""
+    """One direction's losses: ``probs[i]`` at (lower + i)·grid, and ``infinity`` at +∞."""
 
+    grid: float
     lower: int
     probs: np.ndarray
     infinity: float
@@ -65,9 +69,8 @@ class PrivacyLoss:
 
 def _mass(pmf: Any) -> LossMass:
     dense = pmf.to_dense_pmf()
-    return LossMass(
-        int(dense._lower_loss), np.maximum(np.asarray(dense._probs, float), 0.0), float(dense._infinity_mass)
-    )
+    probs = np.maximum(np.asarray(dense._probs, float), 0.0)
+    return LossMass(dense._discretization, int(dense._lower_loss), probs, float(dense._infinity_mass))
 
 
 def _loss(pld: Any) -> PrivacyLoss:
@@ -89,7 +92,7 @@ def replace_one_loss(sample_rate: float, noise_multiplier: float) -> PrivacyLoss
     return _loss(
         privacy_loss_distribution.from_gaussian_mechanism(
             noise_multiplier,
-            value_discretization_interval=GRID,
+            value_discretization_interval=COARSE_GRID,
             sampling_prob=sample_rate,
             neighboring_relation=NeighboringRelation.REPLACE_ONE,
         )
@@ -104,25 +107,29 @@ def group_loss(sample_rate: float, noise_multiplier: float, size: int) -> Privac
     a mixture of Gaussians.
     """
     if sample_rate == 1.0:
-        return gaussian_loss(1.0, noise_multiplier / size)
+        alone = _mass(gaussian_pmf(1.0, noise_multiplier / size, REMOVE, COARSE_GRID))
+        return PrivacyLoss(alone, alone)
     members = np.arange(size + 1)
     return _loss(
         privacy_loss_distribution.from_mixture_gaussian_mechanism(
             noise_multiplier,
             sensitivities=[float(m) for m in members],
             sampling_probs=[float(p) for p in stats.binom.pmf(members, size, sample_rate)],
-            value_discretization_interval=GRID,
+            value_discretization_interval=COARSE_GRID,
         )
     )
 
 
 def compose(parts: Iterable[tuple[PrivacyLoss, int]]) -> PrivacyLoss:
-    """The loss of running every part ``count`` times. No parts: no loss.
+    """The loss of running every part ``count`` times; all parts on one grid. No parts: no loss.
 
     Raises:
         AccountingError: the window would pass ``MAX_POINTS``, or the result is not a distribution.
     """
     listed = [(loss, count) for loss, count in parts if count > 0]
+    if len(listed) > _AT_ONCE:
+        # Halves live in smaller windows than the whole, where their transforms are cheaper.
+        listed = [(compose(listed[::2]), 1), (compose(listed[1::2]), 1)]
     return PrivacyLoss(
         _compose([(loss.remove, count) for loss, count in listed]),
         _compose([(loss.add, count) for loss, count in listed]),
@@ -131,13 +138,14 @@ def compose(parts: Iterable[tuple[PrivacyLoss, int]]) -> PrivacyLoss:
 
 def _compose(parts: Sequence[tuple[LossMass, int]]) -> LossMass:
     if not parts:
-        return LossMass(0, np.ones(1), 0.0)
+        return LossMass(GRID, 0, np.ones(1), 0.0)
     if len(parts) == 1 and parts[0][1] == 1:
         return parts[0][0]
+    grid = parts[0][0].grid
     low, high = _window(parts)
     if high - low >= MAX_POINTS:
         raise AccountingError(
-            f"the composed privacy loss spans {(high - low) * GRID:.0f}, more than {MAX_POINTS * GRID:.0f}: "
+            f"the composed privacy loss spans {(high - low) * grid:.0f}, more than {MAX_POINTS * grid:.0f}: "
             "this much spending has no meaningful ε"
         )
     points = fft.next_fast_len(max(high - low + 1, *(len(mass.probs) for mass, _ in parts)), real=True)
@@ -152,7 +160,7 @@ def _compose(parts: Sequence[tuple[LossMass, int]]) -> LossMass:
     if not (np.isfinite(probs).all() and infinity >= 0.0):
         raise AccountingError("composition gave no distribution: the events are outside what can be computed")
     lower = sum(mass.lower * count for mass, count in parts) + low
-    return LossMass(lower, probs, min(infinity, 1.0))
+    return LossMass(grid, lower, probs, min(infinity, 1.0))
 
 
 def _power(spectrum: np.ndarray, count: int) -> np.ndarray:
@@ -198,9 +206,9 @@ def _log_moment(index: np.ndarray, probs: np.ndarray, rate: float) -> float:
 
 def _positive(mass: LossMass, above: float) -> tuple[np.ndarray, np.ndarray]:
     """Losses and probabilities of the finite losses strictly above ``above`` ≥ 0."""
-    first = max(0, math.floor(above / GRID) + 1 - mass.lower)
+    first = max(0, math.floor(above / mass.grid) + 1 - mass.lower)
     probs = mass.probs[first:]
-    losses = (mass.lower + first + np.arange(len(probs))) * GRID
+    losses = (mass.lower + first + np.arange(len(probs))) * mass.grid
     keep = losses > above
     return losses[keep], probs[keep]
 
@@ -218,7 +226,7 @@ def _epsilon(mass: LossMass, delta: float) -> float:
         return 0.0
     # Over k, from the top down: tail[k] = Σ_{j≥k} p_j, weighted[k] = Σ_{j≥k} p_j·e^{l_k − l_j}.
     tail = np.cumsum(probs[::-1])[::-1] + mass.infinity
-    weighted = signal.lfilter([1.0], [1.0, -math.exp(-GRID)], probs[::-1])[::-1]
+    weighted = signal.lfilter([1.0], [1.0, -math.exp(-mass.grid)], probs[::-1])[::-1]
     at_loss = tail - weighted  # δ at ε = l_k
     k = int(np.argmax(at_loss <= delta))
     if not at_loss[k] <= delta:
