@@ -1,6 +1,6 @@
 """Errors of the client's side. Messages stay on the platform; only `code` may leave it."""
 
-from shared_model.errors import BadInputError
+from shared_model.errors import BadInputError, FedcartError
 
 
 class DataError(BadInputError):
@@ -10,3 +10,23 @@ class DataError(BadInputError):
     """
 
     code = "data"
+
+
+class SiteError(BadInputError):
+    """A platform's own settings cannot be used."""
+
+    code = "site"
+
+
+class PolicyError(FedcartError):
+    """A request of the server that the platform's own settings do not allow."""
+
+    exit_code = 5
+    code = "policy"
+
+
+class OutboxError(FedcartError):
+    """The platform's outbox cannot be read or written, so nothing leaves."""
+
+    exit_code = 4
+    code = "outbox"

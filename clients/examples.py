@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clients.data.split import Split
 from shared_model.loss import Negatives, ShopperExample
-from shared_model.model import ModelSpec, block_norms
+from shared_model.model import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,16 @@ class TrainingData:
         return seen
 
 
-def training_data(split: Split, features: NDArray[np.float32], spec: ModelSpec, targets: int) -> TrainingData:
+def training_data(
+    split: Split, features: torch.Tensor, norms: torch.Tensor, spec: ModelSpec, targets: int
+) -> TrainingData:
     """Return the training examples of a split: nothing at or after the validation basket enters."""
     items, ages = split.padded("train", spec.history_length)
-    table = torch.from_numpy(features)
     return TrainingData(
         items=torch.from_numpy(items),
         groups=torch.from_numpy(ages),
         seen=split.seen("train"),
-        features=table,
-        norms=block_norms(spec, table),
+        features=features,
+        norms=norms,
         targets=min(targets, spec.history_length),
     )

@@ -1,0 +1,164 @@
+"""One round on one platform: check the request, charge the ledger, train, store, settle, and only then answer.
+
+Order matters: the reservation is durable before the first gradient, and the update is durable before it leaves.
+
+| what happens                               | what was charged, what leaves                                |
+|--------------------------------------------|--------------------------------------------------------------|
+| the plan would pass the cap, now or later  | nothing, refused before the first gradient                   |
+| killed before the update is stored         | the reservation stays; the next attempt takes it up again    |
+| killed after the update is stored          | the next attempt settles and sends the stored update         |
+| asked again for a finished round           | nothing; the stored update is sent again                     |
+| any ledger or outbox trouble               | refused; nothing leaves                                      |
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.errors import PolicyError
+from clients.examples import training_data
+from clients.outbox import Outbox
+from clients.platform import HashableSite, Platform, check_encoders, prepare_platform
+from clients.site import SiteSettings
+from clients.training import LocalRecipe, train_plain, train_private
+from privacy.errors import BudgetRefusedError
+from privacy.ledger import Budget, Ledger, Status
+from privacy.noise import NoiseSource, ReproducibleNoise, SecureNoise
+from privacy.plan import PrivacyPlan
+from shared_model.exchange import fingerprint
+from shared_model.instructions import TrainInstructions
+from shared_model.version import VERSION
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What leaves the platform: the shared tensors, its declared weight, and what it has spent.
+
+    `budget` is None for plain training. ε and δ follow from the public plan alone, so they reveal nothing.
+    """
+
+    arrays: dict[str, NDArray]
+    weight: float
+    budget: Budget | None
+    noise: str
+
+
+def plan_for(site: SiteSettings, ask: TrainInstructions) -> PrivacyPlan:
+    """Return the platform's plan of the whole run; raise PlanError if the numbers cannot be used."""
+    return PrivacyPlan.calibrated(
+        epsilon=ask.epsilon,
+        delta=site.delta,
+        clip_norm=ask.clip_norm,
+        sample_rate=ask.sample_rate,
+        population_size=site.population_size,
+        steps=ask.local_steps * ask.rounds,
+    )
+
+
+def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, NDArray]) -> Contribution:
+    """Train for one round and return what may leave.
+
+    Raises FedcartError or PrivacyError; their `code` is all that may be told to the server.
+    """
+    check_encoders(ask.encoder_names, ask.identities)
+    spec = ask.spec
+    spec.exchange.validate(arrays, f"round {ask.round}, from the server")
+    platform = prepare_platform(HashableSite(site), ask.encoder_names, ask.width, ask.history_length)
+    if ask.epsilon == 0:
+        return _plain(site, ask, platform, arrays)
+    if ask.delta != site.delta:
+        raise PolicyError(f"{site.name}: the server asks for delta {ask.delta:g}, the site declares {site.delta:g}.")
+    plan = plan_for(site, ask)
+    incoming = fingerprint(arrays)
+    request = sha256(f"{ask.model_dump_json()}|{incoming}".encode()).hexdigest()
+    key = f"{ask.run_id}/round-{ask.round}/{request[:32]}"
+    outbox = Outbox(site.work / "outbox")
+    ledger = open_ledger(site)
+    held = ledger.reservation(key)
+    stored = outbox.get(key) if held is not None else None
+    noise: NoiseSource = SecureNoise()
+    if site.reproducible_noise:
+        noise = ReproducibleNoise(ask.seed, site.name, ask.run_id, ask.round)
+    if held is None or held.status is Status.OPEN:
+        _require_room(ledger, plan, ask)
+        reservation = ledger.reserve(
+            plan.event_of(ask.local_steps),
+            run=ask.run_id,
+            purpose=f"round {ask.round} of {ask.rounds}",
+            key=key,
+            model_fingerprint=incoming,
+            code_version=VERSION,
+        )
+        if stored is None:
+            data = training_data(platform.split, platform.features, platform.norms, spec, ask.targets)
+            trained = train_private(
+                spec.exchange.to_torch(arrays, "from the server"),
+                spec,
+                data,
+                _recipe(ask),
+                plan,
+                noise,
+                _public_rng(site, ask),
+            )
+            stored = outbox.put(key, spec.exchange.to_numpy(trained, "after training"))
+        ledger.settle(reservation)
+    if stored is None:
+        raise PolicyError(f"{site.name}: {key} was settled but its update is not in the outbox; it is not made again.")
+    spec.exchange.validate(stored, "from the outbox")
+    return Contribution(stored, float(site.population_size), ledger.budget(), noise.name)
+
+
+def _require_room(ledger: Ledger, plan: PrivacyPlan, ask: TrainInstructions) -> None:
+    """Refuse a run whose *whole* cost would pass the cap, before its first round spends anything."""
+    if any(spend.run == ask.run_id for spend in ledger.runs()):
+        return
+    preview = ledger.preview(plan.event)
+    if not preview.allowed:
+        message = (
+            f"run {ask.run_id} would take population {ledger.population!r} from epsilon {preview.before:.3f} to "
+            f"{preview.after:.3f}, past its cap of {preview.cap:.3f} (delta {plan.delta:g}). Nothing was trained. "
+            "Ask for a smaller epsilon, or let the platform's privacy officer raise the cap."
+        )
+        ledger.note(f"refused: {message}")
+        raise BudgetRefusedError(message)
+
+
+def _plain(
+    site: SiteSettings, ask: TrainInstructions, platform: Platform, arrays: dict[str, NDArray]
+) -> Contribution:
+    if not site.allow_plain_training:
+        raise PolicyError(
+            f"{site.name}: the server asks for training without privacy, which this site does not allow. "
+            "Only for public data: set allow_plain_training = true."
+        )
+    spec = ask.spec
+    data = training_data(platform.split, platform.features, platform.norms, spec, ask.targets)
+    shared = spec.exchange.to_torch(arrays, "from the server")
+    trained = train_plain(shared, spec, data, _recipe(ask), _public_rng(site, ask))
+    return Contribution(spec.exchange.to_numpy(trained, "after training"), float(site.population_size), None, "none")
+
+
+def _recipe(ask: TrainInstructions) -> LocalRecipe:
+    return LocalRecipe(
+        steps=ask.local_steps,
+        sample_rate=ask.sample_rate,
+        learning_rate=ask.learning_rate,
+        scalar_learning_rate=ask.scalar_learning_rate,
+        negatives=ask.negatives,
+        proximal=ask.proximal,
+    )
+
+
+def _public_rng(site: SiteSettings, ask: TrainInstructions) -> np.random.Generator:
+    """Return the generator of a round's public draws: anyone may know it."""
+    label = f"{ask.seed}/{site.name}/{ask.run_id}/{ask.round}".encode()
+    return np.random.default_rng(int.from_bytes(sha256(label).digest()[:16], "big"))
+
+
+def open_ledger(site: SiteSettings) -> Ledger:
+    """Open the population's ledger."""
+    location = site.ledger if "://" in site.ledger else Path(site.ledger)
+    return Ledger.open(location, population=site.population)

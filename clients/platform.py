@@ -1,0 +1,128 @@
+"""One platform, ready to train and to recommend: catalogue, features, split, popularity."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clients.data import load_platform
+from clients.data.catalogue import Catalogue
+from clients.data.report import CleaningReport
+from clients.data.split import Part, Split, leave_one_out
+from clients.data.views import first_purchases, single_events
+from clients.site import SiteSettings
+from shared_model.encoders import EncoderIdentity, require_same_identity
+from shared_model.features import FeatureCache, encode_catalogue, make_encoders
+from shared_model.model import ModelSpec, block_norms
+
+
+@dataclass(frozen=True, eq=False)
+class Platform:
+    """Everything a platform's client works on; private but for the catalogue and its features.
+
+    features : (I, F) float32, norms : (I, E).
+    """
+
+    name: str
+    catalogue: Catalogue
+    split: Split
+    spec: ModelSpec
+    features: torch.Tensor
+    norms: torch.Tensor
+    filter_seen: bool
+    reports: tuple[CleaningReport, CleaningReport]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.split.sequences)
+
+    def popularity(self, which: Part) -> torch.Tensor:
+        """Return (I,) float32: how many shoppers have each item before what `which` holds out.
+
+        A function of all shoppers: it belongs to the local layer and never enters shared training.
+        """
+        _, items = self.split.seen(which)
+        return torch.from_numpy(np.bincount(items, minlength=len(self.catalogue)).astype(np.float32))
+
+    @cached_property
+    def test_users(self) -> np.ndarray:
+        """Positions of the shoppers who have a test target."""
+        return np.flatnonzero(self.split.test_target >= 0)
+
+    @cached_property
+    def valid_users(self) -> np.ndarray:
+        """Positions of the shoppers who have a validation target."""
+        return np.flatnonzero(self.split.valid_target >= 0)
+
+
+@lru_cache(maxsize=32)
+def prepare_platform(
+    site: "HashableSite",
+    encoder_names: tuple[str, ...],
+    width: int,
+    history_length: int,
+) -> Platform:
+    """Load a platform's data and features. Cached per process: a client is asked once a round.
+
+    Raises DataError for unusable files and EncoderError for unusable encoders.
+    """
+    settings = site.settings
+    data = load_platform(
+        settings.events,
+        settings.items,
+        settings.columns or None,
+        seed=settings.seed,
+        min_events=settings.task.min_events,
+        name=f"{settings.name}: columns",
+    )
+    sequences = data.sequences
+    if settings.task.first_purchases:
+        sequences = first_purchases(sequences)
+    if settings.task.hold_out == "event":
+        sequences = single_events(sequences)
+    split = leave_one_out(sequences, first_time_only=settings.task.filter_seen, seed=settings.seed)
+    encoders = make_encoders(encoder_names)
+    spec = ModelSpec(tuple(e.identity.dimension for e in encoders), width, history_length)
+    features = torch.from_numpy(
+        encode_catalogue(encoders, data.catalogue.texts(), FeatureCache(settings.cache))
+    )
+    return Platform(
+        name=settings.name,
+        catalogue=data.catalogue,
+        split=split,
+        spec=spec,
+        features=features,
+        norms=block_norms(spec, features),
+        filter_seen=settings.task.filter_seen,
+        reports=(data.items_report, data.events_report),
+        fingerprint=data.sequences.fingerprint(),
+    )
+
+
+class HashableSite:
+    """A site's settings as a cache key: equal when the settings and the files' sizes and times are."""
+
+    def __init__(self, settings: SiteSettings) -> None:
+        self.settings = settings
+        self._key = (settings.model_dump_json(), _state(settings.events), _state(settings.items))
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HashableSite) and self._key == other._key
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_size, status.st_mtime_ns)
+
+
+def check_encoders(names: tuple[str, ...], theirs: list[EncoderIdentity]) -> None:
+    """Raise EncoderError unless the encoders here are exactly the ones that the federation agreed on."""
+    require_same_identity([e.identity for e in make_encoders(names)], theirs)

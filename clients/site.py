@@ -1,0 +1,113 @@
+"""A platform's own settings: where its data is, what it allows, where its ledger lies. TOML, validated."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clients.errors import SiteError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskSettings(_Section):
+    """What the platform asks of a recommendation, which decides how events are held out."""
+
+    first_purchases: bool = False
+    """Keep only the first event of each item of a shopper, for trades in which everything is bought again."""
+    hold_out: Literal["basket", "event"] = "basket"
+    """Hold out whole baskets, or single events given the rest of their basket (in an order that says nothing)."""
+    filter_seen: bool = True
+    """Leave out of every list what the shopper had before."""
+    min_events: Annotated[int, Field(ge=1)] = 3
+    """Shoppers with fewer usable events are left out."""
+
+
+class SiteSettings(_Section):
+    """Everything a client needs to know about its own platform.
+
+    `population` names the shoppers that the ledger belongs to, `population_size` is the *declared*, public,
+    rounded number of them: it scales updates and weights the platform in the average, and no count of the data
+    ever replaces it.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    events: Path
+    items: Path
+    columns: dict[str, str] = {}
+    task: TaskSettings = TaskSettings()
+    population_size: Annotated[int, Field(ge=1)]
+    epsilon_cap: Positive
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    ledger: str
+    """Path of a SQLite file, or a database URL."""
+    work: Path
+    """Folder for the outbox; one per run in simulations."""
+    cache: Path
+    """Folder for item features."""
+    allow_plain_training: bool = False
+    """Take part in runs without privacy (ε "none"): for research on public data only."""
+    reproducible_noise: bool = False
+    """Derive sampling and noise from the run's seed: repeatable, and therefore **not private**."""
+    seed: int = 0
+    """Decides ties and the order within baskets."""
+
+    @property
+    def population(self) -> str:
+        """The ledger's scope."""
+        return self.name
+
+
+def load_site(path: Path) -> SiteSettings:
+    """Read a site file; raise SiteError that names file, key, value and fix."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SiteError(f"{path}: the site file cannot be read: {error}.") from None
+    try:
+        return SiteSettings.model_validate(document)
+    except ValidationError as error:
+        raise SiteError(f"{path}: {explain(error, SiteSettings)}") from None
+
+
+def save_site(path: Path, site: SiteSettings) -> None:
+    """Write a site file that `load_site` reads back equal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(tomli_w.dumps(site.model_dump(mode="json")), encoding="utf-8")
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return one sentence per problem of a validation error, with a suggestion for a misspelt key."""
+    return " ".join(_explain_one(dict(problem), model) for problem in error.errors())
+
+
+def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, problem["loc"][:-1])
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(known))}."
+        return f"{where}: there is no such key; {hint}"
+    if problem["type"] == "missing":
+        return f"{where}: is missing; add it."
+    return f"{where} = {problem['input']!r}: {problem['msg']}."
+
+
+def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """Return the names of the keys allowed at a location."""
+    current = model
+    for part in location:
+        if isinstance(part, str) and part in current.model_fields:
+            annotation: Any = current.model_fields[part].annotation
+            nested = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]
+            models = [a for a in nested if issubclass(a, BaseModel)]
+            if models:
+                current = models[0]
+    return [field.alias or name for name, field in current.model_fields.items()]

@@ -1,0 +1,68 @@
+"""The Flower ServerApp: reads the run's settings from its folder, runs the rounds, writes the model."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from safetensors.numpy import save_file
+
+from server.events import EventLog
+from server.rounds import run_rounds
+from server.settings import FederationSettings
+from shared_model.errors import BadInputError, FedcartError, RunFailedError
+
+app = ServerApp()
+MODEL = "model.safetensors"
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run a federation whose settings lie in the folder `run-dir` of the run's configuration."""
+    location = context.run_config.get("run-dir")
+    if not isinstance(location, str) or not location:
+        raise BadInputError("run-dir is empty: pass --run-config 'run-dir=\"/path/of/a/prepared/run\"'.")
+    folder = Path(location)
+    settings = FederationSettings.load(folder)
+    log = EventLog(folder)
+
+    def observe(event: str, values: Mapping[str, Any]) -> None:
+        log.write(event, **values)
+        line = describe(event, values)
+        if line:
+            sys.stderr.write(line + "\n")
+
+    observe("started", {"run": settings.instructions.run_id, "strategy": settings.strategy})
+    try:
+        outcome = run_rounds(grid, settings, folder, observe)
+    except FedcartError as error:
+        observe("failed", {"code": error.code, "message": str(error)})
+        raise
+    except Exception as error:
+        observe("failed", {"code": "internal", "message": f"{type(error).__name__}: {error}"})
+        raise RunFailedError(f"The server failed: {type(error).__name__}: {error}") from error
+    temporary = folder / f"{MODEL}.tmp"
+    save_file(outcome.arrays, temporary)
+    temporary.replace(folder / MODEL)
+    observe("finished", {"rounds": outcome.rounds})
+
+
+def describe(event: str, values: Mapping[str, Any]) -> str | None:
+    """Return a line for the person who watches, or None."""
+    match event:
+        case "round":
+            spent = ", ".join(f"{name} ε {value:.2f}" for name, value in values["epsilon"].items())
+            return (
+                f"  round {values['round']:>3}/{values['rounds']}  "
+                f"{len(values['platforms'])} replies  update {values['update_norm']:.3f}  {spent}"
+            ).rstrip()
+        case "client-failed":
+            return f"  round {values['round']:>3}  {values['platform']} left out: {values['reason']}"
+        case "no-reply":
+            return f"  round {values['round']:>3}  {values['clients']} clients gave no reply in {values['timeout_s']:.0f} s"
+        case "resumed":
+            return f"  resumed after round {values['after_round']} of {values['rounds']}"
+        case _:
+            return None

@@ -1,0 +1,33 @@
+"""The run's event log: one JSON object a line, appended and flushed as things happen."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+class EventLog:
+    """Appends to `events.jsonl` in a run's folder. Values are public: names, rounds, codes, ε, never data."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "events.jsonl"
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one event with the current time (UTC, ISO 8601)."""
+        line = {"time": datetime.now(UTC).isoformat(), "event": event, **values}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, sort_keys=False) + "\n")
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """Return the events so far, without a last line that was cut off by a crash."""
+    path = folder / "events.jsonl"
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return events

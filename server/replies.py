@@ -1,0 +1,80 @@
+"""Replies are checked before anything is averaged: who, which round, which tensors, which weight."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flwr.app import Message, MetricRecord
+
+from server.settings import FederationSettings
+from server.strategies import WEIGHT_KEY
+from shared_model.errors import ExchangeError
+from shared_model.instructions import TrainInstructions
+
+
+@dataclass(frozen=True)
+class GoodReply:
+    """A validated reply, its message carrying the declared weight of its platform."""
+
+    platform: str
+    message: Message
+    receipt: dict[str, object]
+
+
+@dataclass(frozen=True)
+class BadReply:
+    """A reply that does not count, and why."""
+
+    platform: str
+    reason: str
+
+
+def sort_replies(
+    replies: Iterable[Message], ask: TrainInstructions, settings: FederationSettings
+) -> tuple[list[GoodReply], list[BadReply]]:
+    """Split a round's replies into those that may be averaged and those that may not.
+
+    The weight of a good reply is replaced by the platform's declared one, so no client can buy influence, and
+    no private count can enter. Good replies come in the order of their platforms' names: sums of floats then do
+    not depend on who answered first. A second reply of a platform in the same round is refused.
+    """
+    good: dict[str, GoodReply] = {}
+    bad: list[BadReply] = []
+    for message in replies:
+        if message.has_error():
+            platform, _, code = (message.error.reason or "").partition(":")
+            bad.append(BadReply(platform or f"node {message.metadata.src_node_id}", code or "no reason given"))
+            continue
+        try:
+            reply = _check(message, ask, settings)
+            if reply.platform in good:
+                raise ExchangeError(f"{reply.platform}: replied twice in round {ask.round}")
+            good[reply.platform] = reply
+        except ExchangeError as error:
+            bad.append(BadReply(_name(message), str(error)))
+    return [good[name] for name in sorted(good)], bad
+
+
+def _name(message: Message) -> str:
+    receipt = message.content.config_records.get("receipt")
+    name = receipt.get("platform") if receipt is not None else None
+    return name if isinstance(name, str) else f"node {message.metadata.src_node_id}"
+
+
+def _check(message: Message, ask: TrainInstructions, settings: FederationSettings) -> GoodReply:
+    content = message.content
+    name = _name(message)
+    expected = {"arrays", "metrics", "receipt"}
+    if set(content) != expected:
+        raise ExchangeError(f"{name}: a reply must hold {sorted(expected)}, not {sorted(content)}")
+    receipt = dict(content.config_records["receipt"])
+    if (receipt.get("run"), receipt.get("round")) != (ask.run_id, ask.round):
+        raise ExchangeError(
+            f"{name}: replied for round {receipt.get('round')!r} of {receipt.get('run')!r}, "
+            f"asked for round {ask.round} of {ask.run_id!r}"
+        )
+    if name not in settings.weights:
+        raise ExchangeError(f"{name}: is no member of this run ({', '.join(sorted(settings.weights))})")
+    arrays = {key: array.numpy() for key, array in content.array_records["arrays"].items()}
+    ask.spec.exchange.validate(arrays, f"{name}, round {ask.round}")
+    content["metrics"] = MetricRecord({WEIGHT_KEY: float(settings.weights[name])})
+    return GoodReply(name, message, receipt)

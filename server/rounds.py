@@ -1,0 +1,110 @@
+"""The round loop: ask, check, average, checkpoint. Resumes after the last checkpoint, never before it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
+
+from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from server.replies import sort_replies
+from server.settings import FederationSettings
+from server.strategies import make_strategy, restore_strategy, strategy_state
+from shared_model.errors import CheckpointError, RunFailedError
+from shared_model.exchange import fingerprint
+from shared_model.instructions import TrainInstructions
+from shared_model.model import initial_shared
+
+Observer = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The shared tensors after the last round."""
+
+    arrays: dict[str, NDArray]
+    rounds: int
+
+
+def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: Observer) -> Outcome:
+    """Run or resume the rounds of `settings`, with a checkpoint in `folder` after each.
+
+    A client that fails is reported and left out of its round. Raises RunFailedError when a round has fewer than
+    `min_replies` good replies: the checkpoint stays at the round before, and the run can be resumed.
+    """
+    ask = settings.instructions
+    spec = ask.spec.exchange
+    strategy = make_strategy(settings.strategy, settings.strategy_options, len(settings.weights))
+    checkpoint = load_checkpoint(folder)
+    if checkpoint is None:
+        start = spec.to_numpy(initial_shared(ask.spec), "initial model")
+        checkpoint = Checkpoint(ask.run_id, 0, start, {})
+        save_checkpoint(folder, checkpoint)
+    elif checkpoint.run_id != ask.run_id:
+        raise CheckpointError(f"{folder}: the checkpoint is of run {checkpoint.run_id!r}, not {ask.run_id!r}.")
+    else:
+        restore_strategy(strategy, checkpoint.strategy)
+        observe("resumed", {"after_round": checkpoint.round, "rounds": ask.rounds})
+    spec.validate(checkpoint.arrays, f"{folder}, checkpoint")
+    arrays = dict(checkpoint.arrays)
+    for number in range(checkpoint.round + 1, ask.rounds + 1):
+        arrays = _round(grid, strategy, settings, ask.model_copy(update={"round": number}), arrays, observe)
+        save_checkpoint(folder, Checkpoint(ask.run_id, number, arrays, strategy_state(strategy)))
+    return Outcome(arrays, ask.rounds)
+
+
+def _round(
+    grid: Grid,
+    strategy: FedAvg,
+    settings: FederationSettings,
+    ask: TrainInstructions,
+    arrays: dict[str, NDArray],
+    observe: Observer,
+) -> dict[str, NDArray]:
+    """Return the shared tensors after one round."""
+    record = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    config = ConfigRecord(ask.model_dump())
+    messages = list(strategy.configure_train(ask.round, record, config, grid))
+    for message in messages:
+        _keep_to_instructions(message.content.config_records["config"], ask)
+    replies = list(grid.send_and_receive(messages, timeout=settings.round_timeout))
+    good, bad = sort_replies(replies, ask, settings)
+    for failure in bad:
+        observe("client-failed", {"round": ask.round, "platform": failure.platform, "reason": failure.reason})
+    if len(replies) < len(messages):
+        missing = len(messages) - len(replies)
+        observe("no-reply", {"round": ask.round, "clients": missing, "timeout_s": settings.round_timeout})
+    if len(good) < settings.min_replies:
+        reasons = "; ".join(f"{b.platform}: {b.reason}" for b in bad) or "no client answered"
+        raise RunFailedError(
+            f"Round {ask.round} of run {ask.run_id} has {len(good)} good replies, {settings.min_replies} are needed. "
+            f"{reasons}. The model of round {ask.round - 1} is kept; resume when the cause is mended."
+        )
+    averaged, _ = strategy.aggregate_train(ask.round, [reply.message for reply in good])
+    if averaged is None:
+        raise RunFailedError(f"Round {ask.round}: the strategy {settings.strategy} returned no model.")
+    result = {name: np.asarray(array.numpy(), dtype=np.float32) for name, array in averaged.items()}
+    ask.spec.exchange.validate(result, f"round {ask.round}, after averaging")
+    observe(
+        "round",
+        {
+            "round": ask.round,
+            "rounds": ask.rounds,
+            "platforms": [reply.platform for reply in good],
+            "epsilon": {r.platform: r.receipt["committed"] for r in good if "committed" in r.receipt},
+            "update_norm": float(np.sqrt(sum(np.square(result[n] - arrays[n]).sum() for n in result))),
+            "model": fingerprint(result),
+        },
+    )
+    return result
+
+
+def _keep_to_instructions(config: ConfigRecord, ask: TrainInstructions) -> None:
+    """Turn what Flower's strategies add to the request into instructions, which admit no other keys."""
+    config.pop("server-round", None)
+    config["proximal"] = float(config.pop("proximal-mu", ask.proximal))  # type: ignore[arg-type]

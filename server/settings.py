@@ -1,0 +1,42 @@
+"""What the operator decides about one run; written to the run's folder as `federation.json`."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared_model.errors import BadInputError
+from shared_model.instructions import TrainInstructions
+
+
+class FederationSettings(BaseModel):
+    """One run. `instructions` is the first round's request; later ones differ in the round's number only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy: str
+    strategy_options: dict[str, float | int] = {}
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    """Declared, public weight of each platform in the average; a reply from anyone else is refused."""
+    min_replies: Annotated[int, Field(ge=1)] = 1
+    """A round with fewer good replies ends the run."""
+    round_timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds to wait for a round's replies."""
+    instructions: TrainInstructions
+
+    def save(self, folder: Path) -> None:
+        """Write `federation.json`."""
+        (folder / "federation.json").write_text(self.model_dump_json(indent=2), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read `federation.json`; raise BadInputError that names the file and the problem."""
+        path = folder / "federation.json"
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BadInputError(
+                f"{path}: cannot be read ({error.strerror}). Prepare a run first: fedcart simulate --prepare."
+            ) from None
+        except ValidationError as error:
+            raise BadInputError(f"{path}: is not a run's settings: {error}.") from None
