@@ -1,0 +1,419 @@
+"""What a ledger grants, refuses and says, on each database where that can differ."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+import stat
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from privacy.accounting import epsilon
+from privacy.errors import (
+    AlreadySettledError,
+    BudgetRefusedError,
+    KeyReusedError,
+    LedgerClockError,
+    LedgerMismatchError,
+    LedgerTamperedError,
+    LedgerUnreadableError,
+    PlanError,
+    ReservationError,
+)
+from privacy.events import Gaussian, PoissonGaussian
+from privacy.ledger import Head, Kind, Ledger, Status
+
+EVENT = PoissonGaussian(0.05, 1.0, 10)
+DELTA = 1e-6
+
+
+def kinds(ledger):
+    return [str(entry.kind) for entry in ledger.history()]
+
+
+def test_the_whole_life_of_a_budget(database, population, key, reserve):
+    ledger = Ledger.create(database, population=population, epsilon_cap=3.0, delta=DELTA, key=key)
+    before, after, cap = ledger.preview(EVENT)
+    assert (before, cap) == (0.0, 3.0)
+    held = reserve(ledger, "r/0")
+    assert ledger.budget().committed == after == epsilon([EVENT], DELTA)
+    assert (ledger.budget().spent, ledger.budget().reserved) == (0.0, after)
+    ledger.settle(held)
+    assert ledger.budget().spent == after
+    granted = 1
+    while ledger.preview(EVENT).allowed:
+        ledger.settle(reserve(ledger, f"r/{granted}"))
+        granted += 1
+    with pytest.raises(BudgetRefusedError) as refusal:
+        reserve(ledger, f"r/{granted}")
+    assert refusal.value.exit_code == 5
+    whole = epsilon([EVENT] * granted, DELTA)
+    assert whole <= 3.0 < epsilon([EVENT] * (granted + 1), DELTA)
+    reopened = Ledger.open(database, population=population, key=key)
+    budget = reopened.budget()
+    assert budget.spent == pytest.approx(whole, rel=1e-6)
+    assert budget.left == pytest.approx(3.0 - whole, rel=1e-5)
+    assert kinds(reopened) == ["open", *["reserve", "settle"] * granted, "refuse"]
+    report = reopened.verify(witness=ledger.head())
+    assert report.ok, report.findings
+    assert not report.warnings
+    assert report.epsilon == pytest.approx(whole, rel=1e-6)
+
+
+def test_a_refusal_leaves_the_budget_untouched(ledger, reserve):
+    reserve(ledger, "a")
+    before = ledger.budget()
+    with pytest.raises(BudgetRefusedError, match=r"goes from epsilon .* cap 4"):
+        reserve(ledger, "big", PoissonGaussian(0.5, 0.5, 1000))
+    assert ledger.budget().committed == before.committed
+    assert ledger.reservation("big") is None
+
+
+def test_spending_without_a_finite_epsilon_is_refused(ledger, reserve):
+    assert ledger.preview(PoissonGaussian(1.0, 0.1, 10**7)).after == math.inf
+    with pytest.raises(BudgetRefusedError, match="no meaningful"):
+        reserve(ledger, "x", PoissonGaussian(1.0, 0.1, 10**7))
+    assert kinds(ledger) == ["open", "refuse"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_accountant_that_answers_nonsense_means_refusal(ledger, reserve, monkeypatch, value):
+    """NaN passes every test of the form ``x > cap``."""
+    monkeypatch.setattr("privacy.accounting.loss.PrivacyLoss.epsilon", lambda self, delta: value)
+    with pytest.raises(BudgetRefusedError):
+        reserve(ledger, "x")
+
+
+@pytest.mark.parametrize("cap", [0.0, -0.0, 5e-324, 1e-300])
+def test_tiny_caps_have_no_way_through(tmp_path, reserve, cap):
+    ledger = Ledger.create(tmp_path / "l", population="shop", epsilon_cap=cap, delta=DELTA)
+    for event in (EVENT, Gaussian(1e6), PoissonGaussian(1e-9, 1e6, 1)):
+        preview = ledger.preview(event)
+        if preview.after > 0:
+            with pytest.raises(BudgetRefusedError):
+                reserve(ledger, repr(event), event)
+    assert ledger.budget().committed <= cap
+
+
+def test_a_cap_that_is_met_exactly_is_met_and_one_ulp_less_is_not(tmp_path, reserve):
+    exact = epsilon([EVENT], DELTA)
+    reserve(Ledger.create(tmp_path / "a", population="p", epsilon_cap=exact, delta=DELTA), "k")
+    below = math.nextafter(exact, 0)
+    with pytest.raises(BudgetRefusedError):
+        reserve(Ledger.create(tmp_path / "b", population="p", epsilon_cap=below, delta=DELTA), "k")
+
+
+class TestRetry:
+    def test_an_open_key_gives_the_same_reservation_and_charges_once(self, ledger, reserve):
+        first = reserve(ledger, "r/1")
+        committed = ledger.budget().committed
+        again = reserve(ledger, "r/1", code_version="2")
+        assert (again.seq, again.event, again.retries) == (first.seq, first.event, 1)
+        assert ledger.budget().committed == committed
+        assert kinds(ledger) == ["open", "reserve", "retry"]
+
+    def test_it_survives_a_restart_even_when_the_budget_is_gone(self, ledger, reserve, tmp_path):
+        reserve(ledger, "r/1")
+        ledger.change_cap(0.0, "stop")
+        again = Ledger.open(tmp_path / "shop.ledger", population="shop")
+        assert reserve(again, "r/1").retries == 1
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"event": EVENT.with_count(9)},
+            {"event": Gaussian(1.0)},
+            {"run": "other"},
+            {"purpose": "metrics"},
+            {"model_fingerprint": "m1"},
+        ],
+    )
+    def test_a_key_that_stands_for_something_else_is_refused(self, ledger, reserve, change):
+        reserve(ledger, "r/1")
+        with pytest.raises(KeyReusedError, match="use another key"):
+            reserve(ledger, "r/1", **change)
+        assert kinds(ledger)[-1] == "refuse"
+
+    def test_a_settled_key_asks_for_the_stored_output(self, ledger, reserve):
+        ledger.settle(reserve(ledger, "r/1"))
+        with pytest.raises(AlreadySettledError, match="send its stored output again"):
+            reserve(ledger, "r/1")
+
+
+class TestSettle:
+    def test_twice_is_refused(self, ledger, reserve):
+        held = reserve(ledger, "r/1")
+        ledger.settle(held)
+        with pytest.raises(AlreadySettledError):
+            ledger.settle(held)
+
+    def test_unused_steps_come_back_only_with_evidence(self, ledger, reserve):
+        held = reserve(ledger, "r/1")
+        with pytest.raises(ReservationError, match="needs proof"):
+            ledger.settle(held, steps_used=4)
+        settled = ledger.settle(held, steps_used=4, evidence="stopped by the operator after step 4")
+        assert (settled.status, settled.charged) == (Status.SETTLED, 4)
+        assert ledger.budget().committed == epsilon([EVENT.with_count(4)], DELTA)
+        assert ledger.verify().ok
+
+    def test_nothing_used_costs_nothing(self, ledger, reserve):
+        ledger.settle(reserve(ledger, "r/1"), steps_used=0, evidence="no user was sampled before the stop")
+        assert ledger.budget().committed == 0.0
+        assert ledger.runs()[0].epsilon == 0.0
+
+    def test_a_retried_reservation_gives_nothing_back(self, ledger, reserve):
+        reserve(ledger, "r/1")
+        held = reserve(ledger, "r/1")
+        with pytest.raises(ReservationError, match="retried 1 times"):
+            ledger.settle(held, steps_used=4, evidence="the second attempt stopped")
+        ledger.settle(held)
+
+    @pytest.mark.parametrize("bad", [-1, 11, 1.0, True, math.nan])
+    def test_impossible_steps_are_refused(self, ledger, reserve, bad):
+        held = reserve(ledger, "r/1")
+        with pytest.raises(PlanError, match="steps_used"):
+            ledger.settle(held, steps_used=bad, evidence="x")
+
+    def test_a_reservation_of_another_ledger_is_refused(self, ledger, reserve, tmp_path):
+        other = Ledger.create(tmp_path / "other", population="shop", epsilon_cap=4.0, delta=DELTA)
+        with pytest.raises(ReservationError, match="not reserved in this ledger"):
+            other.settle(reserve(ledger, "r/1"))
+
+
+class TestCap:
+    def test_below_what_is_spent_refuses_everything(self, ledger, reserve):
+        ledger.settle(reserve(ledger, "r/1"))
+        ledger.change_cap(0.5, "the board decided")
+        assert ledger.budget().left == 0.0
+        with pytest.raises(BudgetRefusedError):
+            reserve(ledger, "r/2", Gaussian(1e6))
+        ledger.change_cap(4.0, "the board decided again")
+        reserve(ledger, "r/2")
+        assert ledger.verify().ok
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -1e-9, -1, 1001, True, None, "6"])
+    def test_bad_caps_are_refused(self, ledger, tmp_path, bad):
+        with pytest.raises(PlanError, match="epsilon_cap"):
+            ledger.change_cap(bad, "why")
+        with pytest.raises(PlanError, match="epsilon_cap"):
+            Ledger.create(tmp_path / "new", population="shop", epsilon_cap=bad, delta=DELTA)
+
+
+class TestOpening:
+    def test_what_is_not_there_is_never_made(self, tmp_path, key):
+        for where in (tmp_path / "none", f"sqlite:///{tmp_path / 'none'}", "sqlite:///:memory:"):
+            with pytest.raises(LedgerUnreadableError, match="does not exist"):
+                Ledger.open(where, population="shop", key=key)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"SQLite format 3\0 and then nothing", b"text"])
+    def test_what_is_not_a_ledger_is_unreadable(self, tmp_path, key, content):
+        (tmp_path / "l").write_bytes(content)
+        with pytest.raises(LedgerUnreadableError) as refusal:
+            Ledger.open(tmp_path / "l", population="shop", key=key)
+        assert refusal.value.exit_code == 4
+
+    @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+    def test_a_truncated_file_is_refused(self, ledger, reserve, tmp_path, share):
+        reserve(ledger, "r/1")
+        path = tmp_path / "shop.ledger"
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+        with pytest.raises((LedgerUnreadableError, LedgerTamperedError)):
+            Ledger.open(path, population="shop")
+
+    def test_a_server_that_is_away_is_unreadable(self, key):
+        with pytest.raises(LedgerUnreadableError):
+            Ledger.open("postgresql+psycopg://nobody:secret@127.0.0.1:1/x", population="shop", key=key)
+
+    def test_messages_hide_passwords(self, key):
+        with pytest.raises(LedgerUnreadableError) as refusal:
+            Ledger.open("postgresql+psycopg://nobody:secret@127.0.0.1:1/x", population="shop", key=key)
+        assert "secret" not in str(refusal.value)
+
+    def test_another_population_is_refused(self, database, population, key):
+        Ledger.create(database, population=population, epsilon_cap=1.0, delta=DELTA, key=key)
+        with pytest.raises(LedgerMismatchError, match="this population's own ledger") as refusal:
+            Ledger.open(database, population=f"{population}-other", key=key)
+        assert refusal.value.exit_code == 3
+
+    def test_populations_share_a_server_without_sharing_a_budget(self, database, population, key, reserve):
+        upper = population.upper()
+        for name in (population, upper):
+            Ledger.create(database, population=name, epsilon_cap=2.5, delta=DELTA, key=key)
+        reserve(Ledger.open(database, population=population, key=key), "r/1")
+        other = Ledger.open(database, population=upper, key=key)
+        assert other.budget().committed == 0.0
+        assert other.verify().ok
+
+    def test_another_key_is_refused(self, database, population, key):
+        Ledger.create(database, population=population, epsilon_cap=1.0, delta=DELTA, key=key)
+        with pytest.raises(LedgerMismatchError, match="own key"):
+            Ledger.open(database, population=population, key=Ed25519PrivateKey.generate())
+
+    def test_creating_twice_is_refused(self, database, population, key, reserve):
+        reserve(Ledger.create(database, population=population, epsilon_cap=2.5, delta=DELTA, key=key), "r")
+        with pytest.raises(LedgerMismatchError, match="never started afresh"):
+            Ledger.create(database, population=population, epsilon_cap=2.5, delta=DELTA, key=key)
+        assert Ledger.open(database, population=population, key=key).budget().committed > 0
+
+    def test_an_unknown_schema_version_is_refused(self, ledger, tmp_path):
+        path = tmp_path / "shop.ledger"
+        with sqlite3.connect(path) as connection:
+            connection.execute("DROP TRIGGER ledger_meta_no_update")
+            connection.execute("UPDATE ledger_meta SET schema_version = 2")
+        with pytest.raises(LedgerUnreadableError, match="schema 2"):
+            Ledger.open(path, population="shop")
+
+    @pytest.mark.parametrize("bad", ["", " ", "a b", "naïve", "-x", "x" * 101, None, 3, "a\n"])
+    def test_bad_population_names_are_refused(self, tmp_path, key, bad):
+        with pytest.raises(PlanError, match="population"):
+            Ledger.create(tmp_path / "l", population=bad, epsilon_cap=1.0, delta=DELTA, key=key)
+
+    def test_a_server_needs_a_key(self, postgresql):
+        with pytest.raises(LedgerMismatchError, match="give the platform's signing key"):
+            Ledger.create(postgresql, population="keyless", epsilon_cap=1.0, delta=DELTA)
+
+
+class TestKeyFile:
+    def test_it_is_made_for_the_owner_only(self, ledger, tmp_path):
+        mode = stat.S_IMODE((tmp_path / "shop.ledger.key").stat().st_mode)
+        assert mode == 0o600
+
+    def test_a_missing_key_is_refused_and_not_replaced(self, ledger, tmp_path):
+        (tmp_path / "shop.ledger.key").unlink()
+        with pytest.raises(LedgerUnreadableError, match="missing"):
+            Ledger.open(tmp_path / "shop.ledger", population="shop")
+        assert not (tmp_path / "shop.ledger.key").exists()
+
+    def test_a_key_that_others_can_read_is_refused(self, ledger, tmp_path):
+        os.chmod(tmp_path / "shop.ledger.key", 0o640)
+        with pytest.raises(LedgerUnreadableError, match="chmod 600"):
+            Ledger.open(tmp_path / "shop.ledger", population="shop")
+
+    @pytest.mark.parametrize("content", [b"", b"not a key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n"])
+    def test_a_damaged_key_is_refused(self, ledger, tmp_path, content):
+        (tmp_path / "shop.ledger.key").write_bytes(content)
+        with pytest.raises(LedgerUnreadableError, match="key file"):
+            Ledger.open(tmp_path / "shop.ledger", population="shop")
+
+    def test_a_new_ledger_beside_an_old_key_uses_it(self, ledger, tmp_path):
+        (tmp_path / "shop.ledger").unlink()
+        again = Ledger.create(tmp_path / "shop.ledger", population="shop", epsilon_cap=1.0, delta=DELTA)
+        assert again.head().public_key == ledger._signer.public_key().public_bytes_raw().hex()
+
+
+class TestClock:
+    def at(self, moment):
+        return lambda: moment
+
+    def test_time_running_backwards_is_refused_with_the_entry_named(self, tmp_path, reserve):
+        start = datetime(2030, 1, 1, tzinfo=UTC)
+        path = tmp_path / "l"
+        Ledger.create(path, population="p", epsilon_cap=4.0, delta=DELTA, clock=self.at(start))
+        late = Ledger.open(path, population="p", clock=self.at(start - timedelta(seconds=2)))
+        with pytest.raises(LedgerClockError, match=r"entry 0 .* 2030-01-01T00:00:00"):
+            reserve(late, "r/1")
+        assert late.budget().committed == 0.0
+
+    def test_a_correction_under_a_second_is_absorbed(self, tmp_path, reserve):
+        start = datetime(2030, 1, 1, tzinfo=UTC)
+        path = tmp_path / "l"
+        Ledger.create(path, population="p", epsilon_cap=4.0, delta=DELTA, clock=self.at(start))
+        slightly = Ledger.open(path, population="p", clock=self.at(start - timedelta(milliseconds=900)))
+        reserve(slightly, "r/1")
+        assert slightly.verify().ok
+        times = [entry.time for entry in slightly.history()]
+        assert times == sorted(times)
+
+
+def test_triggers_refuse_change_and_removal(database, population, key, reserve):
+    ledger = Ledger.create(database, population=population, epsilon_cap=4.0, delta=DELTA, key=key)
+    reserve(ledger, "r/1")
+    statements = [
+        "UPDATE ledger_entries SET document = 'x'",
+        "DELETE FROM ledger_entries",
+        "UPDATE ledger_meta SET public_key = 'x'",
+        "DELETE FROM ledger_meta",
+    ]
+    dialect = sa.make_url(database).get_backend_name()
+    if dialect == "postgresql":
+        statements += ["TRUNCATE ledger_entries", "TRUNCATE ledger_meta"]
+    if dialect == "sqlite":
+        statements += [f"INSERT OR REPLACE INTO ledger_entries VALUES ('{population}', 0, 'x', 'x', 'x')"]
+    engine = sa.create_engine(database, poolclass=sa.NullPool)
+    for statement in statements:
+        with engine.connect() as connection:
+            if dialect == "sqlite":
+                connection.exec_driver_sql("PRAGMA recursive_triggers = ON")
+            with pytest.raises(sa.exc.DBAPIError, match="append-only"):
+                connection.exec_driver_sql(statement)
+    assert ledger.verify().ok
+
+
+def test_missing_triggers_are_pointed_out(ledger, tmp_path):
+    with sqlite3.connect(tmp_path / "shop.ledger") as connection:
+        connection.execute("DROP TRIGGER ledger_entries_no_delete")
+    report = ledger.verify()
+    assert report.ok
+    assert "ledger_entries_no_delete" in report.warnings[0]
+
+
+def test_runs_show_each_share(ledger, reserve):
+    ledger.settle(reserve(ledger, "a/0", run="a"))
+    reserve(ledger, "b/0", run="b", event=EVENT.with_count(5))
+    reserve(ledger, "b/m", run="b", event=Gaussian(20.0), purpose="metrics")
+    a, b = ledger.runs()
+    assert (a.run, a.reservations, a.open, a.steps) == ("a", 1, 0, 10)
+    assert (b.run, b.reservations, b.open, b.steps) == ("b", 2, 2, 5)
+    assert a.epsilon == epsilon([EVENT], DELTA)
+    assert b.epsilon == epsilon([EVENT.with_count(5), Gaussian(20.0)], DELTA)
+    assert max(a.epsilon, b.epsilon) < ledger.budget().committed < a.epsilon + b.epsilon
+
+
+def test_entries_say_what_why_and_by_which_code(ledger, reserve):
+    reserve(ledger, "r/1")
+    ledger.note("quarterly review done")
+    entries = list(ledger.history())
+    body = entries[1].body
+    assert body["event"] == EVENT.to_json()
+    assert (body["run"], body["purpose"], body["model_fingerprint"]) == ("run-1", "update", "m0")
+    assert body["code_version"] == "1"
+    assert body["epsilon_before"] == 0.0
+    assert entries[2].kind is Kind.NOTE
+    assert [e.prev for e in entries[1:]] == [e.hash for e in entries[:-1]]
+
+
+@pytest.mark.parametrize("bad", ["", "  ", "a\nb", "x" * 401, None, 7, b"x"])
+def test_bad_texts_are_refused(ledger, reserve, bad):
+    for field in ("key", "run", "purpose", "model_fingerprint", "code_version"):
+        given = {"key": "k", field: bad}
+        with pytest.raises(PlanError, match=field):
+            reserve(ledger, given.pop("key"), **given)
+    with pytest.raises(PlanError, match="event is a dict"):
+        reserve(ledger, "k", {"kind": "gaussian"})
+    assert kinds(ledger) == ["open"]
+
+
+def test_heads_survive_json_and_prove_themselves(ledger, reserve):
+    reserve(ledger, "r/1")
+    head = ledger.head()
+    again = Head.from_json(json.loads(json.dumps(head.to_json())))
+    assert again == head
+    again.check(ledger._signer.public_key())
+    with pytest.raises(LedgerMismatchError):
+        Head.from_json({**head.to_json(), "seq": True})
+    with pytest.raises(LedgerMismatchError):
+        again.check(Ed25519PrivateKey.generate().public_key())
+
+
+def test_two_handles_see_each_other(ledger, reserve, tmp_path):
+    other = Ledger.open(tmp_path / "shop.ledger", population="shop")
+    held = reserve(ledger, "r/1")
+    assert other.budget().committed == ledger.budget().committed > 0
+    other.settle(held)
+    assert ledger.reservation("r/1").status is Status.SETTLED
