@@ -132,9 +132,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert budget.left >= 0.0
         held = self.handles[1].budget()
         assert held.committed == pytest.approx(budget.committed, rel=1e-6)
-        assert {k for k in self.open} == {
-            k for k in self.charged if self.handles[1].reservation(k).status is Status.OPEN
-        }
+        assert self.open == {k for k in self.charged if self.handles[1].reservation(k).status is Status.OPEN}
 
 
 TestLedger = LedgerMachine.TestCase

@@ -1,0 +1,143 @@
+"""Defects seen in the leading examples of the field, each shown and each impossible here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from opacus.accountants import GaussianAccountant
+
+from privacy.accounting import epsilon
+from privacy.errors import BudgetRefusedError, PlanError
+from privacy.events import Gaussian, PoissonGaussian
+from privacy.ledger import Ledger
+from privacy.noise import ReproducibleNoise, SecureNoise
+from privacy.optimizer import SourcedDPOptimizer
+from privacy.plan import PrivacyPlan
+
+ROUND = PoissonGaussian(32 / 400, 1.0, 12)
+"""One round of a federated example: σ = 1, twelve batches of 32 from 400 users, δ = 1e-5."""
+
+
+def reserve(ledger, event, key, run="run"):
+    return ledger.reserve(event, run=run, purpose="update", key=key, model_fingerprint="m", code_version="1")
+
+
+def test_1_rounds_compose_even_when_every_round_is_a_new_process(tmp_path):
+    """A new accountant per round reports one round's ε (2.5) for ever; after 100 rounds the truth is 21.5."""
+    Ledger.create(tmp_path / "l", population="p", epsilon_cap=30.0, delta=1e-5)
+    for number in range(3):
+        fresh = Ledger.open(tmp_path / "l", population="p")
+        fresh.settle(reserve(fresh, ROUND, f"{number}"))
+    assert fresh.budget().spent == pytest.approx(epsilon([ROUND.with_count(36)], 1e-5), rel=1e-6)
+    assert epsilon([ROUND], 1e-5) == pytest.approx(2.52, abs=0.01)
+    assert epsilon([ROUND.with_count(1200)], 1e-5) == pytest.approx(21.45, abs=0.01)
+
+
+def test_3_an_all_zero_update_divides_nothing_by_zero():
+    """min(1, C / norm) at norm 0."""
+    plan = PrivacyPlan(50.0, 1e-6, 1.0, 0.1, 100, 5, 1.0)
+    weight = torch.nn.Parameter(torch.zeros(4))
+    optimizer = SourcedDPOptimizer(torch.optim.SGD([weight], lr=1.0), plan=plan, noise=SecureNoise())
+    weight.grad_sample = torch.zeros(3, 4)
+    optimizer.step()
+    assert bool(torch.isfinite(weight).all())
+
+
+def test_4_a_client_that_joins_late_or_restarts_is_charged_and_bounded(tmp_path):
+    """DP set up only ``if current_round == 0`` leaves the rest unprotected and the past forgotten."""
+    Ledger.create(tmp_path / "l", population="p", epsilon_cap=3.0, delta=1e-5)
+    first = Ledger.open(tmp_path / "l", population="p")
+    first.settle(reserve(first, ROUND, "run/0"))
+    late = Ledger.open(tmp_path / "l", population="p")
+    assert late.budget().spent == first.budget().spent > 0
+    with pytest.raises(BudgetRefusedError):
+        reserve(late, ROUND.with_count(48), "run/57")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 0.0, -1.0])
+def test_5_ranges_are_checked_so_that_nan_and_inf_fail(bad):
+    """``if x <= 0: raise`` lets NaN through: no noise at all."""
+    with pytest.raises(PlanError):
+        PoissonGaussian(0.1, bad, 1)
+    with pytest.raises(PlanError):
+        PoissonGaussian(bad, 1.0, 1)
+    with pytest.raises(PlanError):
+        epsilon([Gaussian(1.0)], bad)
+    plan = PrivacyPlan(50.0, 1e-6, 1.0, 0.1, 100, 5, 1.0)
+    for field in ("epsilon", "delta", "clip_norm", "sample_rate", "noise_multiplier"):
+        with pytest.raises(PlanError):
+            replace(plan, **{field: bad})
+
+
+def test_6_the_budget_is_enforced_and_kept_across_runs_not_planned_once(tmp_path):
+    """ε planned before training and never enforced or persisted; noise per round without composition."""
+    plan = PrivacyPlan.calibrated(
+        epsilon=2.0, delta=1e-6, clip_norm=1.0, sample_rate=0.05, population_size=1000, steps=20
+    )
+    Ledger.create(tmp_path / "l", population="p", epsilon_cap=2.1, delta=1e-6)
+    for run, rounds in (("first", 2), ("second", 2)):
+        ledger = Ledger.open(tmp_path / "l", population="p")
+        outcomes = []
+        for number in range(rounds):
+            try:
+                ledger.settle(reserve(ledger, plan.event_of(10), f"{run}/{number}", run))
+                outcomes.append("granted")
+            except BudgetRefusedError:
+                outcomes.append("refused")
+        assert "refused" in outcomes or run == "first"
+    assert 1.99 <= ledger.budget().spent <= 2.1
+
+
+@pytest.mark.parametrize("cap", [0.0, 5e-324, 2.2250738585072014e-308])
+def test_11_subnormal_caps_and_spends_open_nothing(tmp_path, cap):
+    """A ledger elsewhere let spends through when the numbers were subnormal."""
+    ledger = Ledger.create(tmp_path / "l", population="p", epsilon_cap=cap, delta=1e-6)
+    with pytest.raises(BudgetRefusedError):
+        reserve(ledger, Gaussian(1000.0), "k")
+    with pytest.raises(PlanError):
+        PoissonGaussian(5e-324, 1.0, 1)
+    with pytest.raises(PlanError):
+        Gaussian(5e-324)
+
+
+def test_opacus_gdp_is_below_the_truth_and_never_asked():
+    """Its central-limit value undercuts an *optimistic* composition; no module here names it."""
+    from dp_accounting.pld import privacy_loss_distribution
+
+    q, noise, steps, delta = 0.01, 0.7, 1000, 1e-6
+    optimistic = privacy_loss_distribution.from_gaussian_mechanism(
+        noise, pessimistic_estimate=False, sampling_prob=q, use_connect_dots=False
+    ).self_compose(steps)
+    gdp = GaussianAccountant()
+    gdp.history = [(noise, q, steps)]
+    assert gdp.get_epsilon(delta) < optimistic.get_epsilon_for_delta(delta)
+    assert epsilon([PoissonGaussian(q, noise, steps)], delta) >= optimistic.get_epsilon_for_delta(delta)
+
+
+def test_torch_seeds_have_32_bits_and_ours_do_not():
+    """manual_seed(s) equals manual_seed(s + 2^32): the noise of one update was searched for and found."""
+
+    def draw(seed):
+        return torch.randn(4, generator=torch.Generator().manual_seed(seed))
+
+    assert torch.equal(draw(5), draw(5 + 2**32))
+    assert not np.array_equal(ReproducibleNoise(5).normal(4), ReproducibleNoise(5 + 2**32).normal(4))
+    assert not np.array_equal(SecureNoise().normal(4), SecureNoise().normal(4))
+
+
+def test_the_update_is_divided_by_a_public_number():
+    """``q = 1 / len(loader)`` and a mean over the batch reveal the private number of users."""
+    plan = PrivacyPlan(50.0, 1e-6, 1.0, 0.1, 100, 5, 1.0)
+    sizes = []
+    for batch in (1, 7):
+        weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        noise = ReproducibleNoise(1, "same")
+        optimizer = SourcedDPOptimizer(torch.optim.SGD([weight], lr=1.0), plan=plan, noise=noise)
+        weight.grad_sample = torch.full((batch, 1), 0.5, dtype=torch.float64)
+        optimizer.step()
+        sizes.append(float(weight.detach()))
+    assert sizes[0] - sizes[1] == pytest.approx(6 * 0.5 / plan.normaliser)
