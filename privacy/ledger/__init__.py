@@ -5,6 +5,7 @@ from privacy.ledger.ledger import Ledger
 from privacy.ledger.report import Budget, Finding, Head, Preview, RunSpend, VerifyReport
 from privacy.ledger.state import Reservation, Status
 from privacy.ledger.verify import verify_ledger
+from privacy.ledger.view import LedgerView
 
 __all__ = [
     "Budget",
@@ -13,6 +14,7 @@ __all__ = [
     "Head",
     "Kind",
     "Ledger",
+    "LedgerView",
     "Preview",
     "Reservation",
     "RunSpend",

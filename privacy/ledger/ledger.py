@@ -12,7 +12,6 @@ What is reserved counts as spent until it is settled, so a crash anywhere can on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -20,35 +19,23 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privacy.accounting import Accountant, check_delta, tally
-from privacy.accounting.loss import gaussian_loss
+from privacy.accounting import check_delta
 from privacy.checks import text, whole
 from privacy.errors import (
-    AccountingError,
     AlreadySettledError,
     BudgetRefusedError,
     KeyReusedError,
     LedgerMismatchError,
-    PlanError,
     ReservationError,
 )
-from privacy.events import Event, Gaussian, PoissonGaussian
+from privacy.events import Event
 from privacy.ledger.chain import Chain, now
 from privacy.ledger.entry import Entry, Kind
 from privacy.ledger.keys import key_path, load_key_file, make_key_file, public_hex
 from privacy.ledger.report import Budget, Head, Preview, RunSpend, VerifyReport
-from privacy.ledger.state import LedgerState, Reservation, Status, check_cap
+from privacy.ledger.state import Reservation, Status, check_cap, check_population
 from privacy.ledger.store import SCHEMA_VERSION, Store
-from privacy.ledger.verify import verify_ledger
-
-_POPULATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
-
-
-def check_population(name: object) -> str:
-    """A population's name: letters, digits and ``. _ / -``, at most 100, starting with a letter or digit."""
-    if not isinstance(name, str) or not _POPULATION.fullmatch(name):
-        raise PlanError(f"population = {name!r}: use 1 to 100 letters, digits, '.', '_', '/' or '-'")
-    return name
+from privacy.ledger.view import LedgerView, check_event
 
 
 class Ledger:
@@ -58,9 +45,9 @@ class Ledger:
     """
 
     def __init__(self, url_or_path: str | Path, chain: Chain, signer: Ed25519PrivateKey) -> None:
-        self._where, self._chain, self._signer = url_or_path, chain, signer
+        self._chain, self._signer = chain, signer
+        self._view = LedgerView(url_or_path, chain)
         self.population = chain.store.population
-        self._accountant = Accountant()
 
     @classmethod
     def create(
@@ -143,8 +130,7 @@ class Ledger:
             PlanError: a parameter is unusable.
             LedgerError: the ledger cannot be trusted or written; nothing was reserved.
         """
-        if not isinstance(event, PoissonGaussian | Gaussian):
-            raise PlanError(f"event is a {type(event).__name__}: give a PoissonGaussian or Gaussian")
+        check_event(event)
         body: dict[str, Any] = {
             "event": event.to_json(),
             "run": text("run", run),
@@ -153,7 +139,6 @@ class Ledger:
             "model_fingerprint": text("model_fingerprint", model_fingerprint),
             "code_version": text("code_version", code_version),
         }
-        gaussian_loss(event.sample_rate, event.noise_multiplier)  # the slow part, before others must wait
         refusal: BudgetRefusedError | None = None
         with self._chain.writing(self._signer) as writer:
             held = writer.state.reservations.get(key)
@@ -162,7 +147,7 @@ class Ledger:
                 if refusal is None:
                     writer.append(Kind.RETRY, {"key": key, "code_version": code_version})
             else:
-                preview, reason = self._judge(writer.state, event)
+                preview, reason = self._view.judge(writer.state, event)
                 body |= {"epsilon_before": preview.before, "cap": preview.cap}
                 if reason is None:
                     writer.append(Kind.RESERVE, body | {"epsilon_after": preview.after})
@@ -173,26 +158,6 @@ class Ledger:
         if refusal is not None:
             raise refusal
         return self._chain.state.reservations[key]
-
-    def _judge(self, state: LedgerState, event: Event) -> tuple[Preview, str | None]:
-        """What reserving would do, and why not (None: granted). Whatever cannot be computed is refused."""
-        before, cap = self._epsilon(state), state.cap
-        advice = "wait for a higher cap, or run fewer steps, a lower sample rate or more noise"
-        try:
-            counts = state.committed()
-            counts[event.sample_rate, event.noise_multiplier] += event.count
-            after = max(before, self._accountant.epsilon(counts, state.delta))
-        except AccountingError as error:
-            return Preview(before, float("inf"), cap), f"population {self.population!r}: {error}: {advice}"
-        if not after <= cap:
-            return Preview(before, after, cap), (
-                f"population {self.population!r} goes from epsilon {before:.4g} to {after:.4g}, past the cap "
-                f"{cap:.4g} (delta {state.delta:g}): {advice}"
-            )
-        return Preview(before, after, cap), None
-
-    def _epsilon(self, state: LedgerState) -> float:
-        return self._accountant.epsilon(state.committed(), state.delta)
 
     @staticmethod
     def _clash(
@@ -264,56 +229,31 @@ class Ledger:
 
     def budget(self) -> Budget:
         """What is spent, reserved and left."""
-        with self._chain.reading() as state:
-            committed, spent = self._epsilon(state), self._accountant.epsilon(state.spent, state.delta)
-            spent = min(spent, committed)
-            left = max(0.0, state.cap - committed)
-            entries = len(self._chain.entries)
-            cap, delta = state.cap, state.delta
-            return Budget(self.population, spent, committed - spent, committed, cap, left, delta, entries)
+        return self._view.budget()
 
     def preview(self, event: Event) -> Preview:
         """What reserving ``event`` would do to ε, without writing anything; ``after`` is inf if unbounded."""
-        gaussian_loss(event.sample_rate, event.noise_multiplier)
-        with self._chain.reading() as state:
-            return self._judge(state, event)[0]
+        return self._view.preview(event)
 
     def reservation(self, key: str) -> Reservation | None:
         """The reservation that ``key`` stands for, open or settled."""
-        with self._chain.reading() as state:
-            return state.reservations.get(key)
+        return self._view.reservation(key)
 
     def history(self) -> Iterator[Entry]:
         """Every entry, oldest first."""
-        with self._chain.reading():
-            entries = tuple(self._chain.entries)
-        return iter(entries)
+        return self._view.history()
 
     def runs(self) -> list[RunSpend]:
         """Every run's share, in the order of their first reservation."""
-        with self._chain.reading() as state:
-            grouped: dict[str, list[Reservation]] = {}
-            for reservation in state.reservations.values():
-                grouped.setdefault(reservation.run, []).append(reservation)
-            return [self._run(run, members, state.delta) for run, members in grouped.items()]
-
-    def _run(self, run: str, members: list[Reservation], delta: float) -> RunSpend:
-        charged = [m.event.with_count(m.charged) for m in members if m.charged]
-        opened = sum(m.status is Status.OPEN for m in members)
-        steps = sum(m.charged for m in members if isinstance(m.event, PoissonGaussian))
-        return RunSpend(run, len(members), opened, steps, self._accountant.epsilon(tally(charged), delta))
+        return self._view.runs()
 
     def head(self) -> Head:
         """The last entry, signed: for the server or another witness to keep."""
-        with self._chain.reading():
-            row = self._chain.rows[-1]
-        return Head(self.population, row.seq, row.hash, public_hex(self._signer.public_key()), row.signature)
+        return self._view.head()
 
     def verify(self, witness: Head | None = None) -> VerifyReport:
         """Check everything from the start: chain, signatures, clock, content, recomputed ε, witness."""
-        return verify_ledger(
-            self._where, population=self.population, public_key=self._signer.public_key(), witness=witness
-        )
+        return self._view.verify(witness)
 
 
 def _key_path(store: Store) -> Path:

@@ -6,6 +6,7 @@ so a record with valid signatures but impossible content is found too.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -17,6 +18,20 @@ from privacy.events import Event, event_from_json
 from privacy.ledger.entry import Entry, Kind
 
 MAX_CAP = 1000.0
+
+
+_POPULATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+
+
+def check_population(name: object) -> str:
+    """A population's name: letters, digits and ``. _ / -``, at most 100, starting with a letter or digit.
+
+    Raises:
+        PlanError: any other name.
+    """
+    if not isinstance(name, str) or not _POPULATION.fullmatch(name):
+        raise PlanError(f"population = {name!r}: use 1 to 100 letters, digits, '.', '_', '/' or '-'")
+    return name
 
 
 def check_cap(value: object) -> float:

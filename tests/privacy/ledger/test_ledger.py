@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from privacy.accounting import epsilon
 from privacy.errors import (
@@ -26,7 +26,7 @@ from privacy.errors import (
     ReservationError,
 )
 from privacy.events import Gaussian, PoissonGaussian
-from privacy.ledger import Head, Kind, Ledger, Status
+from privacy.ledger import Head, Kind, Ledger, LedgerView, Status
 
 EVENT = PoissonGaussian(0.05, 1.0, 10)
 DELTA = 1e-6
@@ -394,6 +394,8 @@ def test_bad_texts_are_refused(ledger, reserve, bad):
         given = {"key": "k", field: bad}
         with pytest.raises(PlanError, match=field):
             reserve(ledger, given.pop("key"), **given)
+    with pytest.raises(PlanError, match="event is a"):
+        ledger.preview(None)
     with pytest.raises(PlanError, match="event is a dict"):
         reserve(ledger, "k", {"kind": "gaussian"})
     assert kinds(ledger) == ["open"]
@@ -409,6 +411,23 @@ def test_heads_survive_json_and_prove_themselves(ledger, reserve):
         Head.from_json({**head.to_json(), "seq": True})
     with pytest.raises(LedgerMismatchError):
         again.check(Ed25519PrivateKey.generate().public_key())
+
+
+def test_an_auditor_reads_without_the_private_key(ledger, reserve, tmp_path):
+    reserve(ledger, "r/1")
+    (tmp_path / "shop.ledger.key").unlink()
+    public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(ledger.head().public_key))
+    for key in (public, None):
+        view = LedgerView.open(tmp_path / "shop.ledger", population="shop", public_key=key)
+        assert view.budget() == ledger.budget()
+        assert [e.hash for e in view.history()] == [e.hash for e in ledger.history()]
+        assert view.verify(ledger.head()).ok
+    assert not hasattr(view, "reserve")
+    with pytest.raises(LedgerMismatchError, match="knows no population"):
+        LedgerView.open(tmp_path / "shop.ledger", population="other")
+    other = Ed25519PrivateKey.generate().public_key()
+    with pytest.raises(LedgerMismatchError, match="own key"):
+        LedgerView.open(tmp_path / "shop.ledger", population="shop", public_key=other)
 
 
 def test_two_handles_see_each_other(ledger, reserve, tmp_path):
