@@ -1,0 +1,1 @@
+"""Everything that runs inside one platform: data, local training, local parameters, evaluation."""

@@ -24,7 +24,9 @@ _CHUNK = 256
 class Scorer(Protocol):
     """Anything that scores all items for some shoppers: (B, I) of higher-is-better."""
 
-    def scores(self, which: Part, users: NDArray[np.int64]) -> torch.Tensor: ...
+    def scores(self, which: Part, users: NDArray[np.int64]) -> torch.Tensor:
+        """Return (B, I) scores for shoppers at positions `users`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Ranking:
     top: NDArray[np.int64]
 
 
-def evaluate(platform: Platform, scorer: Scorer, which: Part, users: NDArray[np.int64], k: int = 10) -> Ranking:
+def evaluate(
+    platform: Platform, scorer: Scorer, which: Part, users: NDArray[np.int64], k: int = 10
+) -> Ranking:
     """Rank the whole catalogue for each shopper and find the held-out item.
 
     What the shopper had before is filtered out if the platform's task says so; the held-out item itself is
@@ -65,7 +69,9 @@ def choose_popularity(platform: Platform) -> LocalLayer:
     shared = initial_shared(platform.spec)
     users = platform.valid_users[:CHOICE_USERS]
     layers = [LocalLayer(0.0, weight) for weight in POPULARITY_WEIGHTS]
-    return max(layers, key=lambda layer: _validation(platform, shared, layer, users).mean() if len(users) else 0)
+    return max(
+        layers, key=lambda layer: _validation(platform, shared, layer, users).mean() if len(users) else 0
+    )
 
 
 def choose_blend(platform: Platform, shared: SharedTensors, prior: LocalLayer) -> LocalLayer:

@@ -5,6 +5,7 @@ is ever sent. A second attempt at the same key (a restarted client, a repeated r
 bytes, so that one reservation releases one output, whatever crashes when.
 """
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -60,10 +61,8 @@ class Outbox:
                     file.write(sha256(body).digest() + body)
                     file.flush()
                     os.fsync(file.fileno())
-                try:
-                    os.link(temporary, path)
-                except FileExistsError:
-                    pass
+                with contextlib.suppress(FileExistsError):
+                    os.link(temporary, path)  # the first one stays
                 _sync_folder(self._folder)
             finally:
                 os.unlink(temporary)

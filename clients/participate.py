@@ -70,7 +70,9 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
     if ask.epsilon == 0:
         return _plain(site, ask, platform, arrays)
     if ask.delta != site.delta:
-        raise PolicyError(f"{site.name}: the server asks for delta {ask.delta:g}, the site declares {site.delta:g}.")
+        raise PolicyError(
+            f"{site.name}: the server asks for delta {ask.delta:g}, the site declares {site.delta:g}."
+        )
     plan = plan_for(site, ask)
     incoming = fingerprint(arrays)
     request = sha256(f"{ask.model_dump_json()}|{incoming}".encode()).hexdigest()
@@ -81,7 +83,7 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
     stored = outbox.get(key) if held is not None else None
     noise: NoiseSource = SecureNoise()
     if site.reproducible_noise:
-        noise = ReproducibleNoise(ask.seed, site.name, ask.run_id, ask.round)
+        noise = ReproducibleNoise(ask.seed, site.name, ask.round)
     if held is None or held.status is Status.OPEN:
         _require_room(ledger, plan, ask)
         reservation = ledger.reserve(
@@ -106,7 +108,9 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
             stored = outbox.put(key, spec.exchange.to_numpy(trained, "after training"))
         ledger.settle(reservation)
     if stored is None:
-        raise PolicyError(f"{site.name}: {key} was settled but its update is not in the outbox; it is not made again.")
+        raise PolicyError(
+            f"{site.name}: {key} was settled but its update is not in the outbox; it is not made again."
+        )
     spec.exchange.validate(stored, "from the outbox")
     return Contribution(stored, float(site.population_size), ledger.budget(), noise.name)
 
@@ -137,8 +141,10 @@ def _plain(
     spec = ask.spec
     data = training_data(platform.split, platform.features, platform.norms, spec, ask.targets)
     shared = spec.exchange.to_torch(arrays, "from the server")
-    trained = train_plain(shared, spec, data, _recipe(ask), _public_rng(site, ask))
-    return Contribution(spec.exchange.to_numpy(trained, "after training"), float(site.population_size), None, "none")
+    trained = train_plain(shared, spec, [data], _recipe(ask), _public_rng(site, ask))
+    return Contribution(
+        spec.exchange.to_numpy(trained, "after training"), float(site.population_size), None, "none"
+    )
 
 
 def _recipe(ask: TrainInstructions) -> LocalRecipe:
@@ -154,7 +160,7 @@ def _recipe(ask: TrainInstructions) -> LocalRecipe:
 
 def _public_rng(site: SiteSettings, ask: TrainInstructions) -> np.random.Generator:
     """Return the generator of a round's public draws: anyone may know it."""
-    label = f"{ask.seed}/{site.name}/{ask.run_id}/{ask.round}".encode()
+    label = f"{ask.seed}/{site.name}/{ask.round}".encode()
     return np.random.default_rng(int.from_bytes(sha256(label).digest()[:16], "big"))
 
 

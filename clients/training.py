@@ -14,7 +14,7 @@ from `vmap(grad(loss))`, which is right by construction where item features pass
 | normaliser wrong                       | the update is scaled; the guarantee is untouched        |
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -101,9 +101,7 @@ def train_private(
     `public_rng` draws negatives and may be known to anyone; sampling and noise come from `noise`.
     """
     parameters = _parameters(shared)
-    optimizer = SourcedDPOptimizer(
-        _adam(parameters, recipe), plan=plan, noise=noise
-    )
+    optimizer = SourcedDPOptimizer(_adam(parameters, recipe), plan=plan, noise=noise)
     for _ in range(recipe.steps):
         users = np.flatnonzero(noise.poisson_mask(len(data), plan.sample_rate))
         rows = data.negative_rows(recipe.negatives, public_rng)
@@ -111,9 +109,7 @@ def train_private(
         for number, (chunk, weights) in enumerate(chunks, start=1):
             frozen = {name: p.detach() for name, p in parameters.items()}
             example = data.chunk(chunk, rows)
-            gradients = per_shopper_gradients(
-                frozen, spec, example, data.negatives(rows), weights
-            )
+            gradients = per_shopper_gradients(frozen, spec, example, data.negatives(rows), weights)
             for name, parameter in parameters.items():
                 parameter.grad_sample = gradients[name]  # type: ignore[attr-defined]
             optimizer.signal_skip_step(number < len(chunks))
@@ -127,23 +123,29 @@ def train_private(
 def train_plain(
     shared: SharedTensors,
     spec: ModelSpec,
-    data: TrainingData,
+    pools: Sequence[TrainingData],
     recipe: LocalRecipe,
     rng: np.random.Generator,
 ) -> SharedTensors:
-    """Return the shared tensors after the same recipe without clipping or noise. **Not private.**"""
+    """Return the shared tensors after the same recipe without clipping or noise. **Not private.**
+
+    One pool is a platform that trains alone; several pools are centralised training, for research only: each
+    step averages the loss of the shoppers sampled from all pools, each against its own catalogue.
+    """
     parameters = _parameters(shared)
     optimizer = _adam(parameters, recipe)
     hook = _proximal_hook(parameters, shared, recipe.proximal)
     for _ in range(recipe.steps):
-        users = np.flatnonzero(rng.random(len(data)) < recipe.sample_rate)
-        rows = data.negative_rows(recipe.negatives, rng)
+        sampled = [np.flatnonzero(rng.random(len(data)) < recipe.sample_rate) for data in pools]
+        total = sum(map(len, sampled))
         optimizer.zero_grad()
-        for start in range(0, len(users), CHUNK):
-            example = data.chunk(users[start : start + CHUNK], rows)
-            losses = shopper_loss(parameters, spec, example, data.negatives(rows))
-            (losses.sum() / len(users)).backward()
-        if len(users):
+        for data, users in zip(pools, sampled, strict=True):
+            rows = data.negative_rows(recipe.negatives, rng)
+            for start in range(0, len(users), CHUNK):
+                example = data.chunk(users[start : start + CHUNK], rows)
+                losses = shopper_loss(parameters, spec, example, data.negatives(rows))
+                (losses.sum() / total).backward()
+        if total:
             hook(optimizer)
             optimizer.step()
     return {name: p.detach().clone() for name, p in parameters.items()}

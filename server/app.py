@@ -61,7 +61,8 @@ def describe(event: str, values: Mapping[str, Any]) -> str | None:
         case "client-failed":
             return f"  round {values['round']:>3}  {values['platform']} left out: {values['reason']}"
         case "no-reply":
-            return f"  round {values['round']:>3}  {values['clients']} clients gave no reply in {values['timeout_s']:.0f} s"
+            waited = f"{values['timeout_s']:.0f} s"
+            return f"  round {values['round']:>3}  {values['clients']} clients gave no reply in {waited}"
         case "resumed":
             return f"  resumed after round {values['after_round']} of {values['rounds']}"
         case _:

@@ -1,6 +1,6 @@
 """Replies are checked before anything is averaged: who, which round, which tensors, which weight."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Message, MetricRecord
@@ -17,7 +17,7 @@ class GoodReply:
 
     platform: str
     message: Message
-    receipt: dict[str, object]
+    receipt: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ def sort_replies(
     for message in replies:
         if message.has_error():
             platform, _, code = (message.error.reason or "").partition(":")
-            bad.append(BadReply(platform or f"node {message.metadata.src_node_id}", code or "no reason given"))
+            bad.append(
+                BadReply(platform or f"node {message.metadata.src_node_id}", code or "no reason given")
+            )
             continue
         try:
             reply = _check(message, ask, settings)

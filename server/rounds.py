@@ -46,7 +46,9 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
         checkpoint = Checkpoint(ask.run_id, 0, start, {})
         save_checkpoint(folder, checkpoint)
     elif checkpoint.run_id != ask.run_id:
-        raise CheckpointError(f"{folder}: the checkpoint is of run {checkpoint.run_id!r}, not {ask.run_id!r}.")
+        raise CheckpointError(
+            f"{folder}: the checkpoint is of run {checkpoint.run_id!r}, not {ask.run_id!r}."
+        )
     else:
         restore_strategy(strategy, checkpoint.strategy)
         observe("resumed", {"after_round": checkpoint.round, "rounds": ask.rounds})

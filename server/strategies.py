@@ -37,23 +37,25 @@ WEIGHT_KEY = "weight"
 def make_strategy(name: str, options: Mapping[str, float | int], platforms: int) -> FedAvg:
     """Return Flower's strategy of this name for so many platforms; raise BadInputError naming what is wrong."""
     if name not in STRATEGIES:
-        raise BadInputError(f"[federation] strategy = {name!r}: choose one of {', '.join(sorted(STRATEGIES))}.")
+        raise BadInputError(
+            f"[federation] strategy = {name!r}: choose one of {', '.join(sorted(STRATEGIES))}."
+        )
     cls = STRATEGIES[name]
-    fixed: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "fraction_train": 1.0,
         "fraction_evaluate": 0.0,
         "min_train_nodes": 1,
         "min_available_nodes": 1,
         "weighted_by_key": WEIGHT_KEY,
     }
-    allowed = set(inspect.signature(cls.__init__).parameters) - {"self", *fixed} - _CALLABLES
+    allowed = set(inspect.signature(cls.__init__).parameters) - {"self", *arguments} - _CALLABLES
     unknown = sorted(set(options) - allowed)
     if unknown:
         raise BadInputError(
             f"[federation] strategy_options: {name} has no option {', '.join(unknown)}; it has "
             f"{', '.join(sorted(allowed)) or 'none'}."
         )
-    return cls(**fixed, **options)
+    return cls(**arguments, **dict[str, Any](options))
 
 
 _CALLABLES = {
@@ -71,7 +73,7 @@ def strategy_state(strategy: FedAvg) -> dict[str, NDArray]:
     Flower offers no hook for this: the attributes are those of FedAdam, FedYogi and FedAdagrad (`m_t`, `v_t`)
     and of FedAvgM (`momentum_vector`). A test holds this list against every strategy offered.
     """
-    state = {}
+    state: dict[str, NDArray] = {}
     for attribute in ("m_t", "v_t", "momentum_vector"):
         value = getattr(strategy, attribute, None)
         if value is not None:

@@ -6,6 +6,7 @@ a different one is refused (`require_same_identity`).
 """
 
 import hashlib
+import itertools
 import json
 import re
 import zlib
@@ -44,9 +45,13 @@ class Encoder(Protocol):
     """
 
     @property
-    def identity(self) -> EncoderIdentity: ...
+    def identity(self) -> EncoderIdentity:
+        """What must be equal on all sides."""
+        ...
 
-    def encode(self, texts: Sequence[str], catalogue: Sequence[str]) -> FloatArray: ...
+    def encode(self, texts: Sequence[str], catalogue: Sequence[str]) -> FloatArray:
+        """Return (I, F) float32 unit rows."""
+        ...
 
 
 def identities_to_json(identities: Sequence[EncoderIdentity]) -> str:
@@ -76,8 +81,10 @@ def require_same_identity(ours: Sequence[EncoderIdentity], theirs: Sequence[Enco
 _TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
 # Words of English that say nothing about a product; their weight is 0.
 _STOP_WORDS = frozenset(
-    "a an and are as at be but by for from has have in into is it its no not of off on or our per so that the "
-    "their them then this to up was we were will with you your".split()
+    (
+        "a an and are as at be but by for from has have in into is it its no not of off on or our per so that the "
+        "their them then this to up was we were will with you your"
+    ).split()
 )
 
 
@@ -117,7 +124,9 @@ class HashedWordsEncoder:
 
     def __post_init__(self) -> None:
         if self.dimension <= 0 or self.dimension % 8:
-            raise EncoderError(f"hashed-words: dimension must be a positive multiple of 8, not {self.dimension}.")
+            raise EncoderError(
+                f"hashed-words: dimension must be a positive multiple of 8, not {self.dimension}."
+            )
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -154,7 +163,7 @@ class HashedWordsEncoder:
             weight = self.number_weight if token[0].isdigit() else self.word_weight
             bucket = zlib.crc32(token.encode()) % self.buckets
             bag[bucket] = bag.get(bucket, 0.0) + weight
-        for first, second in zip(tokens, tokens[1:], strict=False):
+        for first, second in itertools.pairwise(tokens):
             bucket = zlib.crc32(f"{first} {second}".encode()) % self.buckets
             bag[bucket] = bag.get(bucket, 0.0) + self.bigram_weight
         return bag

@@ -1,0 +1,1 @@
+"""Many clients and a server in one process or on Ray: scenarios, comparisons, reports."""

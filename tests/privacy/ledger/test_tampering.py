@@ -199,6 +199,13 @@ def hide_row(rng, connection):
     connection.execute(f"UPDATE ledger_entries SET {column} = ? WHERE seq = ?", (value, seq))
 
 
+def smuggle(rng, connection):
+    """Add a row where nobody looks."""
+    again = list(rng.choice(rows(connection)))
+    again[0] = -rng.randrange(1, 100)
+    connection.execute("INSERT INTO ledger_entries VALUES (?, ?, ?, ?, ?)", (POPULATION, *again))
+
+
 def edit_head(rng, connection):
     seq, value = connection.execute("SELECT seq, hash FROM ledger_heads").fetchone()
     change = rng.choice(["seq", "hash", "gone", "other"])
@@ -230,6 +237,7 @@ TAMPERINGS = [
     truncate,
     duplicate,
     hide_row,
+    smuggle,
     edit_head,
     edit_meta,
 ]

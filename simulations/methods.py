@@ -1,0 +1,126 @@
+"""The methods of the comparison: what is trained, where its result is kept, how it is ranked.
+
+Each trained method leaves its shared tensors in a file, so a run that was interrupted does not train it again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from clients.evaluation import Ranking, Scorer, choose_blend, choose_popularity, evaluate
+from clients.examples import TrainingData, training_data
+from clients.platform import Platform
+from clients.recommender import ZERO_SHOT, LocalLayer, Popularity, Recommender
+from clients.training import LocalRecipe, train_plain
+from shared_model.errors import CheckpointError
+from shared_model.exchange import SharedTensors
+from shared_model.metrics import Estimate, bootstrap, coverage, ndcg_at, recall_at, reciprocal_rank
+from shared_model.model import initial_shared
+from simulations.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one method did on one platform: metric → estimate, coverage, and the local layer it was ranked with."""
+
+    estimates: dict[str, Estimate]
+    coverage: float
+    local: LocalLayer | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return means under the metrics' names and intervals under `intervals`."""
+        result: dict[str, object] = {name: e.mean for name, e in self.estimates.items()}
+        result["coverage@10"] = self.coverage
+        result["intervals"] = {name: [e.low, e.high] for name, e in self.estimates.items()}
+        if self.local is not None:
+            result["local_layer"] = {"blend": self.local.blend, "popularity": self.local.popularity}
+        return result
+
+
+def recipe_of(scenario: Scenario) -> LocalRecipe:
+    """Return the recipe of training in one place: as many steps as the whole federation makes."""
+    federation, model = scenario.federation, scenario.model
+    return LocalRecipe(
+        steps=federation.rounds * federation.local_steps,
+        sample_rate=scenario.privacy.sample_rate,
+        learning_rate=model.learning_rate,
+        scalar_learning_rate=model.scalar_learning_rate,
+        negatives=model.negatives,
+    )
+
+
+def train_in_one_place(file: Path, platforms: Sequence[Platform], scenario: Scenario) -> SharedTensors:
+    """Train on the pooled data of `platforms` without noise, or read what an earlier attempt left in `file`."""
+    spec = platforms[0].spec
+    if file.exists():
+        return read_shared(file)
+    pools = [pool_of(platform, scenario) for platform in platforms]
+    rng = np.random.default_rng([scenario.scenario.seed, len(pools)])
+    trained = train_plain(initial_shared(spec), spec, pools, recipe_of(scenario), rng)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".tmp")
+    save_file(trained, temporary)
+    temporary.replace(file)
+    return trained
+
+
+def pool_of(platform: Platform, scenario: Scenario) -> TrainingData:
+    """Return a platform's training examples."""
+    return training_data(
+        platform.split, platform.features, platform.norms, platform.spec, scenario.model.targets
+    )
+
+
+def read_shared(file: Path) -> SharedTensors:
+    """Read shared tensors; raise CheckpointError naming the file."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: the model cannot be read: {error}. Delete it to train it again."
+        ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Ranks methods on one platform's test shoppers."""
+
+    platform: Platform
+    member: bool
+    prior: LocalLayer
+    seed: int
+
+    @classmethod
+    def of(cls, platform: Platform, *, member: bool, seed: int) -> "Judge":
+        """Return a judge; a member chooses its prior's popularity weight on validation shoppers, a newcomer none."""
+        prior = choose_popularity(platform) if member else LocalLayer(0.0, ZERO_SHOT.popularity)
+        return cls(platform, member, prior, seed)
+
+    def popularity(self) -> Outcome:
+        """Return how the popularity list does."""
+        return self._judge(Popularity(self.platform), None)
+
+    def of_prior(self) -> Outcome:
+        """Return how the training-free prior does."""
+        return self._judge(
+            Recommender(self.platform, initial_shared(self.platform.spec), self.prior), self.prior
+        )
+
+    def of_model(self, shared: SharedTensors) -> Outcome:
+        """Return how shared tensors do: blended by a member on its validation shoppers, as they are by a newcomer."""
+        local = choose_blend(self.platform, shared, self.prior) if self.member else ZERO_SHOT
+        return self._judge(Recommender(self.platform, shared, local), local)
+
+    def _judge(self, scorer: Scorer, local: LocalLayer | None) -> Outcome:
+        with torch.no_grad():
+            ranking: Ranking = evaluate(self.platform, scorer, "test", self.platform.test_users)
+        rng = np.random.default_rng(self.seed)
+        values = {f"recall@{k}": recall_at(ranking.ranks, k) for k in (10, 20, 50)}
+        values |= {"ndcg@10": ndcg_at(ranking.ranks, 10), "mrr": reciprocal_rank(ranking.ranks)}
+        estimates = {name: bootstrap(value, rng) for name, value in values.items()}
+        return Outcome(estimates, coverage(ranking.top, len(self.platform.catalogue)), local)

@@ -1,0 +1,287 @@
+"""One simulation from scenario to result: prepare, federate, train the comparisons, evaluate, write."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import logging
+import platform as machine
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clients.app import app as client_app
+from clients.participate import plan_for
+from clients.platform import Platform
+from clients.site import SiteSettings
+from server.app import MODEL
+from server.app import app as server_app
+from server.checkpoint import load_checkpoint
+from server.events import EventLog
+from server.settings import FederationSettings
+from shared_model.errors import RunFailedError
+from shared_model.exchange import SharedTensors, fingerprint
+from shared_model.version import VERSION
+from simulations.budgets import budgets, ensure_ledger, preview_run
+from simulations.card import write_card
+from simulations.folder import RunFolder, declared_size, prepare, settings_of, site_of, write_federation
+from simulations.grid import ray_executor, run_inline, run_server
+from simulations.methods import Judge, Outcome, read_shared, train_in_one_place
+from simulations.scenario import Scenario
+
+Say = Callable[[str], None]
+_PINNED = ("flwr", "torch", "opacus", "dp-accounting", "numpy", "pandas")
+
+
+@dataclass
+class Simulation:
+    """The parts of one run, made by `load`."""
+
+    run: RunFolder
+    scenario: Scenario
+    platforms: dict[str, Platform]
+    sites: list[SiteSettings]
+    """The members' sites, in the order of the scenario."""
+    settings: FederationSettings
+    say: Say
+    timing: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def private(self) -> bool:
+        """Whether the run asks for differential privacy at all."""
+        return self.scenario.epsilon > 0
+
+    @contextlib.contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the seconds of a phase to `timing`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timing[phase] = self.timing.get(phase, 0.0) + time.monotonic() - start
+
+
+def load(run: RunFolder, scenario: Scenario, say: Say) -> Simulation:
+    """Read every platform's data, and write sites, ledgers and the federation's settings into the run's folder."""
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    start = time.monotonic()
+    platforms, sizes, sites = {}, {}, []
+    for section in scenario.platform:
+        site = site_of(run, scenario, section, section.population_size or 1)
+        platform = prepare(site, scenario)
+        platforms[section.name] = platform
+        sizes[section.name] = declared_size(section, len(platform))
+        if section.role == "member":
+            sites.append(site.model_copy(update={"population_size": sizes[section.name]}))
+        say(
+            f"  {section.name} ({section.role}): {len(platform):,} shoppers, {len(platform.catalogue):,} items"
+        )
+        for report in platform.reports:
+            for line in report.lines():
+                say(f"    {line.strip()}")
+    settings = settings_of(run.path.name, scenario, sizes)
+    simulation = Simulation(run, scenario, platforms, sites, settings, say)
+    if simulation.private:
+        declared = {p.name: p.epsilon_cap is not None for p in scenario.members}
+        for site in sites:
+            ensure_ledger(site, cap_is_declared=declared[site.name])
+    write_federation(run.path, settings, sites)
+    simulation.timing["load"] = time.monotonic() - start
+    return simulation
+
+
+def simulate(simulation: Simulation) -> dict[str, Any]:
+    """Run what is still missing of a simulation and return its result, which is also written."""
+    run, say = simulation.run, simulation.say
+    log = EventLog(run.path)
+    if simulation.private:
+        for name, preview in preview_run(simulation.sites, simulation.settings.instructions).items():
+            say(
+                f"  budget: {name} goes from ε {preview.before:.2f} to {preview.after:.2f} of {preview.cap:.2f}"
+            )
+    say("federation, private" if simulation.private else "federation, NOT private")
+    with simulation.timed("federation"):
+        federate(simulation, run.path, simulation.sites, simulation.settings)
+    shared = {"federated_private" if simulation.private else "federated": read_shared(run.path / MODEL)}
+    with simulation.timed("comparisons"):
+        shared |= _comparisons(simulation)
+    say("evaluation, all items ranked for every test shopper")
+    with simulation.timed("evaluation"):
+        outcomes = {name: _judge(simulation, name, shared) for name in simulation.platforms}
+    result = _result(simulation, outcomes)
+    write_card(run.path, _card(simulation, shared))
+    temporary = run.result.with_suffix(".tmp")
+    temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
+    temporary.replace(run.result)
+    log.write("evaluated", result="result.json")
+    return result
+
+
+def federate(
+    simulation: Simulation, folder: Path, sites: list[SiteSettings], settings: FederationSettings
+) -> None:
+    """Run or finish the federation in `folder` on the scenario's backend."""
+    checkpoint = load_checkpoint(folder)
+    if checkpoint and checkpoint.round >= settings.instructions.rounds and (folder / MODEL).exists():
+        simulation.say("  is complete already")
+        return
+    run_config = {"run-dir": str(folder)}
+    section = simulation.scenario.federation
+    if section.backend == "ray":
+        with ray_executor(client_app, section.ray_address) as execute:
+            run_server(server_app, execute, len(sites), run_config)
+    else:
+        run_server(server_app, run_inline(client_app), len(sites), run_config)
+    if not (folder / MODEL).exists():
+        raise RunFailedError(f"{folder}: the federation ended without a model.")
+
+
+def _comparisons(simulation: Simulation) -> dict[str, Any]:
+    """Train, or read, the models that the federation is compared with. None of them is private."""
+    run, say, scenario = simulation.run, simulation.say, simulation.scenario
+    shared: dict[str, Any] = {}
+    if simulation.private:
+        say("comparison: the same federation without privacy")
+        folder = run.baselines / "federated"
+        ask = simulation.settings.instructions.model_copy(update={"epsilon": 0.0})
+        settings = simulation.settings.model_copy(update={"instructions": ask})
+        sites = [s.model_copy(update={"allow_plain_training": True}) for s in simulation.sites]
+        write_federation(folder, settings, sites)
+        federate(simulation, folder, sites, settings)
+        shared["federated"] = read_shared(folder / MODEL)
+    members = [simulation.platforms[p.name] for p in scenario.members]
+    for member in members:
+        say(f"comparison: {member.name} alone")
+        file = run.baselines / "local_only" / f"{member.name}.safetensors"
+        shared[f"local_only/{member.name}"] = train_in_one_place(file, [member], scenario)
+    say("comparison: centralised, all members' data pooled (an upper bound for research)")
+    shared["centralised"] = train_in_one_place(run.baselines / "centralised.safetensors", members, scenario)
+    return shared
+
+
+def _judge(simulation: Simulation, name: str, shared: dict[str, SharedTensors]) -> dict[str, Outcome]:
+    """Return method → outcome on one platform."""
+    member = any(p.name == name for p in simulation.scenario.members)
+    judge = Judge.of(simulation.platforms[name], member=member, seed=simulation.scenario.scenario.seed)
+    outcomes = {"popularity": judge.popularity(), "prior": judge.of_prior()}
+    if member:
+        outcomes["local_only"] = judge.of_model(shared[f"local_only/{name}"])
+    for method in ("federated", "federated_private", "centralised"):
+        if method in shared:
+            outcomes[method] = judge.of_model(shared[method])
+    return outcomes
+
+
+def taints(simulation: Simulation) -> list[str]:
+    """Return every reason why the run's model must not be called private."""
+    scenario = simulation.scenario
+    found = []
+    if not simulation.private:
+        found.append("it was trained without differential privacy")
+    elif scenario.privacy.noise == "reproducible":
+        found.append(
+            "its noise can be computed again from the seed (a simulation's default): the accounting is exact, but "
+            'whoever knows the seed can remove the noise; use noise = "secure" for a model that is released'
+        )
+    undeclared = [p.name for p in scenario.members if p.population_size is None]
+    if undeclared:
+        found.append(
+            f"the population size of {', '.join(undeclared)} was rounded from the data, not declared in public"
+        )
+    if any(report.tainted for p in simulation.platforms.values() for report in p.reports):
+        found.append("a filter over all shoppers (k-core) ran on the data")
+    return found
+
+
+def _spent(simulation: Simulation) -> dict[str, dict[str, Any] | None]:
+    """Return member → what this run and its ledger hold, None without privacy."""
+    if not simulation.private:
+        return {site.name: None for site in simulation.sites}
+    held = budgets(simulation.sites)
+    ask = simulation.settings.instructions
+    spent: dict[str, dict[str, Any] | None] = {}
+    for site in simulation.sites:
+        plan, budget = plan_for(site, ask), held[site.name]
+        spent[site.name] = {
+            "epsilon": budget.committed,
+            "delta": budget.delta,
+            "noise_multiplier": plan.noise_multiplier,
+            "steps": plan.steps,
+            "sample_rate": plan.sample_rate,
+            "clip_norm": plan.clip_norm,
+            "population_size": plan.population_size,
+            "epsilon_cap": budget.cap,
+            "noise": simulation.scenario.privacy.noise,
+        }
+    return spent
+
+
+def _result(simulation: Simulation, outcomes: dict[str, dict[str, Outcome]]) -> dict[str, Any]:
+    spent = _spent(simulation)
+    platforms = {}
+    for section in simulation.scenario.platform:
+        name = section.name
+        platform = simulation.platforms[name]
+        platforms[name] = {
+            "role": section.role,
+            "shoppers": len(platform),
+            "test_shoppers": len(platform.test_users),
+            "items": len(platform.catalogue),
+            "methods": {method: outcome.to_json() for method, outcome in outcomes[name].items()},
+            "privacy": spent.get(name),
+        }
+    fingerprints = [
+        f"{p.name}:{p.fingerprint}:{p.catalogue.fingerprint}" for p in simulation.platforms.values()
+    ]
+    return {
+        "name": simulation.scenario.scenario.name,
+        "run": simulation.run.path.name,
+        "seed": simulation.scenario.scenario.seed,
+        "private": simulation.private and not taints(simulation),
+        "taints": taints(simulation),
+        "platforms": platforms,
+        "timing": {phase: round(seconds, 3) for phase, seconds in simulation.timing.items()},
+        "versions": versions(),
+        "data_fingerprint": hashlib.sha256("\n".join(fingerprints).encode()).hexdigest(),
+        "scenario": simulation.scenario.model_dump(mode="json"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {"fedcart": VERSION, "python": machine.python_version()}
+    return found | {name: importlib.metadata.version(name) for name in _PINNED}
+
+
+def _card(simulation: Simulation, shared: dict[str, SharedTensors]) -> dict[str, Any]:
+    method = "federated_private" if simulation.private else "federated"
+    ask = simulation.settings.instructions
+    arrays = ask.spec.exchange.to_numpy(shared[method], "model card")
+    reasons = taints(simulation)
+    claim = (
+        "Trained by a federation in which no platform sent an event."
+        if not simulation.private
+        else f"Each member's updates were accounted at ε ≤ {ask.epsilon:g}, δ = {ask.delta:g} per shopper."
+    )
+    return {
+        "name": simulation.scenario.scenario.name,
+        "run": simulation.run.path.name,
+        "claim": claim,
+        "private": simulation.private and not reasons,
+        "taints": reasons,
+        "parameters": ask.spec.exchange.parameters,
+        "exchange_fingerprint": ask.spec.exchange.fingerprint,
+        "model_fingerprint": fingerprint(arrays),
+        "encoders": [str(identity) for identity in ask.identities],
+        "encoder_identities": [asdict(identity) for identity in ask.identities],
+        "strategy": simulation.settings.strategy,
+        "rounds": ask.rounds,
+        "local_steps": ask.local_steps,
+        "members": _spent(simulation),
+        "versions": versions(),
+        "torch_threads": torch.get_num_threads(),
+    }
