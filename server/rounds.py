@@ -73,7 +73,7 @@ def _round(
     config = ConfigRecord(ask.model_dump())
     messages = list(strategy.configure_train(ask.round, record, config, grid))
     for message in messages:
-        _keep_to_instructions(message.content.config_records["config"], ask)
+        _keep_to_instructions(message.content.config_records["config"])
     replies = list(grid.send_and_receive(messages, timeout=settings.round_timeout))
     good, bad = sort_replies(replies, ask, settings)
     for failure in bad:
@@ -106,7 +106,11 @@ def _round(
     return result
 
 
-def _keep_to_instructions(config: ConfigRecord, ask: TrainInstructions) -> None:
-    """Turn what Flower's strategies add to the request into instructions, which admit no other keys."""
+def _keep_to_instructions(config: ConfigRecord) -> None:
+    """Turn what Flower's strategies add to the request into instructions, which admit no other keys.
+
+    Doing it twice changes nothing: all messages of a round share one record.
+    """
     config.pop("server-round", None)
-    config["proximal"] = float(config.pop("proximal-mu", ask.proximal))  # type: ignore[arg-type]
+    if "proximal-mu" in config:
+        config["proximal"] = float(config.pop("proximal-mu"))  # type: ignore[arg-type]
