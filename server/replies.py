@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flwr.app import Message, MetricRecord
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
 from server.settings import FederationSettings
 from server.strategies import WEIGHT_KEY
@@ -78,5 +78,7 @@ def _check(message: Message, ask: TrainInstructions, settings: FederationSetting
         raise ExchangeError(f"{name}: is no member of this run ({', '.join(sorted(settings.weights))})")
     arrays = {key: array.numpy() for key, array in content.array_records["arrays"].items()}
     ask.spec.exchange.validate(arrays, f"{name}, round {ask.round}")
+    # In the spec's order, whatever the sender's was: FedAvgM and Krum go by position.
+    content["arrays"] = ArrayRecord({t.name: Array(arrays[t.name]) for t in ask.spec.exchange.tensors})
     content["metrics"] = MetricRecord({WEIGHT_KEY: float(settings.weights[name])})
     return GoodReply(name, message, receipt)

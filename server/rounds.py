@@ -69,7 +69,8 @@ def _round(
     observe: Observer,
 ) -> dict[str, NDArray]:
     """Return the shared tensors after one round."""
-    record = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    # In the spec's order: FedAvgM pairs old and new tensors by their position.
+    record = ArrayRecord({t.name: Array(arrays[t.name]) for t in ask.spec.exchange.tensors})
     config = ConfigRecord(ask.model_dump())
     messages = list(strategy.configure_train(ask.round, record, config, grid))
     for message in messages:
