@@ -1,9 +1,11 @@
 """Replies are checked before anything is averaged: who, which round, which tensors, which weight."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flwr.app import Array, ArrayRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
 
 from server.settings import FederationSettings
 from server.strategies import WEIGHT_KEY
@@ -62,12 +64,24 @@ def _name(message: Message) -> str:
     return name if isinstance(name, str) else f"node {message.metadata.src_node_id}"
 
 
+def _shape(content: RecordDict) -> dict[str, type]:
+    return {key: type(record) for key, record in content.items()}
+
+
+def _decode(record: ArrayRecord, name: str) -> dict[str, NDArray]:
+    try:
+        return {key: array.numpy() for key, array in record.items()}
+    except Exception as error:  # the bytes are a stranger's, and numpy has many ways to refuse them
+        raise ExchangeError(f"{name}: its arrays cannot be decoded ({type(error).__name__})") from None
+
+
 def _check(message: Message, ask: TrainInstructions, settings: FederationSettings) -> GoodReply:
     content = message.content
     name = _name(message)
-    expected = {"arrays", "metrics", "receipt"}
-    if set(content) != expected:
-        raise ExchangeError(f"{name}: a reply must hold {sorted(expected)}, not {sorted(content)}")
+    if _shape(content) != {"arrays": ArrayRecord, "metrics": MetricRecord, "receipt": ConfigRecord}:
+        raise ExchangeError(
+            f"{name}: a reply must hold arrays, metrics and a receipt, each of its kind, not {sorted(content)}"
+        )
     receipt = dict(content.config_records["receipt"])
     if (receipt.get("run"), receipt.get("round")) != (ask.run_id, ask.round):
         raise ExchangeError(
@@ -76,7 +90,10 @@ def _check(message: Message, ask: TrainInstructions, settings: FederationSetting
         )
     if name not in settings.weights:
         raise ExchangeError(f"{name}: is no member of this run ({', '.join(sorted(settings.weights))})")
-    arrays = {key: array.numpy() for key, array in content.array_records["arrays"].items()}
+    epsilon = receipt.get("committed", 0.0)
+    if not isinstance(epsilon, float) or not math.isfinite(epsilon):
+        raise ExchangeError(f"{name}: its receipt says epsilon {epsilon!r}, which is no number")
+    arrays = _decode(content.array_records["arrays"], name)
     ask.spec.exchange.validate(arrays, f"{name}, round {ask.round}")
     # In the spec's order, whatever the sender's was: FedAvgM and Krum go by position.
     content["arrays"] = ArrayRecord({t.name: Array(arrays[t.name]) for t in ask.spec.exchange.tensors})
