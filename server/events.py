@@ -1,6 +1,7 @@
 """The run's event log: one JSON object a line, appended and flushed as things happen."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ class EventLog:
     def write(self, event: str, **values: Any) -> None:
         """Append one event with the current time (UTC, ISO 8601)."""
         line = {"time": datetime.now(UTC).isoformat(), "event": event, **values}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, sort_keys=False) + "\n")
+        with self._path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a crash cut the last line off: keep it apart
+                    file.write(b"\n")
+            file.write(json.dumps(line, sort_keys=False).encode() + b"\n")
 
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
-    """Return the events so far, without a last line that was cut off by a crash."""
+    """Return the events so far, without a line that was cut off by a crash."""
     path = folder / "events.jsonl"
     if not path.exists():
         return []
