@@ -31,7 +31,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Ranking:
-    """The outcome per evaluated shopper: ranks (B,) float64 from 1, and top items (B, k)."""
+    """The outcome per evaluated shopper: ranks (B,) float64 from 1, and top items (B, k), −1 beyond the last candidate."""
 
     ranks: NDArray[np.float64]
     top: NDArray[np.int64]
@@ -58,7 +58,8 @@ def evaluate(
                 scores[row, torch.from_numpy(seen[indptr[user] : indptr[user + 1]])] = -torch.inf
         scores.scatter_(1, target.unsqueeze(1), of_target)
         ranks.append(target_ranks(scores, target).numpy())
-        top.append(scores.topk(min(k, scores.shape[1]), dim=1).indices.numpy())
+        best = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf).topk(min(k, scores.shape[1]), dim=1)
+        top.append(best.indices.where(best.values > -torch.inf, -1).numpy())
     if not ranks:
         return Ranking(np.zeros(0), np.zeros((0, k), dtype=np.int64))
     return Ranking(np.concatenate(ranks).astype(np.float64), np.concatenate(top))

@@ -16,9 +16,12 @@ Floats = NDArray[np.float64]
 def target_ranks(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the (B,) ranks, from 1, of `targets` (B,) in `scores` (B, I); −inf scores are filtered items.
 
+    NaN counts as −inf, so a model that has diverged ranks like one that says nothing, never first.
+
     >>> target_ranks(torch.tensor([[3., 2., 1.], [1., 1., 0.]]), torch.tensor([1, 0])).tolist()
     [2.0, 1.5]
     """
+    scores = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     of_target = scores.gather(1, targets.unsqueeze(1))
     higher = (scores > of_target).sum(1)
     ties = (scores == of_target).sum(1) - 1
