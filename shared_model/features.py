@@ -1,6 +1,7 @@
 """Item features: named encoders concatenated, and a cache keyed by what went in."""
 
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -27,9 +28,9 @@ def make_encoders(names: Sequence[str]) -> tuple[Encoder, ...]:
 
 
 class FeatureCache:
-    """Features of a whole catalogue on disk, keyed by a hash of encoder identity and texts, as `.npy`.
+    """Features of a whole catalogue on disk, keyed by a hash of encoder identity and texts: checksum, then `.npy`.
 
-    A file that is missing, cut off or of another shape is computed again. Writes are atomic.
+    A file that is missing, cut off, altered or of another shape is computed again. Writes are atomic.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,21 +38,32 @@ class FeatureCache:
 
     def features(self, encoder: Encoder, texts: Sequence[str]) -> FloatArray:
         """Return `encoder.encode(texts, texts)`, (I, F) float32, from the cache where it is there."""
-        path = self._folder / f"{_content_hash(encoder.identity, texts)}.npy"
+        path = self._folder / f"{_content_hash(encoder.identity, texts)}.features"
         shape = (len(texts), encoder.identity.dimension)
-        try:
-            rows = np.load(path, allow_pickle=False)
-            if rows.shape == shape and rows.dtype == np.float32 and np.isfinite(rows).all():
-                return rows
-        except (OSError, ValueError, EOFError):
-            pass
+        rows = _read(path)
+        if rows is not None and rows.shape == shape and rows.dtype == np.float32 and np.isfinite(rows).all():
+            return rows
         rows = encoder.encode(texts, texts)
         self._folder.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
+        body = io.BytesIO()
+        np.save(body, rows)
         with os.fdopen(handle, "wb") as file:
-            np.save(file, rows)
+            file.write(hashlib.sha256(body.getbuffer()).digest())
+            file.write(body.getbuffer())
         os.replace(temporary, path)
         return rows
+
+
+def _read(path: Path) -> FloatArray | None:
+    """Return the rows in a file whose checksum is right, else None."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    if hashlib.sha256(data[32:]).digest() != data[:32]:
+        return None
+    return np.load(io.BytesIO(data[32:]), allow_pickle=False)
 
 
 def encode_catalogue(
