@@ -38,5 +38,5 @@ class FederationSettings(BaseModel):
             raise BadInputError(
                 f"{path}: cannot be read ({error.strerror}). Prepare a run first: fedcart simulate --prepare."
             ) from None
-        except ValidationError as error:
+        except (UnicodeDecodeError, ValidationError) as error:
             raise BadInputError(f"{path}: is not a run's settings: {error}.") from None
