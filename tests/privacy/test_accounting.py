@@ -27,6 +27,7 @@ from privacy.accounting import (
 from privacy.accounting import accountant as accountant_module
 from privacy.accounting.calibration import round_up
 from privacy.accounting.gaussian import ADD, REMOVE, gaussian_deltas
+from privacy.accounting.loss import GRID, LossMass, PrivacyLoss, compose, gaussian_loss
 from privacy.errors import AccountingError, PlanError
 from privacy.events import Gaussian, PoissonGaussian
 
@@ -85,6 +86,16 @@ def test_epsilon_is_not_below_an_optimistic_estimate():
     ).self_compose(60)
     lower = optimistic.get_epsilon_for_delta(DELTA)
     assert lower <= epsilon([PoissonGaussian(0.05, 0.9, 60)], DELTA) <= lower * 1.01 + 0.01
+
+
+def test_infinite_loss_and_lost_mass_are_never_forgotten():
+    """Composition keeps the mass at infinity, and counts what the finite window cannot hold as such."""
+    half_lost = LossMass(GRID, 0, np.array([0.5, 0.25]), 0.25)
+    twice = compose([(PrivacyLoss(half_lost, half_lost), 2)]).remove
+    assert twice.infinity == pytest.approx(1 - 0.75**2, abs=1e-9)
+    incomplete = LossMass(GRID, 0, np.array([0.5, 0.25]), 0.0)  # a quarter of the mass is missing
+    assert compose([(PrivacyLoss(incomplete, incomplete), 2)]).remove.infinity >= 1 - 0.75**2
+    assert compose([(gaussian_loss(0.05, 1.0), 9)]).remove.infinity > 0.0
 
 
 def test_order_and_splitting_do_not_matter():

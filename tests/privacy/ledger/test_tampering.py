@@ -406,3 +406,29 @@ def test_verifying_the_wrong_thing(original, tmp_path):
     assert not verify_ledger(path, population="another").ok
     with pytest.raises(LedgerUnreadableError):
         verify_ledger(tmp_path / "none", population=POPULATION)
+
+
+def test_a_splice_of_two_signed_histories_is_found(original, tmp_path):
+    """Every entry signed by the right key, at its right place, but not from one history."""
+    path, key, _ = original
+    for suffix in ("", ".key"):
+        shutil.copy(f"{path}{suffix}", tmp_path / f"fork{suffix}")
+    connection = sqlite3.connect(tmp_path / "fork", isolation_level=None)
+    connection.execute("DROP TRIGGER ledger_entries_no_delete")
+    whole = rows(connection)
+    write(connection, whole[:-2])
+    fork = Ledger.open(tmp_path / "fork", population=POPULATION)
+    fork.note("another history")
+    write(connection, [*rows(connection), whole[-1]])
+    connection.close()
+    report = verify_ledger(tmp_path / "fork", population=POPULATION, public_key=key)
+    assert "does not follow" in report.findings[0].message
+
+
+def test_a_live_ledger_notices_an_edit_of_its_last_entry(ledger, reserve, tmp_path):
+    reserve(ledger, "r/1")
+    with sqlite3.connect(tmp_path / "shop.ledger") as connection:
+        connection.execute("DROP TRIGGER ledger_entries_no_update")
+        connection.execute("UPDATE ledger_entries SET document = '{}' WHERE seq = 1")
+    with pytest.raises(LedgerTamperedError, match="entry 1: it is gone or changed"):
+        reserve(ledger, "r/2")
