@@ -31,7 +31,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Ranking:
-    """The outcome per evaluated shopper: ranks (B,) float64 from 1, and top items (B, k), −1 beyond the last candidate."""
+    """Per evaluated shopper: ranks (B,) float64 from 1; top items (B, k), −1 where candidates ran out."""
 
     ranks: NDArray[np.float64]
     top: NDArray[np.int64]
