@@ -1,5 +1,6 @@
 """Full-ranking evaluation on one platform, and the choice of its local layer on validation shoppers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from clients.data.split import Part
 from clients.platform import Platform
-from clients.recommender import LocalLayer, Recommender
+from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, score_parts
 from shared_model.exchange import SharedTensors
 from shared_model.metrics import ndcg_at, target_ranks
 from shared_model.model import initial_shared
@@ -45,34 +46,42 @@ def evaluate(
     What the shopper had before is filtered out if the platform's task says so; the held-out item itself is
     always a candidate.
     """
-    targets = platform.split.test_target if which == "test" else platform.split.valid_target
-    indptr, seen = platform.split.seen(which)
-    ranks, top = [], []
-    for start in range(0, len(users), _CHUNK):
-        part = users[start : start + _CHUNK]
-        scores = scorer.scores(which, part).clone()
-        target = torch.from_numpy(targets[part])
-        of_target = scores.gather(1, target.unsqueeze(1))
-        if platform.filter_seen:
-            for row, user in enumerate(part):
-                scores[row, torch.from_numpy(seen[indptr[user] : indptr[user + 1]])] = -torch.inf
-        scores.scatter_(1, target.unsqueeze(1), of_target)
+    ranks, top = [np.zeros(0)], [np.zeros((0, min(k, len(platform.catalogue))), dtype=np.int64)]
+    for part in _chunks(users):
+        scores, target = _candidates(platform, which, part, scorer.scores(which, part).clone())
         ranks.append(target_ranks(scores, target).numpy())
-        best = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf).topk(min(k, scores.shape[1]), dim=1)
-        top.append(best.indices.where(best.values > -torch.inf, -1).numpy())
-    if not ranks:
-        return Ranking(np.zeros(0), np.zeros((0, k), dtype=np.int64))
+        top.append(scores.topk(min(k, scores.shape[1]), dim=1).indices.numpy())
     return Ranking(np.concatenate(ranks).astype(np.float64), np.concatenate(top))
+
+
+def _chunks(users: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [users[start : start + _CHUNK] for start in range(0, len(users), _CHUNK)]
+
+
+def _candidates(
+    platform: Platform, which: Part, part: NDArray[np.int64], scores: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Filter (B, I) scores in place; return them and the (B,) held-out items."""
+    targets = platform.split.test_target if which == "test" else platform.split.valid_target
+    target = torch.from_numpy(targets[part])
+    if platform.filter_seen:
+        of_target = scores.gather(1, target.unsqueeze(1))
+        indptr, seen = platform.seen(which)
+        lengths = indptr[part + 1] - indptr[part]
+        rows = np.repeat(np.arange(len(part)), lengths)
+        columns = np.concatenate([seen[indptr[user] : indptr[user + 1]] for user in part])
+        scores[torch.from_numpy(rows), torch.from_numpy(columns)] = -torch.inf
+        scores.scatter_(1, target.unsqueeze(1), of_target)
+    return scores, target
 
 
 def choose_popularity(platform: Platform) -> LocalLayer:
     """Return the prior with the popularity weight that has the best validation NDCG@10."""
-    shared = initial_shared(platform.spec)
-    users = platform.valid_users[:CHOICE_USERS]
     layers = [LocalLayer(0.0, weight) for weight in POPULARITY_WEIGHTS]
-    return max(
-        layers, key=lambda layer: _validation(platform, shared, layer, users).mean() if len(users) else 0
-    )
+    values = _validation(platform, initial_shared(platform.spec), layers)
+    if not values.shape[1]:
+        return ZERO_SHOT_PRIOR
+    return layers[int(values.mean(axis=1).argmax())]
 
 
 def choose_blend(platform: Platform, shared: SharedTensors, prior: LocalLayer) -> LocalLayer:
@@ -81,14 +90,13 @@ def choose_blend(platform: Platform, shared: SharedTensors, prior: LocalLayer) -
     Clearly: its mean paired gain over the prior exceeds one standard error of that gain (the one-standard-error
     rule, Breiman et al. 1984). So a platform that the shared part does not help keeps its prior.
     """
-    users = platform.valid_users[:CHOICE_USERS]
-    if len(users) < 2:
+    layers = [replace(prior, blend=blend) for blend in BLENDS]
+    floor, *values = _validation(platform, shared, [prior, *layers])
+    if len(floor) < 2:
         return prior
-    floor = _validation(platform, shared, prior, users)
     best, best_gain = prior, 0.0
-    for blend in BLENDS:
-        layer = replace(prior, blend=blend)
-        gains = _validation(platform, shared, layer, users) - floor
+    for layer, value in zip(layers, values, strict=True):
+        gains = value - floor
         error = gains.std(ddof=1) / np.sqrt(len(gains))
         if gains.mean() > max(best_gain, error):
             best, best_gain = layer, float(gains.mean())
@@ -96,7 +104,14 @@ def choose_blend(platform: Platform, shared: SharedTensors, prior: LocalLayer) -
 
 
 def _validation(
-    platform: Platform, shared: SharedTensors, layer: LocalLayer, users: NDArray[np.int64]
+    platform: Platform, shared: SharedTensors, layers: Sequence[LocalLayer]
 ) -> NDArray[np.float64]:
-    ranking = evaluate(platform, Recommender(platform, shared, layer), "valid", users)
-    return ndcg_at(ranking.ranks, 10)
+    """Return (len(layers), B) NDCG@10 of validation shoppers; all layers share one pass over the catalogue."""
+    ranks = [np.zeros((len(layers), 0))]
+    for part in _chunks(platform.valid_users[:CHOICE_USERS]):
+        parts = score_parts(platform, shared, "valid", part)
+        chunk = [
+            target_ranks(*_candidates(platform, "valid", part, parts.blended(layer))) for layer in layers
+        ]
+        ranks.append(torch.stack(chunk).numpy())
+    return ndcg_at(np.concatenate(ranks, axis=1), 10)

@@ -10,6 +10,7 @@ import torch
 from clients.data import load_platform
 from clients.data.catalogue import Catalogue
 from clients.data.report import CleaningReport
+from clients.data.sequences import Ints
 from clients.data.split import Part, Split, leave_one_out
 from clients.data.views import first_purchases, single_events
 from clients.site import SiteSettings
@@ -43,8 +44,20 @@ class Platform:
 
         A function of all shoppers: it belongs to the local layer and never enters shared training.
         """
-        _, items = self.split.seen(which)
+        _, items = self.seen(which)
         return torch.from_numpy(np.bincount(items, minlength=len(self.catalogue)).astype(np.float32))
+
+    def seen(self, which: Part) -> tuple[Ints, Ints]:
+        """Return `split.seen(which)`, computed once: the distinct items of each shopper's history as CSR."""
+        return self._seen_test if which == "test" else self._seen_train
+
+    @cached_property
+    def _seen_train(self) -> tuple[Ints, Ints]:
+        return self.split.seen("train")
+
+    @cached_property
+    def _seen_test(self) -> tuple[Ints, Ints]:
+        return self.split.seen("test")
 
     @cached_property
     def test_users(self) -> np.ndarray:

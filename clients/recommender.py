@@ -31,6 +31,8 @@ class LocalLayer:
 
 ZERO_SHOT = LocalLayer(blend=1.0, popularity=0.1)
 """A newcomer's first day: the shared model as it is, and a little of its own popularity. Nothing is tuned."""
+ZERO_SHOT_PRIOR = LocalLayer(blend=0.0, popularity=ZERO_SHOT.popularity)
+"""The same without any trained part: what a newcomer's first day is compared with."""
 
 
 def _model_scores(
@@ -48,6 +50,38 @@ def _model_scores(
 
 
 @dataclass(frozen=True, eq=False)
+class ScoreParts:
+    """What a score is made of, for B shoppers: the prior (B, I), the shared model (B, I), log popularity (I,)."""
+
+    prior: torch.Tensor
+    model: torch.Tensor
+    log_popularity: torch.Tensor
+
+    def blended(self, local: LocalLayer) -> torch.Tensor:
+        """Return the (B, I) scores under a local layer; a part with weight 0 plays no part at all."""
+        score = torch.zeros_like(self.prior)
+        if local.blend < 1:
+            score = score + (1 - local.blend) * self.prior
+        if local.blend > 0:
+            score = score + local.blend * self.model
+        if local.popularity > 0:
+            score = score + local.popularity * self.log_popularity
+        return score
+
+
+@torch.no_grad()
+def score_parts(
+    platform: Platform, shared: SharedTensors, which: Part, users: NDArray[np.int64]
+) -> ScoreParts:
+    """Return the parts for shoppers at positions `users`, given what they had before `which`."""
+    untrained = initial_shared(platform.spec)
+    prior = _model_scores(platform, untrained, which, users)
+    same = all(torch.equal(shared[name], tensor) for name, tensor in untrained.items())
+    model = prior if same else _model_scores(platform, shared, which, users)
+    return ScoreParts(prior, model, platform.popularity(which).log1p())
+
+
+@dataclass(frozen=True, eq=False)
 class Recommender:
     """Scores all items for shoppers of one platform."""
 
@@ -55,18 +89,9 @@ class Recommender:
     shared: SharedTensors
     local: LocalLayer
 
-    @torch.no_grad()
     def scores(self, which: Part, users: NDArray[np.int64]) -> torch.Tensor:
         """Return (B, I) scores for shoppers at positions `users`, given what they had before `which`."""
-        result = torch.zeros(len(users), len(self.platform.catalogue))
-        if self.local.blend < 1:
-            prior = initial_shared(self.platform.spec)
-            result += (1 - self.local.blend) * _model_scores(self.platform, prior, which, users)
-        if self.local.blend > 0:
-            result += self.local.blend * _model_scores(self.platform, self.shared, which, users)
-        if self.local.popularity > 0:
-            result += self.local.popularity * self.platform.popularity(which).log1p()
-        return result
+        return score_parts(self.platform, self.shared, which, users).blended(self.local)
 
 
 @dataclass(frozen=True, eq=False)

@@ -97,7 +97,10 @@ def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{where}: there is no such key; {hint}"
     if problem["type"] == "missing":
         return f"{where}: is missing; add it."
-    return f"{where} = {problem['input']!r}: {problem['msg']}."
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not where:
+        return f"{message}."
+    return f"{where} = {problem['input']!r}: {message}."
 
 
 def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

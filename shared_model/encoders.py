@@ -11,7 +11,8 @@ import json
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -80,12 +81,11 @@ def require_same_identity(ours: Sequence[EncoderIdentity], theirs: Sequence[Enco
 
 _TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
 # Words of English that say nothing about a product; their weight is 0.
-_STOP_WORDS = frozenset(
-    (
-        "a an and are as at be but by for from has have in into is it its no not of off on or our per so that the "
-        "their them then this to up was we were will with you your"
-    ).split()
+_STOP_WORDS_TEXT = (
+    "a an and are as at be but by for from has have in into is it its no not of off on or our per so that the "
+    "their them then this to up was we were will with you your"
 )
+_STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,6 @@ class HashedWordsEncoder:
     word_weight: float = 1.0
     number_weight: float = 0.3
     bigram_weight: float = 0.5
-    _signs: list[NDArray[np.uint8]] = field(default_factory=list, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.dimension <= 0 or self.dimension % 8:
@@ -128,10 +127,10 @@ class HashedWordsEncoder:
                 f"hashed-words: dimension must be a positive multiple of 8, not {self.dimension}."
             )
 
-    @property
+    @cached_property
     def identity(self) -> EncoderIdentity:
         """The identity: the hash covers the sign matrix, the token weights and the stop words."""
-        digest = hashlib.sha256(self._packed_signs().tobytes())
+        digest = hashlib.sha256(self._packed_signs.tobytes())
         settings = (self.buckets, self.word_weight, self.number_weight, self.bigram_weight, _TOKEN.pattern)
         digest.update(repr((settings, sorted(_STOP_WORDS))).encode())
         return EncoderIdentity("hashed-words", "1", digest.hexdigest(), self.dimension)
@@ -149,7 +148,7 @@ class HashedWordsEncoder:
         used, columns = np.unique(indices, return_inverse=True)
         shape = (len(texts), len(used))
         counts = sparse.csr_matrix((kinds * rarity[indices], columns, indptr), shape=shape)
-        bits = np.unpackbits(self._packed_signs()[used], axis=1)
+        bits = np.unpackbits(self._packed_signs[used], axis=1)
         signs = bits.astype(np.float32) * 2 - 1
         rows = np.asarray(counts @ signs, dtype=np.float32).reshape(len(texts), self.dimension)
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -168,10 +167,9 @@ class HashedWordsEncoder:
             bag[bucket] = bag.get(bucket, 0.0) + self.bigram_weight
         return bag
 
+    @cached_property
     def _packed_signs(self) -> NDArray[np.uint8]:
-        """Return the (buckets, F/8) sign bits, drawn once from SHAKE-256 (the same on every machine)."""
-        if not self._signs:
-            width = self.dimension // 8
-            stream = hashlib.shake_256(b"fedcart hashed-words 1").digest(self.buckets * width)
-            self._signs.append(np.frombuffer(stream, dtype=np.uint8).reshape(self.buckets, width))
-        return self._signs[0]
+        """The (buckets, F/8) sign bits, from SHAKE-256: the same on every machine."""
+        width = self.dimension // 8
+        stream = hashlib.shake_256(b"fedcart hashed-words 1").digest(self.buckets * width)
+        return np.frombuffer(stream, dtype=np.uint8).reshape(self.buckets, width)

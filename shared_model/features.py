@@ -5,6 +5,7 @@ import io
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,13 @@ def make_encoders(names: Sequence[str]) -> tuple[Encoder, ...]:
             f"[model] encoders = {list(names)!r} cannot be used: name each of {sorted(ENCODERS)} at most once, "
             "and at least one."
         )
-    return tuple(ENCODERS[name]() for name in names)
+    return tuple(_encoder(name) for name in names)
+
+
+@cache
+def _encoder(name: str) -> Encoder:
+    """Return the one instance of an encoder in this process: weights are read once."""
+    return ENCODERS[name]()
 
 
 class FeatureCache:

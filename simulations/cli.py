@@ -90,7 +90,7 @@ def simulate(
     if format is Format.json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     else:
-        show(result, Console())
+        show(result, Console(width=None if sys.stdout.isatty() else 120))
         say(f"written to {run.path}")
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from clients.evaluation import Ranking, Scorer, choose_blend, choose_popularity, evaluate
 from clients.examples import TrainingData, training_data
 from clients.platform import Platform
-from clients.recommender import ZERO_SHOT, LocalLayer, Popularity, Recommender
+from clients.recommender import ZERO_SHOT, ZERO_SHOT_PRIOR, LocalLayer, Popularity, Recommender
 from clients.training import LocalRecipe, train_plain
 from shared_model.errors import CheckpointError
 from shared_model.exchange import SharedTensors
@@ -98,7 +98,7 @@ class Judge:
     @classmethod
     def of(cls, platform: Platform, *, member: bool, seed: int) -> "Judge":
         """Return a judge; a member chooses its prior's popularity weight on validation shoppers, a newcomer none."""
-        prior = choose_popularity(platform) if member else LocalLayer(0.0, ZERO_SHOT.popularity)
+        prior = choose_popularity(platform) if member else ZERO_SHOT_PRIOR
         return cls(platform, member, prior, seed)
 
     def popularity(self) -> Outcome:

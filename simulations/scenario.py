@@ -1,11 +1,12 @@
 """Scenario files: TOML, validated, with an answer for every mistake."""
 
+import math
 import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clients.site import TaskSettings, explain
 from server.strategies import STRATEGIES
@@ -31,7 +32,7 @@ class ScenarioSection(_Section):
 class PrivacySection(_Section):
     """`[privacy]`: the same plan for every member."""
 
-    epsilon: Positive | Literal["none"] = 8.0
+    epsilon: float | Literal["none"] = 8.0
     """ε of the whole run for each member, or "none" for a run without privacy."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
     clip_norm: Positive = 1.0
@@ -41,6 +42,15 @@ class PrivacySection(_Section):
     noise: Literal["reproducible", "secure"] = "reproducible"
     """Where noise comes from. "reproducible" repeats a simulation exactly, so it is not private and the model
     card says so; "secure" is what a deployed client uses."""
+
+    @field_validator("epsilon", mode="before")
+    @classmethod
+    def _epsilon(cls, value: object) -> object:
+        if value == "none":
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ValueError('must be a finite number above 0, or "none" for a run without privacy')
+        return value
 
 
 class FederationSection(_Section):

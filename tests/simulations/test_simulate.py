@@ -1,0 +1,218 @@
+"""Whole simulations of a small federation, through the command line in this process."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from privacy.accounting import epsilon
+from privacy.events import PoissonGaussian
+from privacy.ledger import Ledger
+
+METRICS = ("recall@10", "recall@20", "recall@50", "ndcg@10", "mrr", "coverage@10")
+
+
+def run_of(folder: Path) -> Path:
+    (run,) = folder.iterdir()
+    return run
+
+
+def numbers(result: dict) -> dict:
+    return {key: result[key] for key in ("platforms", "data_fingerprint", "seed")}
+
+
+def test_a_private_run_writes_all_that_it_promises(write_scenario, simulate, tmp_path):
+    code, out, err = simulate("--scenario", write_scenario(), "--out", tmp_path / "runs", "--format", "json")
+    assert code == 0, err
+    result = json.loads(out)
+    run = run_of(tmp_path / "runs")
+    assert json.loads((run / "result.json").read_text()) == result
+    assert set(result["platforms"]) == {"alpha", "beta", "gamma"}
+    for name, platform in result["platforms"].items():
+        member = name != "gamma"
+        assert platform["role"] == ("member" if member else "newcomer")
+        expected = {"popularity", "prior", "federated", "federated_private", "centralised"}
+        assert set(platform["methods"]) == expected | ({"local_only"} if member else set())
+        for values in platform["methods"].values():
+            for metric in METRICS:
+                assert 0 <= values[metric] <= 1
+            for low, high in values["intervals"].values():
+                assert 0 <= low <= high <= 1
+        if member:
+            spent = platform["privacy"]
+            event = PoissonGaussian(spent["sample_rate"], spent["noise_multiplier"], spent["steps"])
+            assert spent["epsilon"] == pytest.approx(epsilon([event], spent["delta"]), rel=1e-6)
+            assert 7.5 < spent["epsilon"] <= 8.0
+            assert spent["steps"] == 6
+            ledger = Ledger.open(run / "ledgers" / f"{name}.sqlite", population=name)
+            assert ledger.verify().ok
+            assert ledger.budget().committed == pytest.approx(spent["epsilon"])
+            assert ledger.budget().reserved == 0
+        else:
+            assert platform["privacy"] is None
+            assert not (run / "ledgers" / f"{name}.sqlite").exists()
+    tensors = load_file(run / "model.safetensors")
+    assert {"log_decay", "log_scale", "log_encoder_weights", "residual_in", "residual_out"} == set(tensors)
+    assert np.abs(tensors["residual_out"]).max() > 0
+    card = (run / "model_card.md").read_text()
+    assert "Do not release this model as private" in card
+    assert "computed again from the seed" in card
+    events = [json.loads(line)["event"] for line in (run / "events.jsonl").read_text().splitlines()]
+    assert events == ["started", "round", "round", "round", "finished", "evaluated"]
+
+
+def test_progress_goes_to_stderr_with_budget_before_and_rounds_during(write_scenario, simulate, tmp_path):
+    code, out, err = simulate("--scenario", write_scenario(), "--out", tmp_path / "runs")
+    assert code == 0
+    assert "budget: alpha goes from ε 0.00 to 8.00 of 8.00" in err
+    assert "round   3/3  2 replies" in err
+    assert "federated, private" in out
+    assert "round " not in out
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(write_scenario, simulate, tmp_path):
+    scenario = write_scenario()
+    first, second, third = (
+        json.loads(simulate("--scenario", scenario, "--seed", s, "--out", tmp_path / str(n), "--format", "json")[1])
+        for n, s in enumerate((3, 3, 4))
+    )
+    assert numbers(first) == numbers(second)
+    models = [load_file(run_of(tmp_path / str(n)) / "model.safetensors") for n in range(3)]
+    for name, tensor in models[0].items():
+        np.testing.assert_array_equal(tensor, models[1][name])
+    assert any((tensor != models[2][name]).any() for name, tensor in models[0].items())
+
+
+def test_secure_noise_differs_every_time_and_is_private(write_scenario, simulate, tmp_path):
+    scenario = write_scenario()
+    results = [
+        json.loads(
+            simulate("--scenario", scenario, "--secure-noise", "--out", tmp_path / str(n), "--format", "json")[1]
+        )
+        for n in range(2)
+    ]
+    models = [load_file(run_of(tmp_path / str(n)) / "model.safetensors") for n in range(2)]
+    assert all((models[0][name] != models[1][name]).any() for name in ("log_decay", "residual_out"))
+    assert results[0]["private"] is True
+    assert results[0]["taints"] == []
+    assert "Do not release" not in (run_of(tmp_path / "0") / "model_card.md").read_text()
+
+
+def test_a_run_without_privacy_says_so_and_has_no_ledger(write_scenario, simulate, tmp_path):
+    code, out, _ = simulate(
+        "--scenario", write_scenario(), "--epsilon", "none", "--out", tmp_path / "runs", "--format", "json"
+    )
+    assert code == 0
+    result = json.loads(out)
+    assert result["private"] is False
+    assert "without differential privacy" in result["taints"][0]
+    methods = result["platforms"]["alpha"]["methods"]
+    assert "federated" in methods
+    assert "federated_private" not in methods
+    assert not (run_of(tmp_path / "runs") / "ledgers").exists()
+
+
+def test_a_population_size_that_was_not_declared_taints_the_run(write_scenario, simulate, tmp_path):
+    path = write_scenario()
+    path.write_text(path.read_text().replace("population_size = 40\n", ""))
+    _, out, _ = simulate("--scenario", path, "--secure-noise", "--out", tmp_path / "runs", "--format", "json")
+    result = json.loads(out)
+    assert result["private"] is False
+    assert "alpha, beta was rounded from the data" in result["taints"][0]
+
+
+@pytest.mark.parametrize("strategy", ["FedAdam", "FedProx", "FedAvgM"])
+def test_other_strategies_run(write_scenario, simulate, tmp_path, strategy):
+    code, out, err = simulate(
+        "--scenario", write_scenario(strategy=f'"{strategy}"', rounds="2"), "--out", tmp_path, "--format", "json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["platforms"]["beta"]["privacy"]["epsilon"] <= 8.0
+
+
+def test_a_lasting_ledger_carries_over_to_the_next_run_and_refuses_what_passes_its_cap(
+    write_scenario, simulate, tmp_path
+):
+    scenario = write_scenario(
+        epsilon="3.0", platform_extra='epsilon_cap = 5.0\nledger = "lasting-{name}.sqlite"'.replace("-{name}", "")
+    )
+    text = scenario.read_text()
+    for name in ("alpha", "beta"):
+        text = text.replace('ledger = "lasting.sqlite"', f'ledger = "lasting-{name}.sqlite"', 1)
+    scenario.write_text(text)
+    code, out, _ = simulate("--scenario", scenario, "--out", tmp_path / "one", "--format", "json")
+    assert code == 0
+    first = json.loads(out)["platforms"]["alpha"]["privacy"]["epsilon"]
+    code, out, _ = simulate("--scenario", scenario, "--out", tmp_path / "two", "--format", "json")
+    assert code == 0
+    second = json.loads(out)["platforms"]["alpha"]["privacy"]["epsilon"]
+    assert first < second < 2 * first, "the second run composes with the first"
+    code, _, err = simulate("--scenario", scenario, "--out", tmp_path / "three")
+    assert code == 5
+    assert "alpha: from" in err
+    assert "beta: from" in err
+    assert "Nothing was trained" in err
+    after = Ledger.open(tmp_path / "lasting-alpha.sqlite", population="alpha").budget().committed
+    assert after == pytest.approx(second)
+    lower = scenario.read_text().replace("epsilon_cap = 5.0", "epsilon_cap = 1.0")
+    scenario.write_text(lower)
+    code, _, err = simulate("--scenario", scenario, "--epsilon", "0.1", "--out", tmp_path / "four")
+    assert code == 5
+    assert "of 1.000" in err
+
+
+def test_a_finished_run_is_shown_again_and_trains_nothing(write_scenario, simulate, tmp_path):
+    _, out, _ = simulate("--scenario", write_scenario(), "--out", tmp_path / "runs", "--format", "json")
+    run = run_of(tmp_path / "runs")
+    before = (run / "events.jsonl").read_bytes()
+    code, again, _ = simulate("--resume", run, "--format", "json")
+    assert code == 0
+    assert json.loads(again) == json.loads(out)
+    assert (run / "events.jsonl").read_bytes() == before
+
+
+def test_a_member_that_fails_is_reported_and_the_others_go_on(write_scenario, simulate, tmp_path):
+    code, _, _ = simulate("--scenario", write_scenario(), "--out", tmp_path / "runs", "--prepare")
+    assert code == 0
+    run = run_of(tmp_path / "runs")
+    (run / "ledgers" / "beta.sqlite").write_bytes(b"not a database")
+    site = next((run / "sites").glob("*beta.toml"))
+    assert site.exists()
+    from simulations.folder import open_run
+    from simulations.run import federate, load
+
+    folder, scenario = open_run(run)
+    with pytest.raises(Exception, match=r"beta\.sqlite"):
+        load(folder, scenario, lambda _: None)
+    (run / "ledgers" / "beta.sqlite").unlink()
+    (run / "ledgers" / "beta.sqlite.key").unlink(missing_ok=True)
+    simulation = load(folder, scenario, lambda _: None)
+    (run / "ledgers" / "beta.sqlite").write_bytes(b"not a database")
+    federate(simulation, run, simulation.sites, simulation.settings)
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    failed = [e for e in events if e["event"] == "client-failed"]
+    assert [(e["round"], e["platform"], e["reason"]) for e in failed] == [
+        (n, "beta", "ledger.unreadable") for n in (1, 2, 3)
+    ]
+    assert (run / "model.safetensors").exists()
+
+
+def test_a_run_in_which_nobody_answers_well_fails(write_scenario, simulate, tmp_path):
+    simulate("--scenario", write_scenario(), "--out", tmp_path / "runs", "--prepare")
+    run = run_of(tmp_path / "runs")
+    for name in ("alpha", "beta"):
+        ledger = Ledger.open(run / "ledgers" / f"{name}.sqlite", population=name)
+        ledger.change_cap(0.5, "test")
+    code, _, err = simulate("--resume", run)
+    assert code == 5
+    assert "more than these ledgers allow" in err
+    assert not (run / "model.safetensors").exists()
+    from shared_model.errors import RunFailedError
+    from simulations.folder import open_run
+    from simulations.run import federate, load
+
+    simulation = load(*open_run(run), lambda _: None)
+    with pytest.raises(RunFailedError, match=r"alpha: budget\.refused"):
+        federate(simulation, run, simulation.sites, simulation.settings)
