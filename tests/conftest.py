@@ -1,0 +1,76 @@
+"""What all tests share: one thread for torch, Flower's identity of a process, the model written out plainly."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from flwr.supercore.task_identity import TaskIdentity
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def flower() -> Iterator[None]:
+    """Give the process the identity that Flower asks for before it builds a message."""
+    names = ("_task_id", "_run_id", "_node_id")
+    before = [getattr(TaskIdentity, name) for name in names]
+    for name in names:
+        setattr(TaskIdentity, name, 1)
+    yield
+    for name, value in zip(names, before, strict=True):
+        setattr(TaskIdentity, name, value)
+
+
+class Reference:
+    """The model and its loss from their definition: float64, one shopper and one item at a time, no masks.
+
+    An event is a pair of features and age; a moment is the events before a target, and the target's features.
+    """
+
+    @staticmethod
+    def double(shared):
+        return {name: tensor.detach().double().clone() for name, tensor in shared.items()}
+
+    @staticmethod
+    def fuse(shared, dimensions, x):
+        """Weigh each encoder's block and scale the whole to unit length."""
+        blocks, start = [], 0
+        for weight, width in zip(shared["log_encoder_weights"].exp(), dimensions, strict=True):
+            blocks.append(weight * x[start : start + width].double())
+            start += width
+        fused = torch.cat(blocks)
+        return fused / fused.norm() if fused.norm() > 0 else fused * 0
+
+    @classmethod
+    def user(cls, shared, dimensions, events):
+        total = torch.zeros(sum(dimensions), dtype=torch.float64)
+        for x, age in events:
+            decay = 0.31 * shared["log_decay"].exp()
+            total = total + torch.exp(-decay * age) * cls.fuse(shared, dimensions, x)
+        if not total.norm() > 0:
+            return total * 0
+        prior = total / total.norm()
+        moved = prior + (prior @ shared["residual_in"]) @ shared["residual_out"]
+        return moved / moved.norm()
+
+    @classmethod
+    def score(cls, shared, dimensions, events, x):
+        user = cls.user(shared, dimensions, events)
+        return 12.0 * shared["log_scale"].exp()[0] * (user @ cls.fuse(shared, dimensions, x))
+
+    @classmethod
+    def loss(cls, shared, dimensions, moments, negatives):
+        """Return the mean over moments of −log softmax of the target among itself and the negatives."""
+        terms = []
+        for events, target in moments:
+            positive = cls.score(shared, dimensions, events, target)
+            others = [cls.score(shared, dimensions, events, x) for x in negatives]
+            terms.append(torch.stack([positive, *others]).logsumexp(0) - positive)
+        zero = sum(t.sum() for t in shared.values()) * 0.0
+        return zero + (sum(terms) / len(terms) if terms else 0.0)
+
+
+@pytest.fixture(scope="session")
+def reference() -> type[Reference]:
+    """Return the plain model and loss."""
+    return Reference

@@ -1,0 +1,151 @@
+"""The model against a plain float64 rendering of its formula."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared_model.exchange import fingerprint
+from shared_model.model import ModelSpec, block_norms, initial_shared, queries, scores
+
+
+def model_scores(shared, spec, history, ages, items):
+    query = queries(shared, spec, history, block_norms(spec, history), ages)
+    return scores(shared, spec, query, items, block_norms(spec, items))
+
+
+def prior(history, ages, items):
+    """Return the prior's scores of one encoder in numpy: 12 · cosine with the recency-weighted mean."""
+    user = sum(np.exp(-0.31 * age) * x for x, age in zip(history, ages, strict=True) if np.isfinite(age))
+    out = []
+    for item in items:
+        length = np.linalg.norm(user) * np.linalg.norm(item)
+        out.append(12 * float(user @ item) / length if length > 0 else 0.0)
+    return np.array(out)
+
+
+@given(
+    ages=st.lists(st.one_of(st.integers(1, 40).map(float), st.just(np.inf)), min_size=6, max_size=6),
+    seed=st.integers(0, 2**20),
+)
+@settings(max_examples=50, deadline=None)
+def test_the_untrained_model_is_the_prior(ages, seed):
+    spec = ModelSpec((16,), 4, 6)
+    generator = torch.Generator().manual_seed(seed)
+    items = torch.nn.functional.normalize(torch.randn(30, 16, generator=generator), dim=-1)
+    history = items[torch.randint(0, 30, (6,), generator=generator)]
+    got = model_scores(initial_shared(spec), spec, history, torch.tensor([ages]), items)[0].numpy()
+    expected = prior(history.double().numpy(), ages, items.double().numpy())
+    np.testing.assert_allclose(got, expected, atol=2e-5)
+    clear = np.abs(expected[:, None] - expected[None]) > 1e-4
+    assert (
+        np.sign(got[:, None] - got[None])[clear] == np.sign(expected[:, None] - expected[None])[clear]
+    ).all()
+
+
+def test_a_trained_model_is_what_the_formula_says(draws, reference):
+    spec, shared, items = draws.spec, draws.shared(), draws.items(12)
+    history = items[[0, 3, 5, 11, 3, 7]]
+    ages = torch.tensor(
+        [[3.0, 3.0, 2.0, 2.0, 1.0, 1.0], [9.0, torch.inf, 4.0, 1.0, torch.inf, torch.inf], [torch.inf] * 6],
+        dtype=torch.float64,
+    )
+    got = model_scores(shared, spec, history, ages, items)
+    for moment, age in enumerate(ages):
+        events = [(x, a) for x, a in zip(history, age, strict=True) if torch.isfinite(a)]
+        expected = [reference.score(shared, spec.encoder_dimensions, events, x) for x in items]
+        torch.testing.assert_close(got[moment], torch.stack(expected), atol=1e-10, rtol=1e-10)
+
+
+def test_encoder_weights_are_those_of_explicitly_fused_items(draws):
+    """Fusing the items by hand and scoring them as one encoder's gives the same untrained scores."""
+    spec, items = draws.spec, draws.items(12)
+    shared = {name: t.double() for name, t in initial_shared(spec).items()}
+    shared["log_encoder_weights"] = torch.linspace(-1.0, 0.7, len(spec.encoder_dimensions)).double()
+    weights = shared["log_encoder_weights"].exp().repeat_interleave(torch.tensor(spec.encoder_dimensions))
+    fused = items * weights
+    fused = torch.where(fused.norm(dim=-1, keepdim=True) > 0, fused / fused.norm(dim=-1, keepdim=True), 0.0)
+    alone = ModelSpec((spec.feature_width,), spec.width, spec.history_length)
+    ages = torch.tensor([[3.0, 2.0, 2.0, 1.0]], dtype=torch.float64)
+    plain = {name: t.double() for name, t in initial_shared(alone).items()}
+    torch.testing.assert_close(
+        model_scores(shared, spec, items[[0, 2, 4, 11]], ages, items),
+        model_scores(plain, alone, fused[[0, 2, 4, 11]], ages, fused),
+        atol=1e-10,
+        rtol=1e-10,
+    )
+
+
+def test_padding_changes_nothing_whatever_it_holds(draws):
+    spec, shared, items = draws.spec, draws.shared(), draws.items(8)
+    ages = torch.tensor([[2.0, 1.0]], dtype=torch.float64)
+    padded = torch.cat([torch.full((1, 3), torch.inf, dtype=torch.float64), ages], 1)
+    short = model_scores(shared, spec, items[[1, 2]], ages, items)
+    for filler in (torch.zeros(3, spec.feature_width).double(), 1e6 * draws.normal(3, spec.feature_width)):
+        long = model_scores(shared, spec, torch.cat([filler, items[[1, 2]]]), padded, items)
+        torch.testing.assert_close(long, short, atol=1e-12, rtol=1e-12)
+
+
+def test_without_a_usable_event_the_query_is_zero(draws):
+    spec, shared, items = draws.spec, draws.shared(), draws.items(8)
+    nothing = torch.full((1, 2), torch.inf, dtype=torch.float64)
+    without_text = items[[-1, -1]]
+    for history, ages in ((items[:2], nothing), (without_text, torch.ones(1, 2).double())):
+        got = queries(shared, spec, history, block_norms(spec, history), ages)
+        assert torch.equal(got, torch.zeros(1, spec.feature_width, dtype=torch.float64))
+
+
+def test_an_item_without_text_scores_zero_and_is_finite_in_every_gradient(draws):
+    spec, items = draws.spec, draws.items(5)
+    shared = {name: t.requires_grad_() for name, t in draws.shared().items()}
+    history = items[[-1, 0]]
+    got = model_scores(shared, spec, history, torch.ones(1, 2).double(), items)
+    assert got[0, -1] == 0
+    got.sum().backward()
+    assert all(torch.isfinite(t.grad).all() for t in shared.values())
+
+
+def test_many_shoppers_at_once_equal_each_alone(draws):
+    spec, shared, items = draws.spec, draws.shared(), draws.items(9)
+    rows = torch.tensor([[0, 1, 2], [8, 8, 3], [4, 5, 0]])
+    ages = torch.tensor([[[3.0, 2.0, 1.0]], [[2.0, 1.0, 1.0]], [[torch.inf, torch.inf, 1.0]]]).double()
+    together = model_scores(shared, spec, items[rows], ages, items)
+    for row, age, got in zip(rows, ages, together, strict=True):
+        torch.testing.assert_close(model_scores(shared, spec, items[row], age, items), got)
+
+
+def test_later_events_weigh_more():
+    spec = ModelSpec((8,), 2, 2)
+    items = torch.eye(8)[:2]
+    got = model_scores(initial_shared(spec), spec, items, torch.tensor([[2.0, 1.0]]), items)[0]
+    assert got[1] > got[0] > 0
+    assert float(got[0] / got[1]) == pytest.approx(np.exp(-0.31), abs=1e-5)
+
+
+def test_the_start_is_the_same_in_every_process_and_only_the_projection_is_not_zero():
+    spec = ModelSpec((8, 16), 4, 5)
+    start = initial_shared(spec)
+    for name, tensor in start.items():
+        assert tensor.any() == (name == "residual_in")
+    assert torch.allclose(start["residual_in"].abs(), torch.tensor(1 / np.sqrt(24)).float())
+    assert abs(float(start["residual_in"].mean())) < 0.1
+    program = (
+        "from shared_model.exchange import fingerprint\n"
+        "from shared_model.model import ModelSpec, initial_shared\n"
+        "spec = ModelSpec((8, 16), 4, 5)\n"
+        "print(fingerprint(spec.exchange.to_numpy(initial_shared(spec), 'start')))\n"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert other == fingerprint(spec.exchange.to_numpy(start, "start"))
+
+
+def test_block_norms_are_the_lengths_of_the_blocks():
+    spec = ModelSpec((2, 3), 1, 2)
+    got = block_norms(spec, torch.tensor([[3.0, 4.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0, 2.0]]))
+    assert got.tolist() == [[5.0, 0.0], [0.0, 3.0]]
