@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from privacy.accounting.loss import PrivacyLoss, compose, gaussian_loss, group_loss, replace_one_loss
@@ -42,6 +43,12 @@ def _finite(value: float) -> float:
     return float(value)
 
 
+@lru_cache(maxsize=128)
+def _alike(unit: tuple[float, float], count: int) -> PrivacyLoss:
+    """The loss of one unit mechanism run ``count`` times: what a run under one plan asks for again and again."""
+    return compose([(gaussian_loss(*unit), count)])
+
+
 class Accountant:
     """Composes events, remembering recent compositions so that the next round is one convolution.
 
@@ -57,6 +64,9 @@ class Accountant:
     def loss(self, counts: Tally) -> PrivacyLoss:
         """The composed privacy loss of ``counts``."""
         wanted = {unit: count for unit, count in counts.items() if count > 0}
+        if len(wanted) == 1:
+            ((unit, count),) = wanted.items()
+            return _alike(unit, count)
         name = frozenset(wanted.items())
         if name in self._recent:
             self._recent.move_to_end(name)

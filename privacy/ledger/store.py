@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ _SCHEMA_LOCK = {
 }
 
 
+@lru_cache(maxsize=64)
 def _engine(url_or_path: str | Path) -> sa.Engine:
+    """An engine that keeps no connection, only its compiled statements; so it can be shared freely."""
     if isinstance(url_or_path, Path) or "://" not in url_or_path:
         url = sa.URL.create("sqlite", database=str(url_or_path))
     else:

@@ -136,4 +136,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=12, stateful_step_count=14, deadline=None)
+TestLedger.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)
