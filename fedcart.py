@@ -51,7 +51,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; messages go to standard error."""
     try:
-        app(args=arguments, standalone_mode=False, prog_name="fedcart")
+        code = app(args=arguments, standalone_mode=False, prog_name="fedcart")
     except (FedcartError, PrivacyError) as error:
         sys.stderr.write(f"fedcart: {error}\n")
         return error.exit_code
@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> int:
         return 130
     except Exception as error:
         return _other(error)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _other(error: Exception) -> int:

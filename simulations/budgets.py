@@ -4,8 +4,9 @@ from pathlib import Path
 
 from clients.participate import open_ledger, plan_for
 from clients.site import SiteSettings
-from privacy.errors import BudgetRefusedError, PlanError
+from privacy.errors import BudgetRefusedError, LedgerUnreadableError, PlanError
 from privacy.ledger import Budget, Ledger, Preview
+from privacy.ledger.keys import key_path
 from shared_model.instructions import TrainInstructions
 
 
@@ -15,8 +16,12 @@ def ensure_ledger(site: SiteSettings, *, cap_is_declared: bool) -> Ledger:
     An existing ledger is never replaced. If the scenario declares another cap than the ledger holds, the ledger
     records the change; a cap below what is spent is recorded too, and everything is refused from then on.
     """
-    database = "://" in site.ledger
-    if not database and not Path(site.ledger).exists():
+    if "://" not in site.ledger and not Path(site.ledger).exists():
+        if key_path(Path(site.ledger)).exists():
+            raise LedgerUnreadableError(
+                f"{site.ledger}: the ledger is gone, but its key is there, so there was one. What it held is "
+                "unknown, and a new one would forget it: restore it from a backup."
+            )
         Path(site.ledger).parent.mkdir(parents=True, exist_ok=True)
         return Ledger.create(
             Path(site.ledger), population=site.population, epsilon_cap=site.epsilon_cap, delta=site.delta

@@ -7,6 +7,7 @@ ClientApp one node after the other; `RayExecutor` spreads the calls over Ray's w
 import contextlib
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -101,6 +102,8 @@ def ray_executor(client_app: ClientApp, address: str | None) -> Iterator[Executo
     """Yield an executor that runs each node's call as a Ray task, one CPU each; Ray stops afterwards."""
     import ray
 
+    if address is not None:
+        _require_listener(address)
     # Ray puts the working directory first on the workers' path: start where no other `clients` package lies.
     with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
         try:
@@ -128,6 +131,18 @@ def ray_executor(client_app: ClientApp, address: str | None) -> Iterator[Executo
             yield execute
         finally:
             ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise BadInputError(
+            f"[federation] ray_address = {address!r}: nobody can be reached there ({error}). Start a Ray cluster "
+            "first (ray start --head), or leave ray_address out to start Ray on this machine."
+        ) from None
 
 
 def _result(ray: Any, reference: Any, message: Message) -> Message:

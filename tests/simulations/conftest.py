@@ -28,12 +28,20 @@ def write_shop(folder: Path, name: str, seed: int, shoppers: int = 40) -> None:
             events.append((f"{name}-u{shopper}", f"{name}-{item}", 1_600_000_000 + 86_400 * when + shopper))
     folder.mkdir(parents=True, exist_ok=True)
     items.to_csv(folder / f"{name}-items.csv", index=False)
-    pd.DataFrame(events, columns=["customer", "sku", "time"]).to_csv(folder / f"{name}-events.csv", index=False)
+    pd.DataFrame(events, columns=["customer", "sku", "time"]).to_csv(
+        folder / f"{name}-events.csv", index=False
+    )
 
 
 def scenario_text(**changes: str) -> str:
     """Return the scenario as TOML; `changes` replaces whole `key = value` lines, or adds to a section."""
-    values = {"epsilon": "8.0", "rounds": "3", "backend": '"inline"', "platform_extra": "", "strategy": '"FedAvg"'}
+    values = {
+        "epsilon": "8.0",
+        "rounds": "3",
+        "backend": '"inline"',
+        "platform_extra": "",
+        "strategy": '"FedAvg"',
+    }
     values |= changes
     text = f"""
 [scenario]

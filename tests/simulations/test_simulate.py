@@ -74,8 +74,10 @@ def test_progress_goes_to_stderr_with_budget_before_and_rounds_during(write_scen
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(write_scenario, simulate, tmp_path):
     scenario = write_scenario()
-    first, second, third = (
-        json.loads(simulate("--scenario", scenario, "--seed", s, "--out", tmp_path / str(n), "--format", "json")[1])
+    first, second, _ = (
+        json.loads(
+            simulate("--scenario", scenario, "--seed", s, "--out", tmp_path / str(n), "--format", "json")[1]
+        )
         for n, s in enumerate((3, 3, 4))
     )
     assert numbers(first) == numbers(second)
@@ -89,7 +91,9 @@ def test_secure_noise_differs_every_time_and_is_private(write_scenario, simulate
     scenario = write_scenario()
     results = [
         json.loads(
-            simulate("--scenario", scenario, "--secure-noise", "--out", tmp_path / str(n), "--format", "json")[1]
+            simulate(
+                "--scenario", scenario, "--secure-noise", "--out", tmp_path / str(n), "--format", "json"
+            )[1]
         )
         for n in range(2)
     ]
@@ -126,7 +130,12 @@ def test_a_population_size_that_was_not_declared_taints_the_run(write_scenario, 
 @pytest.mark.parametrize("strategy", ["FedAdam", "FedProx", "FedAvgM"])
 def test_other_strategies_run(write_scenario, simulate, tmp_path, strategy):
     code, out, err = simulate(
-        "--scenario", write_scenario(strategy=f'"{strategy}"', rounds="2"), "--out", tmp_path, "--format", "json"
+        "--scenario",
+        write_scenario(strategy=f'"{strategy}"', rounds="2"),
+        "--out",
+        tmp_path,
+        "--format",
+        "json",
     )
     assert code == 0, err
     assert json.loads(out)["platforms"]["beta"]["privacy"]["epsilon"] <= 8.0
@@ -136,7 +145,8 @@ def test_a_lasting_ledger_carries_over_to_the_next_run_and_refuses_what_passes_i
     write_scenario, simulate, tmp_path
 ):
     scenario = write_scenario(
-        epsilon="3.0", platform_extra='epsilon_cap = 5.0\nledger = "lasting-{name}.sqlite"'.replace("-{name}", "")
+        epsilon="3.0",
+        platform_extra='epsilon_cap = 5.0\nledger = "lasting-{name}.sqlite"'.replace("-{name}", ""),
     )
     text = scenario.read_text()
     for name in ("alpha", "beta"):
