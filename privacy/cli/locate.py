@@ -1,0 +1,147 @@
+"""Which ledgers are meant: a SQLite file, a database URL, or the folder of a run with several of them."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from privacy.errors import LedgerUnreadableError, PlanError
+from privacy.ledger import LedgerView
+from privacy.ledger.state import check_population
+from privacy.ledger.store import Store
+
+
+@dataclass(frozen=True)
+class Place:
+    """One population's ledger.
+
+    Args:
+        where: a SQLite file or a database URL.
+        population: whose ledger.
+    """
+
+    where: str | Path
+    population: str
+
+    @property
+    def name(self) -> str:
+        """Where it is, without a password."""
+        return place_name(self.where)
+
+    def open(self) -> LedgerView:
+        """Open it to read."""
+        return LedgerView.open(self.where, population=self.population)
+
+
+def place_name(where: str | Path) -> str:
+    """A file's path, or a URL without its password."""
+    return str(where) if isinstance(where, Path) else sa.make_url(where).render_as_string()
+
+
+def ledger_files(ledger: str) -> list[str | Path]:
+    """Where the ledgers are that ``ledger`` stands for: itself, or all of a run's folder.
+
+    Raises:
+        PlanError: not a database URL.
+        LedgerUnreadableError: there is nothing to read.
+    """
+    if "://" in ledger:
+        try:
+            url = sa.make_url(ledger)
+        except (sa.exc.SQLAlchemyError, ValueError):
+            raise PlanError(
+                "the ledger's database URL cannot be read: expected dialect+driver://user@host/database"
+            ) from None
+        if url.get_backend_name() == "sqlite" and not url.database:
+            raise PlanError("the ledger's database URL names no file: expected sqlite:///path")
+        return [ledger]
+    path = Path(ledger)
+    try:
+        mode_is_folder = bool(path.stat()) and path.is_dir()
+        if not mode_is_folder:
+            with path.open("rb"):
+                return [path]
+        found: list[str | Path] = [*sorted((path / "ledgers").glob("*.sqlite")), *_lasting(path)]
+    except OSError as error:
+        raise LedgerUnreadableError(
+            f"ledger {plain_path(ledger)} cannot be read: {error.strerror}: check the path, or restore it from "
+            "backup"
+        ) from None
+    if not found:
+        raise LedgerUnreadableError(
+            f"folder {plain_path(ledger)} holds no ledgers/*.sqlite: give a ledger or the folder of a run"
+        )
+    return found
+
+
+def plain_path(path: str) -> str:
+    """A path for a message."""
+    return os.fsdecode(path)
+
+
+def _lasting(folder: Path) -> list[str | Path]:
+    """Ledgers outside a run's folder that its sites name, because they outlive the run."""
+    found: list[str | Path] = []
+    for site in sorted((folder / "sites").glob("*.toml")):
+        try:
+            named = tomllib.loads(site.read_text(encoding="utf-8")).get("ledger")
+        except ValueError:
+            continue
+        if not isinstance(named, str) or not named:
+            continue
+        where: str | Path = named if "://" in named else Path(named)
+        own = isinstance(where, Path) and where.parent.name == "ledgers"
+        if own and (folder / "ledgers" / Path(named).name).exists():
+            continue
+        found.append(where)
+    return found
+
+
+def _population_in(where: str | Path) -> str:
+    with Store(where, "").reading() as transaction:
+        names = sorted(transaction.populations())
+    if len(names) == 1:
+        return names[0]
+    name = place_name(where)
+    if not names:
+        raise LedgerUnreadableError(f"ledger {name} holds no population: restore it from backup")
+    raise PlanError(
+        f"ledger {name} holds {len(names)} populations ({', '.join(names[:10])}): choose one with --population"
+    )
+
+
+def places(ledger: str, population: str | None) -> list[Place]:
+    """Every ledger that is meant, with its population.
+
+    Raises:
+        PlanError: the population's name must be given, or is not one.
+        LedgerError: there is nothing to read.
+    """
+    if population is not None:
+        check_population(population)
+    files = ledger_files(ledger)
+    if population is None:
+        return [Place(where, _population_in(where)) for where in files]
+    if len(files) == 1:
+        return [Place(files[0], population)]
+    chosen = [place for where in files if (place := Place(where, _population_in(where))).population == population]
+    if not chosen:
+        raise PlanError(f"no ledger in {plain_path(ledger)} is of population {population!r}")
+    return chosen
+
+
+def one_place(ledger: str, population: str | None) -> Place:
+    """The one ledger that is meant.
+
+    Raises:
+        PlanError: several are.
+    """
+    found = places(ledger, population)
+    if len(found) > 1:
+        names = ", ".join(sorted(place.population for place in found)[:10])
+        raise PlanError(f"{plain_path(ledger)} holds {len(found)} ledgers ({names}): choose one with --population")
+    return found[0]
