@@ -165,5 +165,3 @@ def ledger_of() -> Callable[[SiteSettings], Ledger]:
 def platform_of() -> Callable[..., Platform]:
     """Return what prepares a site's platform with the small encoder."""
     return lambda site: prepare_platform(HashableSite(site), ("tiny",), 2, 6)
-
-

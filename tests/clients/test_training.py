@@ -277,7 +277,9 @@ def test_the_sensitivity_test_finds_in_batch_negatives(setting, events, clipped_
     def mixing(shared, spec, example, negatives, weights):
         """Everyone else's targets are the negatives: the defect of contrastive losses."""
         others = weights.bool()
-        in_batch = Negatives(example.targets[others].flatten(0, 1), example.target_norms[others].flatten(0, 1))
+        in_batch = Negatives(
+            example.targets[others].flatten(0, 1), example.target_norms[others].flatten(0, 1)
+        )
         everything = torch.ones(len(weights), len(in_batch.features), dtype=torch.bool)
         return honest(shared, spec, dataclasses.replace(example, negative_mask=everything), in_batch, weights)
 
@@ -306,9 +308,7 @@ def test_a_gradient_too_large_to_square_is_still_clipped(setting, events, monkey
     monkeypatch.setattr(training, "per_shopper_gradients", huge)
     monkeypatch.setattr(training, "_adam", lambda p, _: torch.optim.SGD(list(p.values()), lr=1.0))
     shared = {name: t.float() for name, t in setting.shared.items()}
-    after = train_private(
-        shared, setting.spec, data, RECIPE, plan(0.5), Silence(), np.random.default_rng(1)
-    )
+    after = train_private(shared, setting.spec, data, RECIPE, plan(0.5), Silence(), np.random.default_rng(1))
     assert length({n: (shared[n] - after[n]) * 20 for n in shared}) <= 0.5 * len(data)
 
 
@@ -367,7 +367,9 @@ def test_the_scalars_and_the_residual_have_rates_of_their_own(setting, events):
 
 
 @pytest.mark.parametrize("private", [True, False])
-def test_the_proximal_term_pulls_towards_the_start_by_mu_times_the_distance(setting, events, private, monkeypatch):
+def test_the_proximal_term_pulls_towards_the_start_by_mu_times_the_distance(
+    setting, events, private, monkeypatch
+):
     """With plain SGD, µ changes the second step by exactly −lr · µ · (w₁ − w₀); the first not at all."""
     monkeypatch.setattr(training, "_adam", lambda p, _: torch.optim.SGD(list(p.values()), lr=0.1))
     data = setting.of(events()).data
@@ -407,7 +409,10 @@ def test_plain_training_averages_over_all_pools(setting, events, reference, monk
 
 def test_plain_training_lowers_the_loss_and_nobody_sampled_changes_nothing(setting, events):
     taken = setting.of(events())
-    example, negatives = taken.data.chunk(np.arange(len(taken.data)), NEGATIVES), taken.data.negatives(NEGATIVES)
+    example, negatives = (
+        taken.data.chunk(np.arange(len(taken.data)), NEGATIVES),
+        taken.data.negatives(NEGATIVES),
+    )
 
     def loss(shared):
         return float(training.shopper_loss(shared, setting.spec, example, negatives).mean())
