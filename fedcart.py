@@ -18,6 +18,7 @@ import traceback
 
 import typer
 
+from privacy.cli import audit
 from privacy.errors import PrivacyError
 from shared_model.errors import FedcartError
 from shared_model.version import VERSION
@@ -31,6 +32,7 @@ app = typer.Typer(
     help="Federated, privacy-preserving, cross-platform recommendations.",
 )
 app.command()(simulate)
+app.add_typer(audit, name="audit")
 
 
 @app.callback(invoke_without_command=True)

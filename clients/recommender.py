@@ -59,22 +59,26 @@ class ScoreParts:
 
     def blended(self, local: LocalLayer) -> torch.Tensor:
         """Return the (B, I) scores under a local layer; a part with weight 0 plays no part at all."""
-        score = torch.zeros_like(self.prior)
-        if local.blend < 1:
-            score = score + (1 - local.blend) * self.prior
-        if local.blend > 0:
-            score = score + local.blend * self.model
-        if local.popularity > 0:
-            score = score + local.popularity * self.log_popularity
-        return score
+        if local.blend in {0.0, 1.0}:
+            score = (self.model if local.blend else self.prior).clone()
+        else:
+            score = torch.lerp(self.prior, self.model, local.blend)
+        return score.add_(self.log_popularity, alpha=local.popularity) if local.popularity > 0 else score
 
 
 @torch.no_grad()
 def score_parts(
-    platform: Platform, shared: SharedTensors, which: Part, users: NDArray[np.int64]
+    platform: Platform,
+    shared: SharedTensors,
+    which: Part,
+    users: NDArray[np.int64],
+    untrained: SharedTensors | None = None,
 ) -> ScoreParts:
-    """Return the parts for shoppers at positions `users`, given what they had before `which`."""
-    untrained = initial_shared(platform.spec)
+    """Return the parts for shoppers at positions `users`, given what they had before `which`.
+
+    `untrained` stands for the prior's tensors; where they equal `shared`, the catalogue is passed once.
+    """
+    untrained = untrained if untrained is not None else initial_shared(platform.spec)
     prior = _model_scores(platform, untrained, which, users)
     same = all(torch.equal(shared[name], tensor) for name, tensor in untrained.items())
     model = prior if same else _model_scores(platform, shared, which, users)
@@ -91,7 +95,12 @@ class Recommender:
 
     def scores(self, which: Part, users: NDArray[np.int64]) -> torch.Tensor:
         """Return (B, I) scores for shoppers at positions `users`, given what they had before `which`."""
-        return score_parts(self.platform, self.shared, which, users).blended(self.local)
+        # Without a blend of two models, one pass over the catalogue is enough.
+        untrained = initial_shared(self.platform.spec)
+        shared = untrained if self.local.blend == 0.0 else self.shared
+        if self.local.blend == 1.0:
+            untrained = self.shared
+        return score_parts(self.platform, shared, which, users, untrained).blended(self.local)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,11 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import platform as machine
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,7 +113,9 @@ def simulate(simulation: Simulation) -> dict[str, Any]:
         shared |= _comparisons(simulation)
     say("evaluation, all items ranked for every test shopper")
     with simulation.timed("evaluation"):
-        outcomes = {name: _judge(simulation, name, shared) for name in simulation.platforms}
+        names = list(simulation.platforms)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # torch works outside the interpreter's lock
+            outcomes = dict(zip(names, pool.map(lambda n: _judge(simulation, n, shared), names), strict=True))
     result = _result(simulation, outcomes)
     write_card(run.path, _card(simulation, shared))
     temporary = run.result.with_suffix(".tmp")
@@ -154,10 +158,11 @@ def _comparisons(simulation: Simulation) -> dict[str, Any]:
         federate(simulation, folder, sites, settings)
         shared["federated"] = read_shared(folder / MODEL)
     members = [simulation.platforms[p.name] for p in scenario.members]
-    for member in members:
-        say(f"comparison: {member.name} alone")
-        file = run.baselines / "local_only" / f"{member.name}.safetensors"
-        shared[f"local_only/{member.name}"] = train_in_one_place(file, [member], scenario)
+    say("comparison: each member alone")
+    files = {m.name: run.baselines / "local_only" / f"{m.name}.safetensors" for m in members}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        alone = pool.map(lambda m: train_in_one_place(files[m.name], [m], scenario), members)
+        shared |= {f"local_only/{m.name}": tensors for m, tensors in zip(members, alone, strict=True)}
     say("comparison: centralised, all members' data pooled (an upper bound for research)")
     shared["centralised"] = train_in_one_place(run.baselines / "centralised.safetensors", members, scenario)
     return shared

@@ -167,7 +167,7 @@ def test_noise_has_the_plan_s_size_and_reaches_every_coordinate(setting, events)
 def test_a_shopper_with_unusable_features_counts_as_nothing(setting, events, clipped_sum, bad):
     """An item that one shopper alone has is spoilt: their row is zero, and everyone else's is untouched."""
     taken = setting.of(events())
-    indptr, seen = taken.split.seen("train")
+    _, seen = taken.split.seen("train")
     holders = np.bincount(seen, minlength=80)
     victim, item = next(
         (u, i)

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -168,3 +170,32 @@ def test_the_same_apps_run_under_flwr_run(write_scenario, tmp_path, flwr_home):
     code, out, err = finish(start("--resume", run, "--format", "json", cwd=tmp_path))
     assert code == 0, err
     assert comparable(out) == comparable(whole[1])
+
+
+def test_the_bundle_holds_python_files_of_the_packages_only(tmp_path, flwr_home):
+    app = tmp_path / "app"
+    for name in ("shared_model", "privacy", "clients", "server", "simulations", "docs", "tests"):
+        shutil.copytree(PROJECT / name, app / name)
+    for name in ("pyproject.toml", "fedcart.py", "README.md", "LICENSE"):
+        shutil.copy(PROJECT / name, app)
+    (app / "clients" / "secret.json").write_text("{}")
+    (app / "clients" / "data" / "events.csv").write_text("user_id\n1\n")
+    built = subprocess.run(
+        ["flwr", "build", "--app", str(app)],
+        cwd=tmp_path,
+        env=flwr_home,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    (bundle,) = tmp_path.glob("*.fab")
+    assert built.returncode == 0, built.stderr
+    names = zipfile.ZipFile(bundle).namelist()
+    outside = [
+        name for name in names if not re.fullmatch(r"(shared_model|privacy|clients|server)/.*\.py", name)
+    ]
+    assert {name.split("/")[0] for name in outside} <= {"pyproject.toml", ".info", "README.md", "LICENSE"}, (
+        outside
+    )
+    assert "clients/app.py" in names
+    assert "server/app.py" in names
