@@ -1,0 +1,130 @@
+"""Fake replies and a fake Grid: what a server sees, without any client."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+
+from server.settings import FederationSettings
+from shared_model.encoders import EncoderIdentity, identities_to_json
+from shared_model.instructions import TrainInstructions
+
+NAMES = ("beauty", "food", "games", "toys")
+
+
+def make_settings(names: Sequence[str] = NAMES, **values: Any) -> FederationSettings:
+    """Return the settings of a run with one encoder and a model of 6 × 2."""
+    identity = EncoderIdentity("tiny", "1", "ab" * 32, 6)
+    instructions = {
+        "run_id": "run-1",
+        "round": 1,
+        "rounds": 3,
+        "local_steps": 2,
+        "epsilon": 8.0,
+        "delta": 1e-6,
+        "clip_norm": 0.5,
+        "sample_rate": 0.5,
+        "learning_rate": 0.05,
+        "scalar_learning_rate": 0.02,
+        "negatives": 8,
+        "targets": 3,
+        "encoders": "tiny",
+        "encoder_identities": identities_to_json([identity]),
+        "width": 2,
+        "history_length": 4,
+        "seed": 3,
+    } | values.pop("instructions", {})
+    given = {
+        "strategy": "FedAvg",
+        "weights": {name: 10.0 * (n + 1) for n, name in enumerate(names)},
+        "instructions": TrainInstructions.from_mapping(instructions),
+    }
+    return FederationSettings(**(given | values))
+
+
+def update_of(ask: TrainInstructions, received: Mapping[str, np.ndarray], node: int) -> dict[str, np.ndarray]:
+    """Return what node `node` answers in a round: the received tensors, moved by a fixed draw."""
+    rng = np.random.default_rng([ask.round, node])
+    return {
+        name: (array + 0.1 * rng.standard_normal(array.shape)).astype(np.float32)
+        for name, array in sorted(received.items())  # sorted, as an outbox returns them
+    }
+
+
+def reply_to(
+    message: Message,
+    platform: str,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    weight: float = 1.0,
+    receipt: Mapping[str, Any] | None = None,
+) -> Message:
+    """Return a well-formed reply; `receipt` overrides what it says about itself."""
+    config = message.content.config_records["config"]
+    said = {"platform": platform, "run": config["run_id"], "round": config["round"], "committed": 1.5}
+    return Message(
+        RecordDict(
+            {
+                "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
+                "metrics": MetricRecord({"weight": weight}),
+                "receipt": ConfigRecord(said | dict(receipt or {})),
+            }
+        ),
+        reply_to=message,
+    )
+
+
+Answer = Callable[[Message, int], Message | None]
+
+
+class FakeGrid:
+    """Nodes 1 … n that answer through a function; keeps what was asked. `order` reorders the replies."""
+
+    def __init__(self, nodes: int, answer: Answer, order: Callable[[list], list] = list) -> None:
+        self.nodes, self.answer, self.order = nodes, answer, order
+        self.asked: list[list[dict[str, Any]]] = []
+        self.sent: list[dict[str, np.ndarray]] = []
+
+    def get_node_ids(self) -> list[int]:
+        return list(range(1, self.nodes + 1))
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        messages = sorted(messages, key=lambda m: m.metadata.dst_node_id)
+        self.asked.append([dict(m.content.config_records["config"]) for m in messages])
+        self.sent.append({n: a.numpy() for n, a in messages[0].content.array_records["arrays"].items()})
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = f"message-{message.metadata.dst_node_id}"
+        replies = [self.answer(message, message.metadata.dst_node_id) for message in messages]
+        return self.order([reply for reply in replies if reply is not None])
+
+
+def honest(message: Message, node: int) -> Message:
+    """Answer as a client does."""
+    ask = TrainInstructions.from_mapping(dict(message.content.config_records["config"]))
+    received = {n: a.numpy() for n, a in message.content.array_records["arrays"].items()}
+    return reply_to(message, NAMES[node - 1], update_of(ask, received, node))
+
+
+def failing(message: Message, reason: str) -> Message:
+    """Answer with an error, as a client that refuses does."""
+    return Message(Error(100, reason), reply_to=message)
+
+
+class Kit:
+    """The builders above, for tests."""
+
+    names = NAMES
+    settings = staticmethod(make_settings)
+    update = staticmethod(update_of)
+    reply = staticmethod(reply_to)
+    honest = staticmethod(honest)
+    failing = staticmethod(failing)
+    grid = FakeGrid
+
+
+@pytest.fixture
+def kit(flower: None) -> type[Kit]:
+    """Return the builders of settings, replies and grids."""
+    return Kit

@@ -1,0 +1,169 @@
+"""Only a whole reply of a member, for this round of this run, is averaged."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from server.replies import sort_replies
+from shared_model.model import initial_shared
+
+
+@pytest.fixture
+def asked(kit):
+    """Return settings, instructions, the request's message for a node, and good arrays."""
+    settings = kit.settings()
+    ask = settings.instructions
+    arrays = ask.spec.exchange.to_numpy(initial_shared(ask.spec), "start")
+
+    def message(node):
+        record = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+        content = RecordDict({"arrays": record, "config": ConfigRecord(ask.model_dump())})
+        request = Message(content, dst_node_id=node, message_type="train")
+        request.metadata.__dict__["_message_id"] = f"message-{node}"
+        return request
+
+    return settings, ask, message, arrays
+
+
+def test_good_replies_come_by_name_with_their_declared_weight(kit, asked):
+    settings, ask, message, arrays = asked
+    replies = [
+        kit.reply(message(node), name, arrays, weight=1e9)
+        for node, name in enumerate(("toys", "beauty", "games", "food"), 1)
+    ]
+    good, bad = sort_replies(replies, ask, settings)
+    assert [reply.platform for reply in good] == ["beauty", "food", "games", "toys"]
+    assert bad == []
+    for reply in good:
+        assert dict(reply.message.content["metrics"]) == {"weight": settings.weights[reply.platform]}
+        assert reply.receipt["committed"] == 1.5
+
+
+def test_tensors_come_in_the_spec_s_order_whatever_the_sender_s(kit, asked):
+    settings, ask, message, arrays = asked
+    backwards = dict(reversed(arrays.items()))
+    (good,), _ = sort_replies([kit.reply(message(1), "toys", backwards)], ask, settings)
+    assert list(good.message.content["arrays"]) == [t.name for t in ask.spec.exchange.tensors]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(good.message.content["arrays"][name].numpy(), array)
+
+
+def test_more_metrics_than_the_weight_do_not_pass(kit, asked):
+    settings, ask, message, arrays = asked
+    reply = kit.reply(message(1), "toys", arrays)
+    reply.content["metrics"]["users"] = 1234
+    (good,), _ = sort_replies([reply], ask, settings)
+    assert set(good.message.content["metrics"]) == {"weight"}
+
+
+@pytest.mark.parametrize(
+    ("receipt", "said"),
+    [
+        ({"round": 2}, "replied for round 2"),
+        ({"run": "run-0"}, "of 'run-0'"),
+        ({"round": "1"}, "replied for round '1'"),
+        ({"platform": "stranger"}, "is no member of this run (beauty, food, games, toys)"),
+        ({"platform": 7}, "node 1: is no member"),
+        ({"committed": math.nan}, "epsilon nan"),
+        ({"committed": math.inf}, "epsilon inf"),
+        ({"committed": "much"}, "epsilon 'much'"),
+        ({"committed": [1.0]}, "epsilon [1.0]"),
+    ],
+)
+def test_a_receipt_that_does_not_fit_is_refused(kit, asked, receipt, said):
+    settings, ask, message, arrays = asked
+    good, (bad,) = sort_replies([kit.reply(message(1), "toys", arrays, receipt=receipt)], ask, settings)
+    assert good == []
+    assert said in bad.reason
+
+
+def without(arrays, name):
+    return {key: array for key, array in arrays.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a: a | {"item_embeddings": np.zeros((3, 3), np.float32)}, "unknown ['item_embeddings']"),
+        (lambda a: without(a, "residual_in"), "missing ['residual_in']"),
+        (lambda a: a | {"log_scale": np.array([np.nan], np.float32)}, "NaN or inf"),
+        (lambda a: a | {"log_scale": np.array([np.inf], np.float32)}, "NaN or inf"),
+        (lambda a: a | {"log_scale": np.zeros((1, 1), np.float32)}, "log_scale"),
+        (lambda a: a | {"log_scale": np.zeros(1)}, "float64"),
+        (lambda _: {}, "missing"),
+    ],
+)
+def test_arrays_that_the_spec_does_not_admit_are_refused(kit, asked, change, said):
+    settings, ask, message, arrays = asked
+    good, (bad,) = sort_replies([kit.reply(message(1), "toys", change(arrays))], ask, settings)
+    assert good == []
+    assert bad.platform == "toys"
+    assert said in bad.reason
+
+
+def pickled():
+    body = io.BytesIO()
+    np.save(body, np.array([print], dtype=object), allow_pickle=True)
+    return body.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"garbage", b"\x93NUMPY\x01\x00", pickled()], ids=["empty", "garbage", "cut", "pickle"]
+)
+def test_arrays_that_cannot_be_decoded_are_refused(kit, asked, data):
+    settings, ask, message, arrays = asked
+    reply = kit.reply(message(1), "toys", arrays)
+    reply.content["arrays"]["log_scale"] = Array(
+        dtype="float32", shape=(1,), stype="numpy.ndarray", data=data
+    )
+    good, (bad,) = sort_replies([reply, kit.reply(message(2), "food", arrays)], ask, settings)
+    assert [g.platform for g in good] == ["food"]
+    assert "cannot be decoded" in bad.reason
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("receipt"),
+        lambda c: c.pop("metrics"),
+        lambda c: c.pop("arrays"),
+        lambda c: c.update({"more": MetricRecord({"loss": 0.5})}),
+        lambda c: c.update({"receipt": MetricRecord({"round": 1})}),
+        lambda c: c.update({"arrays": MetricRecord({"a": 1})}),
+        lambda c: c.update({"metrics": ConfigRecord({"weight": 1.0})}),
+    ],
+)
+def test_a_reply_of_another_shape_is_refused_and_the_others_count(kit, asked, change):
+    settings, ask, message, arrays = asked
+    reply = kit.reply(message(1), "toys", arrays)
+    change(reply.content)
+    good, (bad,) = sort_replies([reply, kit.reply(message(2), "food", arrays)], ask, settings)
+    assert [g.platform for g in good] == ["food"]
+    assert "must hold arrays, metrics and a receipt" in bad.reason
+
+
+def test_a_platform_counts_once_a_round(kit, asked):
+    settings, ask, message, arrays = asked
+    moved = {name: array + 1 for name, array in arrays.items()}
+    replies = [kit.reply(message(1), "toys", arrays), kit.reply(message(2), "toys", moved)]
+    (good,), (bad,) = sort_replies(replies, ask, settings)
+    np.testing.assert_array_equal(good.message.content["arrays"]["log_scale"].numpy(), arrays["log_scale"])
+    assert (bad.platform, bad.reason) == ("toys", "toys: replied twice in round 1")
+
+
+@pytest.mark.parametrize(
+    ("reason", "platform", "code"),
+    [
+        ("toys:budget.refused", "toys", "budget.refused"),
+        ("", "node 3", "no reason given"),
+        ("toys", "toys", "no reason given"),
+    ],
+)
+def test_an_error_is_reported_by_platform_and_code(kit, asked, reason, platform, code):
+    settings, ask, message, _ = asked
+    good, (bad,) = sort_replies([kit.failing(message(3), reason)], ask, settings)
+    assert good == []
+    assert (bad.platform, bad.reason) == (platform, code)

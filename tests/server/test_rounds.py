@@ -1,0 +1,172 @@
+"""The round loop: who fails is left out, nothing good is lost, a resumed run goes on where it stopped."""
+
+import numpy as np
+import pytest
+
+from server.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
+from server.rounds import run_rounds
+from shared_model.errors import CheckpointError, ExchangeError, RunFailedError
+from shared_model.exchange import fingerprint
+from shared_model.model import initial_shared
+
+
+class Watch(list):
+    """Remembers what was observed."""
+
+    def __call__(self, event, values):
+        self.append((event, dict(values)))
+
+    def of(self, event):
+        return [values for name, values in self if name == event]
+
+
+def test_every_round_asks_everyone_and_is_checkpointed(kit, tmp_path):
+    watch, grid = Watch(), kit.grid(4, kit.honest)
+    outcome = run_rounds(grid, kit.settings(), tmp_path, watch)
+    assert [[c["round"] for c in asked] for asked in grid.asked] == [[1] * 4, [2] * 4, [3] * 4]
+    loaded = load_checkpoint(tmp_path)
+    assert (loaded.run_id, loaded.round) == ("run-1", 3)
+    assert fingerprint(loaded.arrays) == fingerprint(outcome.arrays)
+    rounds = watch.of("round")
+    assert [r["platforms"] for r in rounds] == [list(kit.names)] * 3
+    assert [r["epsilon"] for r in rounds] == [dict.fromkeys(kit.names, 1.5)] * 3
+    assert rounds[-1]["model"] == fingerprint(outcome.arrays)
+    distance = np.sqrt(sum(np.square(outcome.arrays[n] - grid.sent[-1][n]).sum() for n in outcome.arrays))
+    assert rounds[-1]["update_norm"] == pytest.approx(float(distance), rel=1e-5)
+
+
+def test_clients_get_the_shared_tensors_and_the_instructions_and_nothing_else(kit, tmp_path):
+    settings = kit.settings()
+    grid = kit.grid(4, kit.honest)
+    run_rounds(grid, settings, tmp_path, Watch())
+    assert list(grid.sent[0]) == [t.name for t in settings.instructions.spec.exchange.tensors]
+    start = settings.instructions.spec.exchange.to_numpy(initial_shared(settings.instructions.spec), "start")
+    assert fingerprint(grid.sent[0]) == fingerprint(start)
+    for number, asked in enumerate(grid.asked, 1):
+        for config in asked:
+            assert config == settings.instructions.model_dump() | {"round": number}
+
+
+@pytest.mark.parametrize("kind", ["error", "nan", "silent", "wrong round"])
+def test_a_failing_client_is_left_out_and_reported(kit, tmp_path, kind):
+    def answer(message, node):
+        config = message.content.config_records["config"]
+        good = kit.honest(message, node)
+        if node != 2 or config["round"] != 2:
+            return good
+        if kind == "error":
+            return kit.failing(message, "food:budget.refused")
+        if kind == "silent":
+            return None
+        if kind == "wrong round":
+            good.content["receipt"]["round"] = 1
+            return good
+        arrays = {n: a.numpy().copy() for n, a in good.content["arrays"].items()}
+        arrays["log_scale"][0] = np.nan
+        return kit.reply(message, "food", arrays)
+
+    watch = Watch()
+    run_rounds(kit.grid(4, answer), kit.settings(), tmp_path, watch)
+    others = ["beauty", "games", "toys"]
+    assert [r["platforms"] for r in watch.of("round")] == [list(kit.names), others, list(kit.names)]
+    if kind == "silent":
+        assert watch.of("no-reply") == [{"round": 2, "clients": 1, "timeout_s": 600.0}]
+    else:
+        (failure,) = watch.of("client-failed")
+        assert (failure["round"], failure["platform"]) == (2, "food")
+        said = {"error": "budget.refused", "nan": "NaN", "wrong round": "replied for round 1"}
+        assert said[kind] in failure["reason"]
+
+
+def test_the_average_is_over_those_who_answered(kit, tmp_path):
+    def only_two(message, node):
+        return kit.honest(message, node) if node in (1, 4) else kit.failing(message, "x:internal")
+
+    settings = kit.settings(instructions={"rounds": 1})
+    got = run_rounds(kit.grid(4, only_two), settings, tmp_path, Watch()).arrays
+    start = settings.instructions.spec.exchange.to_numpy(initial_shared(settings.instructions.spec), "start")
+    first, last = (kit.update(settings.instructions, start, node) for node in (1, 4))
+    for name, array in got.items():
+        np.testing.assert_allclose(array, (10 * first[name] + 40 * last[name]) / 50, atol=1e-6)
+
+
+@pytest.mark.parametrize(("good", "needed"), [(0, 1), (2, 3)])
+def test_too_few_good_replies_end_the_run_and_the_checkpoint_stays(kit, tmp_path, good, needed):
+    broken = True
+
+    def answer(message, node):
+        bad = broken and message.content.config_records["config"]["round"] == 2 and node > good
+        return kit.failing(message, f"{kit.names[node - 1]}:data") if bad else kit.honest(message, node)
+
+    settings = kit.settings(min_replies=needed)
+    with pytest.raises(RunFailedError) as failure:
+        run_rounds(kit.grid(4, answer), settings, tmp_path, Watch())
+    assert f"Round 2 of run run-1 has {good} good replies, {needed} are needed" in str(failure.value)
+    assert "toys: data" in str(failure.value)
+    assert load_checkpoint(tmp_path).round == 1
+    before = (tmp_path / NAME).read_bytes()
+    with pytest.raises(RunFailedError):
+        run_rounds(kit.grid(4, answer), settings, tmp_path, Watch())
+    assert (tmp_path / NAME).read_bytes() == before
+
+    broken = False  # the cause is mended
+    watch, grid = Watch(), kit.grid(4, answer)
+    resumed = run_rounds(grid, settings, tmp_path, watch)
+    assert [asked[0]["round"] for asked in grid.asked] == [2, 3]
+    assert watch[0] == ("resumed", {"after_round": 1, "rounds": 3})
+    (tmp_path / "whole").mkdir()
+    whole = run_rounds(kit.grid(4, kit.honest), settings, tmp_path / "whole", Watch())
+    assert fingerprint(resumed.arrays) == fingerprint(whole.arrays)
+
+
+def test_nobody_answering_is_a_failure_that_says_so(kit, tmp_path):
+    with pytest.raises(RunFailedError, match="no client answered"):
+        run_rounds(kit.grid(4, lambda *_: None), kit.settings(), tmp_path, Watch())
+
+
+@pytest.mark.parametrize("strategy", ["FedAvg", "FedAvgM", "FedAdam", "Krum"])
+def test_the_order_of_replies_plays_no_part(kit, tmp_path, strategy):
+    results = set()
+    for number, order in enumerate((list, lambda r: r[::-1], lambda r: [r[2], r[0], r[3], r[1]])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        outcome = run_rounds(kit.grid(4, kit.honest, order), kit.settings(strategy=strategy), folder, Watch())
+        results.add(fingerprint(outcome.arrays))
+    assert len(results) == 1
+
+
+def test_a_finished_run_asks_nobody_again(kit, tmp_path):
+    first = run_rounds(kit.grid(4, kit.honest), kit.settings(), tmp_path, Watch())
+    grid = kit.grid(4, kit.honest)
+    again = run_rounds(grid, kit.settings(), tmp_path, Watch())
+    assert grid.asked == []
+    assert fingerprint(again.arrays) == fingerprint(first.arrays)
+
+
+def test_another_run_s_checkpoint_is_refused(kit, tmp_path):
+    run_rounds(kit.grid(4, kit.honest), kit.settings(), tmp_path, Watch())
+    other = kit.settings(instructions={"run_id": "run-2"})
+    with pytest.raises(CheckpointError, match="of run 'run-1', not 'run-2'"):
+        run_rounds(kit.grid(4, kit.honest), other, tmp_path, Watch())
+
+
+def test_a_checkpoint_that_does_not_fit_the_model_is_refused_before_anyone_is_asked(kit, tmp_path):
+    save_checkpoint(tmp_path, Checkpoint("run-1", 1, {"log_scale": np.zeros(1, np.float32)}, {}))
+    grid = kit.grid(4, kit.honest)
+    with pytest.raises(ExchangeError, match="missing"):
+        run_rounds(grid, kit.settings(), tmp_path, Watch())
+    assert grid.asked == []
+
+
+def test_an_average_that_is_not_finite_is_not_kept(kit, tmp_path):
+    def huge(message, node):
+        arrays = {
+            n: np.full(a.shape, 3e38, np.float32)
+            for n, a in kit.honest(message, node).content["arrays"].items()
+        }
+        return kit.reply(message, kit.names[node - 1], arrays)
+
+    settings = kit.settings(strategy="FedAvgM", strategy_options={"server_learning_rate": 9.0})
+    with pytest.raises(ExchangeError, match="after averaging"), np.errstate(over="ignore"):
+        run_rounds(kit.grid(4, huge), settings, tmp_path, Watch())
+    assert load_checkpoint(tmp_path).round == 0
