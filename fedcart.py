@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 app.command()(simulate)
 app.add_typer(audit, name="audit")
+app.add_typer(audit, name="audit")
 
 
 @app.callback(invoke_without_command=True)

@@ -124,7 +124,8 @@ class ExactMetric(TrainingMechanism):
         """(S,) Σ over members of segment k of pad[i]."""
         segments = segment_count(len(canaries.included))
         losses = np.where(canaries.included, self.pad.detach().double().numpy(), 0.0)
-        return np.bincount(np.arange(len(losses)) % segments, weights=losses, minlength=segments)
+        sums = np.bincount(np.arange(len(losses)) % segments, weights=losses, minlength=segments)
+        return sums.astype(np.float64)
 
 
 def segment_count(m: int) -> int:

@@ -128,7 +128,9 @@ def places(ledger: str, population: str | None) -> list[Place]:
         return [Place(where, _population_in(where)) for where in files]
     if len(files) == 1:
         return [Place(files[0], population)]
-    chosen = [place for where in files if (place := Place(where, _population_in(where))).population == population]
+    chosen = [
+        place for where in files if (place := Place(where, _population_in(where))).population == population
+    ]
     if not chosen:
         raise PlanError(f"no ledger in {plain_path(ledger)} is of population {population!r}")
     return chosen
@@ -143,5 +145,7 @@ def one_place(ledger: str, population: str | None) -> Place:
     found = places(ledger, population)
     if len(found) > 1:
         names = ", ".join(sorted(place.population for place in found)[:10])
-        raise PlanError(f"{plain_path(ledger)} holds {len(found)} ledgers ({names}): choose one with --population")
+        raise PlanError(
+            f"{plain_path(ledger)} holds {len(found)} ledgers ({names}): choose one with --population"
+        )
     return found[0]

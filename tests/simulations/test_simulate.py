@@ -146,7 +146,7 @@ def test_a_lasting_ledger_carries_over_to_the_next_run_and_refuses_what_passes_i
 ):
     scenario = write_scenario(
         epsilon="3.0",
-        platform_extra='epsilon_cap = 5.0\nledger = "lasting-{name}.sqlite"'.replace("-{name}", ""),
+        platform_extra='epsilon_cap = 4.5\nledger = "lasting-{name}.sqlite"'.replace("-{name}", ""),
     )
     text = scenario.read_text()
     for name in ("alpha", "beta"):
@@ -166,7 +166,7 @@ def test_a_lasting_ledger_carries_over_to_the_next_run_and_refuses_what_passes_i
     assert "Nothing was trained" in err
     after = Ledger.open(tmp_path / "lasting-alpha.sqlite", population="alpha").budget().committed
     assert after == pytest.approx(second)
-    lower = scenario.read_text().replace("epsilon_cap = 5.0", "epsilon_cap = 1.0")
+    lower = scenario.read_text().replace("epsilon_cap = 4.5", "epsilon_cap = 1.0")
     scenario.write_text(lower)
     code, _, err = simulate("--scenario", scenario, "--epsilon", "0.1", "--out", tmp_path / "four")
     assert code == 5
