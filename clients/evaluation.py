@@ -50,7 +50,7 @@ def evaluate(
     for part in _chunks(users):
         scores, target = _candidates(platform, which, part, scorer.scores(which, part).clone())
         ranks.append(target_ranks(scores, target).numpy())
-        best = scores.nan_to_num(nan=-torch.inf, posinf=torch.inf).topk(top[0].shape[1], dim=1)
+        best = scores.nan_to_num(-torch.inf, torch.inf, -torch.inf).topk(top[0].shape[1], dim=1)
         top.append(best.indices.where(best.values > -torch.inf, -1).numpy())
     return Ranking(np.concatenate(ranks).astype(np.float64), np.concatenate(top))
 
