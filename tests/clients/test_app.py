@@ -11,7 +11,9 @@ from flwr.common.serde import message_to_proto
 from clients import app as module
 from clients.app import app, find_site
 from clients.errors import DataError, OutboxError, PolicyError, SiteError
+from clients.participate import plan_for
 from clients.site import save_site
+from privacy.accounting import epsilon
 from privacy.errors import BudgetRefusedError, LedgerTamperedError, MechanismError
 from shared_model.errors import FedcartError
 
@@ -44,7 +46,7 @@ def call(make_site, ask, start, tmp_path):
         context = context_of(node_config or {"site": str(tmp_path / "client.toml")})
         return app(message, context)
 
-    send.site = site
+    send.site, send.ask = site, ask
     return send
 
 
@@ -74,14 +76,19 @@ def test_nothing_of_the_data_is_in_a_reply(call):
     assert str(call.site.events.parent).encode() not in body
 
 
-def test_what_is_sent_depends_on_nobody_s_number(call, ask):
-    """Twice as many shoppers, the same weight and the same spend."""
+def test_the_number_of_shoppers_shows_nowhere(call, ledger_of):
+    """Twice as many shoppers: the same weight, the same spend, a message of the same size."""
     first = call()
-    assert dict(first.content["metrics"])["weight"] == call.site.population_size
     lines = call.site.events.read_text().splitlines()
     call.site.events.write_text("\n".join([*lines, *(f"x{line}" for line in lines[1:])]))
-    second = call({"run_id": "run-2", "epsilon": 1.0})
-    assert second.has_error() or dict(second.content["metrics"]) == dict(first.content["metrics"])
+    ledger_of(call.site).change_cap(60.0, "test")
+    second = call({"run_id": "run-2"})
+    assert dict(second.content["metrics"]) == dict(first.content["metrics"]) == {"weight": 20.0}
+    assert len(wire(second)) == pytest.approx(len(wire(first)), abs=8)
+    third = call({"run_id": "run-3"})
+    spent = [dict(r.content["receipt"])["committed"] for r in (first, second, third)]
+    per_round = plan_for(call.site, call.ask).event_of
+    assert spent == pytest.approx([epsilon([per_round(n)], 1e-6) for n in (1, 2, 3)])
 
 
 class VeryOddError(Exception):
@@ -110,11 +117,8 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("error", "code"), ERRORS, ids=[type(e).__name__ for e, _ in ERRORS])
-@pytest.mark.parametrize("chained", [False, True])
-def test_every_error_leaves_as_platform_and_code(call, monkeypatch, error, code, chained):
+def test_every_error_leaves_as_platform_and_code(call, monkeypatch, error, code):
     def fail(*_):
-        if not chained:
-            raise error
         try:
             raise ValueError(SECRET + " first")
         except ValueError as first:
@@ -157,12 +161,16 @@ def test_a_bad_file_is_told_to_the_platform_and_not_to_the_server(call, capsys):
         ({"epsilon": 0.0}, "policy"),
         ({"delta": 1e-5}, "policy"),
         ({"encoder_identities": "[]"}, "encoder"),
-        ({"epsilon": 100.0}, "budget.refused"),
         ({"width": 5}, "exchange"),
     ],
 )
 def test_each_refusal_has_its_code(call, config, code):
     assert call(config).error.reason == f"toys:{code}"
+
+
+def test_a_cap_below_what_the_run_needs_has_its_code(call, ledger_of):
+    ledger_of(call.site).change_cap(5.0, "test")
+    assert call().error.reason == "toys:budget.refused"
 
 
 def test_a_message_without_its_records_is_answered(make_site, tmp_path):

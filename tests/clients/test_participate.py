@@ -1,16 +1,27 @@
 """A round on one platform: charged before the first gradient, stored before it leaves, released once."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import clients.participate as module
 from clients.errors import OutboxError, PolicyError
+from clients.outbox import Outbox
 from clients.participate import participate, plan_for
+from clients.platform import prepare_platform
 from privacy.accounting import epsilon
-from privacy.errors import BudgetRefusedError, LedgerUnreadableError
-from privacy.ledger import Kind
+from privacy.errors import (
+    AlreadySettledError,
+    BudgetRefusedError,
+    LedgerError,
+    LedgerUnreadableError,
+    PlanError,
+)
+from privacy.ledger import Kind, Ledger, Status
 from shared_model.encoders import identities_to_json
-from shared_model.errors import EncoderError, ExchangeError
+from shared_model.errors import BadInputError, EncoderError, ExchangeError
+from shared_model.exchange import fingerprint
 
 
 def kinds(ledger) -> list[Kind]:
@@ -43,43 +54,129 @@ def test_the_ledger_is_charged_before_training_and_settled_before_the_answer(
     assert contribution.weight == site.population_size
 
 
-@pytest.mark.parametrize("moment", ["train_private", "outbox.put", "ledger.settle"])
+def reservations(ledger):
+    return [ledger.reservation(e.body["key"]) for e in ledger.history() if e.kind is Kind.RESERVE]
+
+
+def never(*_, **__):
+    raise AssertionError("nothing may be trained here")
+
+
+def test_the_order_is_reserve_train_store_settle(make_site, ask, start, ledger_of, monkeypatch):
+    site, seen = make_site(), []
+
+    def spy(owner, name):
+        real = getattr(owner, name)
+
+        def call(*arguments, **values):
+            held = reservations(ledger_of(site))
+            stored = len(list((site.work / "outbox").glob("*.update")))
+            seen.append((name, [h.status.value for h in held], stored))
+            return real(*arguments, **values)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for owner, name in ((Ledger, "reserve"), (module, "train_private"), (Outbox, "put"), (Ledger, "settle")):
+        spy(owner, name)
+    contribution = participate(site, ask, start(ask))
+    assert seen == [
+        ("reserve", [], 0),
+        ("train_private", ["open"], 0),
+        ("put", ["open"], 0),
+        ("settle", ["open"], 1),
+    ]
+    (held,) = reservations(ledger_of(site))
+    assert held.event == plan_for(site, ask).event_of(1)
+    assert (held.run, held.purpose) == ("run-1", "round 1 of 5")
+    assert held.model_fingerprint == fingerprint(start(ask))
+    assert not np.array_equal(contribution.arrays["residual_out"], start(ask)["residual_out"])
+
+
+class KilledError(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+POINTS = [
+    (Ledger, "reserve"),
+    (module, "train_private"),
+    (Outbox, "put"),
+    (Ledger, "settle"),
+    (Ledger, "budget"),
+]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("owner", "name"), POINTS, ids=[name for _, name in POINTS])
 def test_killed_at_any_moment_it_is_charged_once_and_releases_one_output(
-    make_site, ask, start, ledger_of, monkeypatch, moment
+    make_site, ask, start, ledger_of, monkeypatch, owner, name, when
 ):
     site = make_site()
+    real = getattr(owner, name)
 
-    class Killed(BaseException):
-        pass
-
-    def die(*_, **__):
-        raise Killed
+    def dying(*arguments, **values):
+        if when == "after":
+            real(*arguments, **values)
+        raise KilledError
 
     with monkeypatch.context() as patch:
-        if moment == "train_private":
-            patch.setattr(module, "train_private", die)
-        elif moment == "outbox.put":
-            patch.setattr(module.Outbox, "put", die)
-        else:
-            patch.setattr(module.Ledger, "settle", die)
-        with pytest.raises(Killed):
+        patch.setattr(owner, name, dying)
+        with pytest.raises(KilledError):
             participate(site, ask, start(ask))
-    assert ledger_of(site).budget().committed > 0, "what was begun stays charged"
-    stored = list((site.work / "outbox").glob("*.update")) if site.work.exists() else []
-    before = [file.read_bytes() for file in stored]
-    first = participate(site, ask, start(ask))
+    held = reservations(ledger_of(site))
+    assert bool(held) == ((name, when) != ("reserve", "before")), "what was begun stays charged"
+    before = [file.read_bytes() for file in (site.work / "outbox").glob("*.update")]
+    once = participate(site, ask, start(ask))
     again = participate(site, ask, start(ask))
-    assert same(first, again)
-    files = list((site.work / "outbox").glob("*.update"))
-    assert len(files) == 1
+    assert same(once, again)
+    (file,) = (site.work / "outbox").glob("*.update")
     if before:
-        assert [files[0].read_bytes()] == before, "what was stored is what leaves"
+        assert [file.read_bytes()] == before, "what was stored is what leaves"
     ledger = ledger_of(site)
-    assert kinds(ledger).count(Kind.RESERVE) == 1
-    assert kinds(ledger).count(Kind.SETTLE) == 1
-    assert ledger.budget().committed == pytest.approx(
-        epsilon([plan_for(site, ask).event_of(ask.local_steps)], site.delta), rel=1e-6
+    (reservation,) = reservations(ledger)
+    assert (reservation.status, reservation.charged) == (Status.SETTLED, 1)
+    assert once.budget == again.budget
+    assert once.budget.spent == pytest.approx(
+        epsilon([plan_for(site, ask).event_of(1)], site.delta), rel=1e-9
     )
+    assert ledger.verify().ok
+
+
+def test_a_finished_round_is_answered_without_training(make_site, ask, start, monkeypatch):
+    site = make_site()
+    first = participate(site, ask, start(ask))
+    monkeypatch.setattr(module, "train_private", never)
+    again = participate(site, ask, start(ask))
+    assert same(again, first)
+    assert again.budget == first.budget
+
+
+def test_two_at_once_are_charged_once_and_only_one_output_leaves(
+    make_site, ask, start, ledger_of, monkeypatch
+):
+    """A second process finishes the round while the first one is still training."""
+    site, real, other = make_site(), module.train_private, []
+
+    def slow(*arguments):
+        monkeypatch.setattr(module, "train_private", real)
+        other.append(participate(site, ask, start(ask)))
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "train_private", slow)
+    with pytest.raises(AlreadySettledError):
+        participate(site, ask, start(ask))
+    (reservation,) = reservations(ledger_of(site))
+    assert reservation.charged == 1
+    assert same(participate(site, ask, start(ask)), other[0])
+
+
+def test_another_request_for_the_same_round_is_another_release(make_site, ask, start, ledger_of):
+    site, moved = make_site(), start(ask)
+    moved["log_scale"] = moved["log_scale"] + np.float32(0.25)
+    first = participate(site, ask, start(ask))
+    second = participate(site, ask, moved)
+    third = participate(site, ask.model_copy(update={"learning_rate": 0.1}), moved)
+    assert len(reservations(ledger_of(site))) == 3
+    assert first.budget.spent < second.budget.spent < third.budget.spent
 
 
 def test_a_run_that_would_pass_the_cap_later_is_refused_before_its_first_round(
@@ -92,12 +189,28 @@ def test_a_run_that_would_pass_the_cap_later_is_refused_before_its_first_round(
     assert kinds(ledger_of(site)) == []
 
 
-def test_a_client_that_joins_late_or_restarts_is_private_and_charged(make_site, ask, start, ledger_of):
-    site = make_site()
-    late = ask.model_copy(update={"round": 5})
-    contribution = participate(site, late, start(ask))
-    assert contribution.noise == "chacha20-os-entropy"
-    assert kinds(ledger_of(site)) == [Kind.RESERVE, Kind.SETTLE]
+@pytest.mark.parametrize("first", [1, 5])
+def test_a_client_that_joins_late_or_restarts_is_private_and_charged(
+    make_site, ask, start, monkeypatch, first
+):
+    """NVFlare's hello-dp sets privacy up in round 0 only: whoever joins later trains without any."""
+    site, noises, real = make_site(), [], module.train_private
+
+    def spy(*arguments):
+        noises.append(arguments[5])
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "train_private", spy)
+    spent = []
+    for number in range(first, 6):
+        prepare_platform.cache_clear()  # as in a new process
+        contribution = participate(site, ask.model_copy(update={"round": number}), start(ask))
+        assert contribution.noise == "chacha20-os-entropy"
+        spent.append(contribution.budget.spent)
+    assert len(set(map(id, noises))) == 6 - first
+    assert all(noise.private for noise in noises)
+    event = plan_for(site, ask).event_of
+    assert spent == pytest.approx([epsilon([event(n)], site.delta) for n in range(1, 7 - first)], rel=1e-9)
 
 
 def test_rounds_compose_to_the_plan(make_site, ask, start, ledger_of):
@@ -209,3 +322,141 @@ def test_an_open_reservation_is_counted_until_it_is_taken_up(make_site, ask, sta
     after = ledger_of(site).budget()
     assert after.reserved == 0
     assert after.committed == pytest.approx(budget.committed)
+
+
+def test_what_earlier_runs_spent_counts(make_site, ask, start, ledger_of, monkeypatch):
+    site = make_site(cap=9.0)
+    monkeypatch.setattr(module, "train_private", lambda shared, *_: shared)
+    for number in range(1, 6):
+        contribution = participate(site, ask.model_copy(update={"round": number}), start(ask))
+    assert 7.5 < contribution.budget.spent <= 8.0
+    with pytest.raises(BudgetRefusedError):
+        participate(site, ask.model_copy(update={"run_id": "run-2"}), start(ask))
+    assert ledger_of(site).budget().committed == contribution.budget.committed
+
+
+def test_a_run_does_not_go_on_past_the_cap(make_site, ask, start, ledger_of, monkeypatch):
+    site = make_site(cap=9.0)
+    monkeypatch.setattr(module, "train_private", lambda shared, *_: shared)
+
+    def for_ever():
+        for number in range(1, 100):
+            participate(site, ask.model_copy(update={"round": number}), start(ask))
+
+    with pytest.raises(BudgetRefusedError):
+        for_ever()
+    assert 8.0 < ledger_of(site).budget().committed <= 9.0
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"encoder_identities": "[]"}, EncoderError),
+        ({"encoders": "tinier"}, EncoderError),
+        ({"encoders": "nonsense"}, EncoderError),
+        ({"epsilon": 2000.0}, PlanError),
+        ({"width": 3}, ExchangeError),
+    ],
+    ids=["no identities", "another encoder", "unknown encoder", "epsilon", "width"],
+)
+def test_a_request_that_cannot_be_met_is_refused_untrained(
+    make_site, ask, start, ledger_of, monkeypatch, change, error
+):
+    site = make_site()
+    monkeypatch.setattr(module, "train_private", never)
+    with pytest.raises(error):
+        participate(site, ask.model_copy(update=change), start(ask))
+    assert ledger_of(site).budget().committed == 0
+    assert not list((site.work / "outbox").glob("*"))
+
+
+def test_data_that_cannot_be_read_is_refused_uncharged(make_site, ask, start, ledger_of):
+    site = make_site()
+    site.events.write_text("household,product\n1,2\n")
+    with pytest.raises(BadInputError, match=r"events\.csv"):
+        participate(site, ask, start(ask))
+    assert ledger_of(site).budget().committed == 0
+
+
+def test_a_damaged_update_of_an_open_round_is_not_made_again(make_site, ask, start, ledger_of, monkeypatch):
+    site = make_site()
+
+    def die(*_):
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "settle", die)
+        with pytest.raises(KilledError):
+            participate(site, ask, start(ask))
+    (file,) = (site.work / "outbox").iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    monkeypatch.setattr(module, "train_private", never)
+    with pytest.raises(OutboxError, match="damaged"):
+        participate(site, ask, start(ask))
+    assert len(reservations(ledger_of(site))) == 1
+
+
+def test_an_update_for_another_spec_in_the_outbox_is_not_sent(make_site, ask, start, monkeypatch):
+    monkeypatch.setattr(Outbox, "put", lambda *_: {"secret": np.zeros(3, np.float32)})
+    with pytest.raises(ExchangeError, match="from the outbox"):
+        participate(make_site(), ask, start(ask))
+
+
+def test_an_update_that_diverged_is_not_stored(make_site, ask, start, monkeypatch):
+    site, real = make_site(), module.train_private
+
+    def diverging(*arguments):
+        trained = real(*arguments)
+        return trained | {"log_scale": trained["log_scale"] * float("nan")}
+
+    monkeypatch.setattr(module, "train_private", diverging)
+    with pytest.raises(ExchangeError, match="after training"):
+        participate(site, ask, start(ask))
+    assert not list(site.work.glob("**/*.update"))
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "key"])
+def test_without_a_ledger_that_can_be_trusted_nothing_is_trained(make_site, ask, start, monkeypatch, damage):
+    site = make_site()
+    ledger = site.events.parent / "ledger.sqlite"
+    if damage == "missing":
+        ledger.unlink()
+    elif damage == "garbage":
+        ledger.write_bytes(b"garbage" * 1000)
+    else:
+        for path in ledger.parent.glob("ledger*.key"):
+            path.unlink()
+    monkeypatch.setattr(module, "train_private", never)
+    with pytest.raises(LedgerError):
+        participate(site, ask, start(ask))
+    assert not list(site.work.glob("**/*.update"))
+
+
+def test_reproducible_noise_differs_by_round_seed_and_platform(make_site, ask, start, monkeypatch):
+    drawn = []
+
+    def draw(shared, *arguments):
+        drawn.append(tuple(arguments[4].normal(4)))
+        return shared
+
+    monkeypatch.setattr(module, "train_private", draw)
+    toys, food = make_site("toys", reproducible_noise=True), make_site("food", reproducible_noise=True)
+    for site, change in ((toys, {}), (food, {}), (toys, {"seed": 4}), (toys, {"round": 2})):
+        participate(site, ask.model_copy(update=change), start(ask))
+    assert len(set(drawn)) == 4
+
+
+def test_the_plan_is_of_the_whole_run_and_of_declared_numbers_only(make_site, ask):
+    site = make_site()
+    plan = plan_for(site, ask)
+    assert (plan.steps, plan.population_size, plan.delta) == (5, 20, site.delta)
+    assert plan.normaliser == 0.5 * 20
+    assert 7.9 < plan.cost() <= 8.0
+    assert dataclasses.asdict(plan_for(make_site("more", seed=9), ask)) == dataclasses.asdict(plan)
+
+
+def test_a_filter_over_all_shoppers_is_refused(make_site, ask, start, ledger_of):
+    site = make_site(task={"research_k_core": 2})
+    with pytest.raises(PolicyError, match="research_k_core"):
+        participate(site, ask, start(ask))
+    assert kinds(ledger_of(site)) == []
