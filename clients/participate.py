@@ -73,6 +73,11 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
         raise PolicyError(
             f"{site.name}: the server asks for delta {ask.delta:g}, the site declares {site.delta:g}."
         )
+    if any(report.tainted for report in platform.reports) and not site.reproducible_noise:
+        raise PolicyError(
+            f"{site.name}: research_k_core looks at all shoppers together, so no privacy can be promised. "
+            "Remove it from the site's task."
+        )
     plan = plan_for(site, ask)
     incoming = fingerprint(arrays)
     request = sha256(f"{ask.model_dump_json()}|{incoming}".encode()).hexdigest()

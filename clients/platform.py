@@ -88,6 +88,7 @@ def prepare_platform(
         settings.columns or None,
         seed=settings.seed,
         min_events=settings.task.min_events,
+        k_core=settings.task.research_k_core,
         name=f"{settings.name}: columns",
     )
     sequences = data.sequences

@@ -28,6 +28,9 @@ class TaskSettings(_Section):
     """Leave out of every list what the shopper had before."""
     min_events: Annotated[int, Field(ge=1)] = 3
     """Shoppers with fewer usable events are left out."""
+    research_k_core: Annotated[int, Field(ge=2)] | None = None
+    """Drop items and shoppers with fewer events, again and again: for research on public data only. It is a
+    function of all shoppers, so no ε may be claimed: the run is tainted and a real client refuses."""
 
 
 class SiteSettings(_Section):
@@ -80,7 +83,7 @@ def load_site(path: Path) -> SiteSettings:
 def save_site(path: Path, site: SiteSettings) -> None:
     """Write a site file that `load_site` reads back equal."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(tomli_w.dumps(site.model_dump(mode="json")), encoding="utf-8")
+    path.write_text(tomli_w.dumps(site.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -14,6 +14,7 @@ from privacy.audit.bounds import (
 )
 from privacy.audit.canaries import Canaries
 from privacy.audit.mechanism import Mechanism, Release, TrainingMechanism, run
+from privacy.audit.membership import MembershipInference, likelihood_ratio, lira
 from privacy.audit.outcome import AuditOutcome, markdown, table
 from privacy.audit.selftest import audit, run_selftest
 
@@ -22,6 +23,7 @@ __all__ = [
     "Bound",
     "Canaries",
     "Mechanism",
+    "MembershipInference",
     "Release",
     "TrainingMechanism",
     "audit",
@@ -29,6 +31,8 @@ __all__ = [
     "clopper_pearson",
     "clopper_pearson_bound",
     "gaussian_bound",
+    "likelihood_ratio",
+    "lira",
     "markdown",
     "one_run_bound",
     "run",

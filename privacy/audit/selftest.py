@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from privacy.accounting import check_delta, epsilon
+from privacy.accounting import check_delta
 from privacy.audit.bounds import FRACTIONS, best_bound
 from privacy.audit.canaries import Canaries, likelihood_scores, metric_scores, spread_scores
 from privacy.audit.mechanism import Mechanism, TrainingMechanism, Transcript, run
 from privacy.audit.outcome import AuditOutcome
 from privacy.checks import whole
-from privacy.errors import PlanError
 from privacy.noise import NoiseSource, ReproducibleNoise, SecureNoise
 from privacy.plan import PrivacyPlan
 
@@ -280,10 +279,3 @@ def _sources(seed: int | None, name: str) -> tuple[NoiseSource, NoiseSource]:
     if seed is None:
         return SecureNoise(), SecureNoise()
     return ReproducibleNoise(seed, "audit coins", name), ReproducibleNoise(seed, "audit noise", name)
-
-
-def true_epsilon(plan: PrivacyPlan, steps: int) -> float:
-    """ε of record of ``steps`` honest steps of ``plan``: what a reset budget hides."""
-    if steps < 1:
-        raise PlanError(f"steps = {steps}: give a whole number ≥ 1")
-    return epsilon([plan.event_of(steps)], plan.delta)

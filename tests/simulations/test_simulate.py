@@ -226,3 +226,12 @@ def test_a_run_in_which_nobody_answers_well_fails(write_scenario, simulate, tmp_
     simulation = load(*open_run(run), lambda _: None)
     with pytest.raises(RunFailedError, match=r"alpha: budget\.refused"):
         federate(simulation, run, simulation.sites, simulation.settings)
+
+
+def test_a_k_core_taints_the_run(write_scenario, simulate, tmp_path):
+    path = write_scenario()
+    path.write_text(path.read_text() + "\n[task]\nresearch_k_core = 2\n")
+    _, out, _ = simulate("--scenario", path, "--out", tmp_path / "runs", "--format", "json")
+    result = json.loads(out)
+    assert result["private"] is False
+    assert any("k-core" in taint for taint in result["taints"])
