@@ -194,6 +194,25 @@ def test_a_shopper_with_unusable_features_counts_as_nothing(setting, events, cli
         torch.testing.assert_close(got[name], expected[name], atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.parametrize("name", sorted(SHARED))
+def test_one_tensor_that_is_not_finite_silences_the_shopper_in_all(setting, events, monkeypatch, name):
+    data = setting.of(events()).data
+    before = rows_of(setting, data, range(len(data)), NEGATIVES)
+    honest = training.shopper_loss
+
+    def spoilt(shared, spec, example, negatives):
+        factor = torch.where(example.target_mask.sum(-1) > 1, math.nan, 0.0)
+        return honest(shared, spec, example, negatives) + factor * shared[name].sum()
+
+    monkeypatch.setattr(training, "shopper_loss", spoilt)
+    after = rows_of(setting, data, range(len(data)), NEGATIVES)
+    bad = data.chunk(np.arange(len(data)), NEGATIVES).target_mask.sum(-1) > 1
+    assert 0 < int(bad.sum()) < len(data)
+    for tensor in SHARED:
+        assert not after[tensor][bad].any()
+        assert torch.equal(after[tensor][~bad], before[tensor][~bad])
+
+
 def length_of_row(setting, taken, u):
     return length({name: rows[0] for name, rows in rows_of(setting, taken.data, [u], NEGATIVES).items()})
 
