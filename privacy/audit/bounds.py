@@ -131,7 +131,7 @@ def gaussian_bound(canaries: int, guesses: int, correct: int, *, delta: float, c
 
 @dataclass(frozen=True)
 class Bound:
-    """The best lower bound found and the guesses that gave it; both values hold together."""
+    """The best lower bounds found, which hold together, and the guesses behind the Gaussian one."""
 
     one_run: float
     gaussian: float
