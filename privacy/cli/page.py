@@ -32,8 +32,9 @@ UNIT = (
 )
 NEIGHBOURS = (
     "The promise compares two worlds: one in which the shopper's data were used, and one in which the shopper was "
-    "never there and all else is the same. What is sent out is almost equally likely in both, so nobody can "
-    "reliably tell from it which world is real, nor learn much that only this shopper's data could show."
+    "never there and all else is the same. It limits how far anyone can tell from what is sent out which of the two "
+    "worlds is real, and so what anyone can learn that only this shopper's data could show. The limit is a number, ε; "
+    "what it comes to is below."
 )
 TRUST = (
     "The platform itself is trusted with its own shoppers' data. The server, the other platforms and everybody "
