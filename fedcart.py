@@ -33,7 +33,6 @@ app = typer.Typer(
 )
 app.command()(simulate)
 app.add_typer(audit, name="audit")
-app.add_typer(audit, name="audit")
 
 
 @app.callback(invoke_without_command=True)

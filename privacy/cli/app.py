@@ -9,14 +9,22 @@ from typing import Annotated, Any
 import typer
 
 from privacy.accounting import check_delta
-from privacy.cli.check import TAMPERED, UNREADABLE, fingerprint, read_public_key, read_witness, verdict_lines
+from privacy.cli.check import (
+    TAMPERED,
+    UNREADABLE,
+    fingerprint,
+    read_public_key,
+    read_witness,
+    unreadable,
+    verdict_lines,
+)
 from privacy.cli.check import verify_place as check_place
 from privacy.cli.history import budget_document, committed
 from privacy.cli.locate import one_place, places
 from privacy.cli.output import Format, number, plain, warn, write_json, write_lines, write_table
 from privacy.cli.page import NEIGHBOURS, NOT_COVERED, TRUST, UNIT, sections, to_markdown, to_text
 from privacy.cli.price import ledger_line, plan_rows, planned_event, price
-from privacy.errors import BudgetRefusedError, PlanError
+from privacy.errors import BudgetRefusedError, LedgerUnreadableError, PlanError
 from privacy.explain import Meaning, meaning_of_events, meaning_of_guarantee
 from privacy.plot import plot_budgets
 
@@ -112,12 +120,14 @@ def verify(
     """
     key = read_public_key(public_key) if public_key is not None else None
     head = read_witness(witness) if witness is not None else None
-    found = places(ledger, population)
-    if head is not None and len(found) > 1 and all(place.population != head.population for place in found):
+    faults: list[LedgerUnreadableError] = []
+    found = places(ledger, population, faults)
+    alone = len(found) + len(faults) == 1
+    if head is not None and not alone and not faults and all(p.population != head.population for p in found):
         raise PlanError(f"the witness is of population {head.population!r}, which none of the ledgers is of")
-    documents = []
+    documents = [unreadable(fault) for fault in faults]
     for place in found:
-        mine = head if len(found) == 1 or (head and head.population == place.population) else None
+        mine = head if alone or (head and head.population == place.population) else None
         documents.append(check_place(place, key, mine))
     if format is Format.json:
         write_json({"ledgers": documents})
@@ -161,6 +171,9 @@ def plan(
         str | None, typer.Option(metavar="LEDGER", help="Also show what the run would do to this ledger.")
     ] = None,
     population: PopulationOption = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out cross-checks, groups and replace-one (half a minute).")
+    ] = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Show what a run would cost, before anything is trained or reserved.
@@ -178,7 +191,7 @@ def plan(
     event = planned_event(
         target=epsilon, noise=noise_multiplier, delta=delta, sample_rate=sample_rate, steps=steps
     )
-    document = price(event, delta, population_size)
+    document = price(event, delta, population_size, quick=quick)
     effects: list[dict[str, Any]] = []
     for view in views:
         preview = view.preview(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -87,16 +88,16 @@ def verify_place(place: Place, key: Ed25519PublicKey | None, witness: Head | Non
         if report.head is None:  # the chain broke: say for every entry whether it holds
             findings = _all_findings(place, key, findings)
     except LedgerUnreadableError as error:
-        finding = {"code": error.code, "seq": None, "message": str(error)}
-        return document | {
-            "status": "unreadable",
-            "exit_code": UNREADABLE,
-            "findings": [finding],
-            "warnings": [],
-        }
+        return document | unreadable(error)
     if findings:
         document |= {"status": "tampered", "exit_code": TAMPERED}
     return document | _facts(report) | {"findings": findings}
+
+
+def unreadable(error: LedgerUnreadableError) -> dict[str, Any]:
+    """The result for a ledger that cannot be read."""
+    finding = {"code": error.code, "seq": None, "message": str(error)}
+    return {"status": "unreadable", "exit_code": UNREADABLE, "findings": [finding], "warnings": []}
 
 
 def _facts(report: VerifyReport) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def _all_findings(
         key = None
     found = {int(seq): message for seq, message in _bad_rows(rows, place.population, key)}
     # The verifier says how far it came; a row that is bad in itself names the entry exactly.
-    rest = [f for f in first if not any(f"entry {seq}" in f["message"] for seq in found)]
+    rest = [f for f in first if not any(re.search(rf"entry {seq}\b", f["message"]) for seq in found)]
     stated = [{"code": LedgerTamperedError.code, "seq": seq, "message": text} for seq, text in found.items()]
     return [*rest, *stated] if stated else first
 
@@ -166,7 +167,8 @@ def _field(row: Row, name: str) -> Any:
 
 def verdict_lines(document: Mapping[str, Any]) -> list[str]:
     """One ledger's result for people."""
-    lines = [f"{document['status'].upper()}  {document['population']}  ({document['ledger']})"]
+    whose = f"  {document['population']}  ({document['ledger']})" if "population" in document else ""
+    lines = [document["status"].upper() + whose]
     if document["status"] == "whole":
         head = document["head"]
         lines.append(
@@ -183,7 +185,7 @@ def verdict_lines(document: Mapping[str, Any]) -> list[str]:
             lines.append(
                 "    compare this fingerprint with the platform's by another way, or use --public-key"
             )
-    if document["witness"] is not None:
+    if document.get("witness") is not None:
         lines.append(f"  compared with a witness of entry {document['witness']}")
     elif document["status"] == "whole":
         lines.append("  no witness was given: an older copy put back would look whole")

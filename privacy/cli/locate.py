@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import stat
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,26 +61,19 @@ def ledger_files(ledger: str) -> list[str | Path]:
         return [ledger]
     path = Path(ledger)
     try:
-        mode_is_folder = bool(path.stat()) and path.is_dir()
-        if not mode_is_folder:
+        if not stat.S_ISDIR(path.stat().st_mode):
             with path.open("rb"):
                 return [path]
         found: list[str | Path] = [*sorted((path / "ledgers").glob("*.sqlite")), *_lasting(path)]
     except OSError as error:
         raise LedgerUnreadableError(
-            f"ledger {plain_path(ledger)} cannot be read: {error.strerror}: check the path, or restore it from "
-            "backup"
+            f"ledger {ledger} cannot be read: {error.strerror}: check the path, or restore it from backup"
         ) from None
     if not found:
         raise LedgerUnreadableError(
-            f"folder {plain_path(ledger)} holds no ledgers/*.sqlite: give a ledger or the folder of a run"
+            f"folder {ledger} holds no ledgers/*.sqlite: give a ledger or the folder of a run"
         )
     return found
-
-
-def plain_path(path: str) -> str:
-    """A path for a message."""
-    return os.fsdecode(path)
 
 
 def _lasting(folder: Path) -> list[str | Path]:
@@ -114,8 +107,15 @@ def _population_in(where: str | Path) -> str:
     )
 
 
-def places(ledger: str, population: str | None) -> list[Place]:
+def places(
+    ledger: str, population: str | None, unreadable: list[LedgerUnreadableError] | None = None
+) -> list[Place]:
     """Every ledger that is meant, with its population.
+
+    Args:
+        ledger: a SQLite file, a database URL, or the folder of a run.
+        population: only this one's.
+        unreadable: where ledgers that cannot be read are noted; without it the first of them is raised.
 
     Raises:
         PlanError: the population's name must be given, or is not one.
@@ -123,16 +123,28 @@ def places(ledger: str, population: str | None) -> list[Place]:
     """
     if population is not None:
         check_population(population)
-    files = ledger_files(ledger)
+    found = []
+    try:
+        files = ledger_files(ledger)
+        if population is not None and len(files) == 1:
+            return [Place(files[0], population)]
+    except LedgerUnreadableError as error:
+        if unreadable is None:
+            raise
+        unreadable.append(error)
+        return []
+    for where in files:
+        try:
+            found.append(Place(where, _population_in(where)))
+        except LedgerUnreadableError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(error)
     if population is None:
-        return [Place(where, _population_in(where)) for where in files]
-    if len(files) == 1:
-        return [Place(files[0], population)]
-    chosen = [
-        place for where in files if (place := Place(where, _population_in(where))).population == population
-    ]
-    if not chosen:
-        raise PlanError(f"no ledger in {plain_path(ledger)} is of population {population!r}")
+        return found
+    chosen = [place for place in found if place.population == population]
+    if not (chosen or unreadable):
+        raise PlanError(f"no ledger in {ledger} is of population {population!r}")
     return chosen
 
 
@@ -145,7 +157,5 @@ def one_place(ledger: str, population: str | None) -> Place:
     found = places(ledger, population)
     if len(found) > 1:
         names = ", ".join(sorted(place.population for place in found)[:10])
-        raise PlanError(
-            f"{plain_path(ledger)} holds {len(found)} ledgers ({names}): choose one with --population"
-        )
+        raise PlanError(f"{ledger} holds {len(found)} ledgers ({names}): choose one with --population")
     return found[0]
