@@ -255,7 +255,7 @@ def _of_ledger(place: Any) -> tuple[str, str, list[Meaning]]:
     source = (
         f"The ledger of population {now.population} records {now.entries} entries. Its releases, and what is set "
         f"aside for running ones, come to ε = {now.committed:.3f} of a cap of {now.cap:.3f}. The first line below "
-        "is exact for these releases, the second is what the cap alone promises."
+        "is the worst case for exactly these releases, the second is what the cap alone promises."
     )
     return f"What was promised to a shopper of {now.population}", source, meanings
 

@@ -75,7 +75,7 @@ def sections(meanings: Sequence[Meaning], source: str) -> list[Section]:
             (
                 source,
                 "ε (epsilon) measures how much all releases together can reveal of one shopper: 0 is nothing, and "
-                "less is better. It never falls with time, and further training adds to it up to the cap.",
+                "less is better. It does not fade with time, and further training adds to it up to the cap.",
             ),
             table=(
                 ("", "ε", "δ", "odds change at most by (e^ε)"),
@@ -85,7 +85,7 @@ def sections(meanings: Sequence[Meaning], source: str) -> list[Section]:
         Section(
             "What it means for one shopper: belief",
             (
-                "Suppose that somebody already believes, with the certainty on top, that a shopper's data were used "
+                "Suppose that somebody already believes, with the certainty in the first row, that a shopper's data were used "
                 "(or any other claim about this shopper's data against their absence). After seeing everything that "
                 "was sent out, their belief lies in this range, apart from the rare exceptions below:",
             ),
