@@ -85,8 +85,8 @@ def sections(meanings: Sequence[Meaning], source: str) -> list[Section]:
         Section(
             "What it means for one shopper: belief",
             (
-                "Suppose that somebody already believes, with the certainty in the first row, that a shopper's data were used "
-                "(or any other claim about this shopper's data against their absence). After seeing everything that "
+                "Suppose that somebody already believes, with the certainty in the first row, that a shopper's data were "
+                "used (or any other claim about this shopper's data against their absence). After seeing everything that "
                 "was sent out, their belief lies in this range, apart from the rare exceptions below:",
             ),
             table=(
