@@ -39,7 +39,7 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
     """
     ask = settings.instructions
     spec = ask.spec.exchange
-    strategy = make_strategy(settings.strategy, settings.strategy_options, len(settings.weights))
+    strategy = make_strategy(settings.strategy, settings.strategy_options)
     checkpoint = load_checkpoint(folder)
     if checkpoint is None:
         start = spec.to_numpy(initial_shared(ask.spec), "initial model")

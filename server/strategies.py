@@ -34,8 +34,8 @@ STRATEGIES: dict[str, type[FedAvg]] = {
 WEIGHT_KEY = "weight"
 
 
-def make_strategy(name: str, options: Mapping[str, float | int], platforms: int) -> FedAvg:
-    """Return Flower's strategy of this name for so many platforms; raise BadInputError naming what is wrong."""
+def make_strategy(name: str, options: Mapping[str, float | int]) -> FedAvg:
+    """Return Flower's strategy of this name; raise BadInputError naming what is wrong."""
     if name not in STRATEGIES:
         raise BadInputError(
             f"[federation] strategy = {name!r}: choose one of {', '.join(sorted(STRATEGIES))}."

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clients.data.report import CleaningReport
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.site import SiteSettings, save_site
 from server.settings import FederationSettings
@@ -155,9 +154,3 @@ def write_federation(folder: Path, settings: FederationSettings, sites: list[Sit
     settings.save(folder)
     for number, site in enumerate(sites):
         save_site(folder / "sites" / f"{number:02}-{site.name}.toml", site)
-
-
-def cleaning_lines(platform: Platform) -> list[str]:
-    """Return what was read and dropped, for the person who runs the simulation."""
-    reports: tuple[CleaningReport, CleaningReport] = platform.reports
-    return [line for report in reports for line in report.lines()]

@@ -81,7 +81,13 @@ def _engine(url_or_path: str | Path) -> sa.Engine:
     if isinstance(url_or_path, Path) or "://" not in url_or_path:
         url = sa.URL.create("sqlite", database=str(url_or_path))
     else:
-        url = sa.make_url(url_or_path)
+        try:
+            url = sa.make_url(url_or_path)
+        except (SQLAlchemyError, ValueError):
+            # The text may hold a password, so it is not repeated.
+            raise LedgerUnreadableError(
+                "the ledger's database URL cannot be read: expected dialect+driver://user@host/database"
+            ) from None
     try:
         if url.get_backend_name() == "sqlite":
             engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"timeout": _BUSY_SECONDS})
@@ -147,7 +153,13 @@ class Store:
 
     def require(self) -> None:
         """Raise LedgerUnreadableError when the SQLite file is not there: opening never makes one."""
-        if self.path is not None and not self.path.is_file():
+        try:
+            there = self.path is None or self.path.is_file()
+        except OSError as error:
+            raise LedgerUnreadableError(
+                f"ledger {self.path} cannot be looked for: {error.strerror}"
+            ) from None
+        if not there:
             raise LedgerUnreadableError(
                 f"ledger {self.path} does not exist: restore it from backup, or create one for a population "
                 "about which nothing has ever been released"

@@ -75,11 +75,11 @@ def test_all_that_a_strategy_carries_over_is_in_its_state(kit, name, tmp_path):
         patch.setattr("server.rounds.make_strategy", keep)
         run(kit, tmp_path / "run", name, rounds=2)
     (strategy,) = made
-    fresh = vars(make_strategy(name, OPTIONS.get(name, {}), 4))
+    fresh = vars(make_strategy(name, OPTIONS.get(name, {})))
     changed = {k for k, v in vars(strategy).items() if k not in fresh or not same(v, fresh[k])}
     saved = {key.split("/")[0] for key in strategy_state(strategy)}
     assert changed - saved <= {"current_arrays"}
-    other = make_strategy(name, OPTIONS.get(name, {}), 4)
+    other = make_strategy(name, OPTIONS.get(name, {}))
     restore_strategy(other, copy.deepcopy(strategy_state(strategy)))
     for key, array in strategy_state(strategy).items():
         np.testing.assert_array_equal(strategy_state(other)[key], array)
@@ -172,7 +172,7 @@ def test_fedprox_s_mu_reaches_every_client_and_no_one_else_s(kit, name, mu, tmp_
 
 def test_an_unknown_strategy_is_answered_with_those_there_are():
     with pytest.raises(BadInputError) as refusal:
-        make_strategy("FedBest", {}, 3)
+        make_strategy("FedBest", {})
     for name in ("'FedBest'", *STRATEGIES):
         assert name in str(refusal.value)
     assert "DifferentialPrivacyClientSideFixedClipping" not in STRATEGIES
@@ -190,13 +190,13 @@ def test_an_unknown_strategy_is_answered_with_those_there_are():
 )
 def test_an_unknown_option_is_answered_with_those_there_are(name, option, known):
     with pytest.raises(BadInputError) as refusal:
-        make_strategy(name, {option: 1}, 3)
+        make_strategy(name, {option: 1})
     assert f"{name} has no option {option}" in str(refusal.value)
     assert known in str(refusal.value)
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIONS.items())
 def test_options_arrive(name, options):
-    strategy = make_strategy(name, options, 3)
+    strategy = make_strategy(name, options)
     for option, value in options.items():
         assert getattr(strategy, option) == value
