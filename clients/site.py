@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from clients.errors import SiteError
 
+Compile = Literal["auto", "always", "never"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
@@ -41,6 +42,14 @@ class NodeSettings(_Section):
     health_port: Annotated[int, Field(ge=1, le=65535)] = 9095
 
 
+class ComputeSettings(_Section):
+    """How this machine computes. It decides speed and last bits, never what is private."""
+
+    compile: Compile = "auto"
+    """Whether per-shopper gradients are compiled, which needs a C++ compiler: "auto" for long runs on a CPU, "always"
+    or "never". Without a compiler they are computed as they are."""
+
+
 class SiteSettings(_Section):
     """Everything a client needs to know about its own platform.
 
@@ -58,6 +67,7 @@ class SiteSettings(_Section):
     task: TaskSettings = TaskSettings()
     population: Name = ""
     """The ledger's scope; the platform's name where left out."""
+    compute: ComputeSettings = ComputeSettings()
     population_size: Annotated[int, Field(ge=1)]
     epsilon_cap: Positive
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
