@@ -23,7 +23,7 @@ _log = structlog.get_logger("fedcart.client")
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Take part in one round. The reply holds shared tensors, the declared weight and what was spent."""
+    """Take part in one round. The reply holds shared tensors, the declared weight and a receipt."""
     name = f"node-{context.node_id}"
     try:
         site = find_site(context)
@@ -64,6 +64,8 @@ def _reply(site: SiteSettings, ask: TrainInstructions, contribution: Contributio
     if contribution.budget is not None:
         budget = dataclasses.asdict(contribution.budget)
         receipt |= {key: float(budget[key]) for key in ("committed", "cap", "delta")}
+    if contribution.head is not None:
+        receipt["head"] = contribution.head.to_text()
     return RecordDict(
         {
             "arrays": ArrayRecord({name: Array(array) for name, array in contribution.arrays.items()}),

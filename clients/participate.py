@@ -25,7 +25,7 @@ from clients.platform import HashableSite, Platform, check_encoders, prepare_pla
 from clients.site import SiteSettings
 from clients.training import LocalRecipe, train_plain, train_private
 from privacy.errors import BudgetRefusedError
-from privacy.ledger import Budget, Ledger, Status
+from privacy.ledger import Budget, Head, Ledger, Status
 from privacy.noise import NoiseSource, ReproducibleNoise, SecureNoise
 from privacy.plan import PrivacyPlan
 from shared_model.exchange import fingerprint
@@ -35,14 +35,16 @@ from shared_model.version import VERSION
 
 @dataclass(frozen=True)
 class Contribution:
-    """What leaves the platform: the shared tensors, its declared weight, and what it has spent.
+    """What leaves the platform: the shared tensors, its declared weight, what it has spent, its ledger's head.
 
-    `budget` is None for plain training. ε and δ follow from the public plan alone, so they reveal nothing.
+    `budget` and `head` are None for plain training. ε and δ follow from the public plan alone, and no entry of the
+    ledger depends on the data, so they reveal nothing.
     """
 
     arrays: dict[str, NDArray]
     weight: float
     budget: Budget | None
+    head: Head | None
     noise: str
 
 
@@ -109,7 +111,6 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
                 plan,
                 noise,
                 _public_rng(site, ask),
-                site.compute.compile,
             )
             stored = outbox.put(key, spec.exchange.to_numpy(trained, "after training"))
         ledger.settle(reservation)
@@ -118,7 +119,7 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
             f"{site.name}: {key} was settled but its update is not in the outbox; it is not made again."
         )
     spec.exchange.validate(stored, "from the outbox")
-    return Contribution(stored, float(site.population_size), ledger.budget(), noise.name)
+    return Contribution(stored, float(site.population_size), ledger.budget(), ledger.head(), noise.name)
 
 
 def _require_room(ledger: Ledger, plan: PrivacyPlan, ask: TrainInstructions) -> None:
@@ -149,7 +150,7 @@ def _plain(
     shared = spec.exchange.to_torch(arrays, "from the server")
     trained = train_plain(shared, spec, [data], _recipe(ask), _public_rng(site, ask))
     return Contribution(
-        spec.exchange.to_numpy(trained, "after training"), float(site.population_size), None, "none"
+        spec.exchange.to_numpy(trained, "after training"), float(site.population_size), None, None, "none"
     )
 
 

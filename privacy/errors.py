@@ -93,7 +93,7 @@ class LedgerTamperedError(LedgerError):
 class LedgerRolledBackError(LedgerTamperedError):
     """A witness has seen entries that this copy does not contain."""
 
-    code = "ledger.rolled-back"
+    code = "ledger.rollback"
 
 
 class LedgerClockError(LedgerTamperedError):

@@ -9,6 +9,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from safetensors.numpy import save_file
 
+from privacy.errors import PrivacyError
 from server.events import EventLog
 from server.rounds import run_rounds
 from server.settings import FederationSettings
@@ -37,7 +38,7 @@ def main(grid: Grid, context: Context) -> None:
     observe("started", {"run": settings.instructions.run_id, "strategy": settings.strategy})
     try:
         outcome = run_rounds(grid, settings, folder, observe)
-    except FedcartError as error:
+    except (FedcartError, PrivacyError) as error:
         observe("failed", {"code": error.code, "message": str(error)})
         raise
     except Exception as error:
@@ -63,6 +64,8 @@ def describe(event: str, values: Mapping[str, Any]) -> str | None:
         case "no-reply":
             waited = f"{values['timeout_s']:.0f} s"
             return f"  round {values['round']:>3}  {values['clients']} clients gave no reply in {waited}"
+        case "witness-mended":
+            return f"  {values['bytes']} bytes of a witness line that a crash left unfinished were removed"
         case "resumed":
             return f"  resumed after round {values['after_round']} of {values['rounds']}"
         case _:

@@ -1,9 +1,9 @@
-"""Checkpoints: shared tensors, strategy state and round in one file, replaced atomically after every round."""
+"""Checkpoints: all of a run's state after a round, in one file that is replaced atomically."""
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,27 +12,31 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from privacy.errors import LedgerError
+from privacy.ledger import Head
 from shared_model.errors import CheckpointError
 
 NAME = "checkpoint.safetensors"
-_MAGIC = b"fedcart checkpoint 1\n"
+_MAGIC = b"fedcart checkpoint 2\n"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run after `round` rounds (0: not started)."""
+    """The state of a run after `round` rounds (0: not started), with the last head of each platform's ledger."""
 
     run_id: str
     round: int
     arrays: Mapping[str, NDArray]
     strategy: Mapping[str, NDArray]
+    heads: Mapping[str, Head] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint so that a crash at any moment leaves the old one or the new one, whole."""
     tensors = {f"arrays/{name}": array for name, array in checkpoint.arrays.items()}
     tensors |= {f"strategy/{name}": array for name, array in checkpoint.strategy.items()}
-    state = json.dumps({"run_id": checkpoint.run_id, "round": checkpoint.round})
+    heads = {name: head.to_json() for name, head in checkpoint.heads.items()}
+    state = json.dumps({"run_id": checkpoint.run_id, "round": checkpoint.round, "heads": heads})
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     body = save(contiguous, metadata={"state": state})
     path, temporary = folder / NAME, folder / f"{NAME}.tmp"
@@ -63,10 +67,11 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
         state = json.loads(header["__metadata__"]["state"])
         run_id, number = str(state["run_id"]), int(state["round"])
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        heads = {str(name): Head.from_json(head) for name, head in state["heads"].items()}
+    except (SafetensorError, LedgerError, AttributeError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}.") from None
     parts: dict[str, dict[str, NDArray]] = {"arrays": {}, "strategy": {}}
     for name, array in tensors.items():
         group, tensor = name.split("/", 1)
         parts[group][tensor] = np.array(array)
-    return Checkpoint(run_id, number, parts["arrays"], parts["strategy"])
+    return Checkpoint(run_id, number, parts["arrays"], parts["strategy"], heads)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from privacy.errors import LedgerError, LedgerRolledBackError
+from privacy.ledger import Head, Witness
 from server.settings import FederationSettings
 from server.strategies import WEIGHT_KEY
 from shared_model.errors import ExchangeError
@@ -15,29 +17,35 @@ from shared_model.instructions import TrainInstructions
 
 @dataclass(frozen=True)
 class GoodReply:
-    """A validated reply, its message carrying the declared weight of its platform."""
+    """A validated reply, its message carrying the declared weight of its platform.
+
+    `head` is the signed head of the platform's ledger, None without privacy.
+    """
 
     platform: str
     message: Message
     receipt: Mapping[str, object]
+    head: Head | None
 
 
 @dataclass(frozen=True)
 class BadReply:
-    """A reply that does not count, and why."""
+    """A reply that does not count, and why; `head` if it contradicts what the witness holds of the platform."""
 
     platform: str
     reason: str
+    head: Head | None = None
 
 
 def sort_replies(
-    replies: Iterable[Message], ask: TrainInstructions, settings: FederationSettings
+    replies: Iterable[Message], ask: TrainInstructions, settings: FederationSettings, witness: Witness
 ) -> tuple[list[GoodReply], list[BadReply]]:
     """Split a round's replies into those that may be averaged and those that may not.
 
     The weight of a good reply is replaced by the platform's declared one, so no client can buy influence, and
     no private count can enter. Good replies come in the order of their platforms' names: sums of floats then do
-    not depend on who answered first. A second reply of a platform in the same round is refused.
+    not depend on who answered first. A second reply of a platform in the same round is refused, and so is one whose
+    ledger went back against what `witness` holds.
     """
     good: dict[str, GoodReply] = {}
     bad: list[BadReply] = []
@@ -52,9 +60,15 @@ def sort_replies(
             reply = _check(message, ask, settings)
             if reply.platform in good:
                 raise ExchangeError(f"{reply.platform}: replied twice in round {ask.round}")
-            good[reply.platform] = reply
         except ExchangeError as error:
             bad.append(BadReply(_name(message), str(error)))
+            continue
+        try:
+            if reply.head is not None:
+                witness.judge(reply.head)
+            good[reply.platform] = reply
+        except LedgerRolledBackError as error:
+            bad.append(BadReply(reply.platform, f"{error.code}: {error}", reply.head))
     return [good[name] for name in sorted(good)], bad
 
 
@@ -75,6 +89,18 @@ def _decode(record: ArrayRecord, name: str) -> dict[str, NDArray]:
         raise ExchangeError(f"{name}: its arrays cannot be decoded ({type(error).__name__})") from None
 
 
+def _head(receipt: Mapping[str, object], name: str) -> Head:
+    """Return the signed head of the platform's own ledger; its signature is that of the key it names."""
+    try:
+        head = Head.from_text(receipt.get("head"))
+        head.check()
+    except LedgerError as error:
+        raise ExchangeError(f"{name}: its receipt has no good head of its ledger: {error}") from None
+    if head.population != name:
+        raise ExchangeError(f"{name}: its receipt has the head of another population, {head.population!r}")
+    return head
+
+
 def _check(message: Message, ask: TrainInstructions, settings: FederationSettings) -> GoodReply:
     content = message.content
     name = _name(message)
@@ -93,9 +119,10 @@ def _check(message: Message, ask: TrainInstructions, settings: FederationSetting
     epsilon = receipt.get("committed", 0.0)
     if not isinstance(epsilon, float) or not math.isfinite(epsilon):
         raise ExchangeError(f"{name}: its receipt says epsilon {epsilon!r}, which is no number")
+    head = _head(receipt, name) if ask.epsilon > 0 else None
     arrays = _decode(content.array_records["arrays"], name)
     ask.spec.exchange.validate(arrays, f"{name}, round {ask.round}")
     # In the spec's order, whatever the sender's was: FedAvgM and Krum go by position.
     content["arrays"] = ArrayRecord({t.name: Array(arrays[t.name]) for t in ask.spec.exchange.tensors})
     content["metrics"] = MetricRecord({WEIGHT_KEY: float(settings.weights[name])})
-    return GoodReply(name, message, receipt)
+    return GoodReply(name, message, receipt, head)

@@ -11,7 +11,8 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from privacy.ledger import Witness
+from server.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
 from server.replies import sort_replies
 from server.settings import FederationSettings
 from server.strategies import make_strategy, restore_strategy, strategy_state
@@ -35,7 +36,8 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
     """Run or resume the rounds of `settings`, with a checkpoint in `folder` after each.
 
     A client that fails is reported and left out of its round. Raises RunFailedError when a round has fewer than
-    `min_replies` good replies: the checkpoint stays at the round before, and the run can be resumed.
+    `min_replies` good replies: the checkpoint stays at the round before, and the run can be resumed. The heads of
+    the platforms' ledgers are on the disk before a round counts. Raises LedgerError if they cannot be kept.
     """
     ask = settings.instructions
     spec = ask.spec.exchange
@@ -53,10 +55,16 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
         restore_strategy(strategy, checkpoint.strategy)
         observe("resumed", {"after_round": checkpoint.round, "rounds": ask.rounds})
     spec.validate(checkpoint.arrays, f"{folder}, checkpoint")
+    witness = Witness(folder)
+    witness.require(checkpoint.heads, NAME)
+    if witness.cut:
+        observe("witness-mended", {"bytes": witness.cut})
     arrays = dict(checkpoint.arrays)
     for number in range(checkpoint.round + 1, ask.rounds + 1):
-        arrays = _round(grid, strategy, settings, ask.model_copy(update={"round": number}), arrays, observe)
-        save_checkpoint(folder, Checkpoint(ask.run_id, number, arrays, strategy_state(strategy)))
+        now = ask.model_copy(update={"round": number})
+        arrays = _round(grid, strategy, settings, now, arrays, witness, observe)
+        state = strategy_state(strategy)
+        save_checkpoint(folder, Checkpoint(ask.run_id, number, arrays, state, witness.latest))
     return Outcome(arrays, ask.rounds)
 
 
@@ -66,6 +74,7 @@ def _round(
     settings: FederationSettings,
     ask: TrainInstructions,
     arrays: dict[str, NDArray],
+    witness: Witness,
     observe: Observer,
 ) -> dict[str, NDArray]:
     """Return the shared tensors after one round."""
@@ -76,7 +85,8 @@ def _round(
     for message in messages:
         _keep_to_instructions(message.content.config_records["config"])
     replies = list(grid.send_and_receive(messages, timeout=settings.round_timeout))
-    good, bad = sort_replies(replies, ask, settings)
+    good, bad = sort_replies(replies, ask, settings, witness)
+    witness.keep(ask.round, [g.head for g in good if g.head], [b.head for b in bad if b.head])
     for failure in bad:
         observe("client-failed", {"round": ask.round, "platform": failure.platform, "reason": failure.reason})
     if len(replies) < len(messages):

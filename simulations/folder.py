@@ -7,6 +7,7 @@ runs/<time>-<name>/
   ledgers/<name>.sqlite (and its key) one per member, unless the scenario names a lasting one
   work/<name>/          outboxes
   checkpoint.safetensors, events.jsonl, model.safetensors, model_card.md, model_card.json
+  witness.jsonl         the signed heads of the members' ledgers, as the server saw them
   baselines/            the same federation without privacy, local and pooled training, for comparison
   result.json           written last
 """
@@ -90,7 +91,6 @@ def site_of(
         items=platform.items,
         columns=platform.columns,
         task=scenario.task,
-        compute=scenario.compute,
         population_size=population_size,
         epsilon_cap=platform.epsilon_cap or scenario.epsilon or 1.0,
         delta=scenario.privacy.delta,

@@ -12,9 +12,9 @@ from privacy.accounting import check_delta
 from privacy.cli.check import (
     TAMPERED,
     UNREADABLE,
+    damaged,
     fingerprint,
     read_public_key,
-    read_witness,
     unreadable,
     verdict_lines,
 )
@@ -24,6 +24,7 @@ from privacy.cli.locate import one_place, places
 from privacy.cli.output import Format, number, plain, warn, write_json, write_lines, write_table
 from privacy.cli.page import NEIGHBOURS, NOT_COVERED, TRUST, UNIT, sections, to_markdown, to_text
 from privacy.cli.price import ledger_line, plan_rows, planned_event, price
+from privacy.cli.seen import own_witness, read_witness
 from privacy.errors import BudgetRefusedError, LedgerUnreadableError, PlanError
 from privacy.explain import Meaning, meaning_of_events, meaning_of_guarantee
 from privacy.plot import plot_budgets
@@ -106,7 +107,12 @@ def verify(
     ledger: LedgerArgument,
     population: PopulationOption = None,
     witness: Annotated[
-        Path | None, typer.Option(metavar="HEAD.json", help="A head that someone else kept.")
+        Path | None,
+        typer.Option(
+            metavar="FILE|RUN",
+            help="Heads that someone else kept: of `audit head`, or what a run's server kept. "
+            "A run's folder is compared with its own where this is left out.",
+        ),
     ] = None,
     public_key: Annotated[
         Path | None,
@@ -119,16 +125,17 @@ def verify(
     Exit code 0: whole; 3: tampered with, or not this population's; 4: unreadable.
     """
     key = read_public_key(public_key) if public_key is not None else None
-    head = read_witness(witness) if witness is not None else None
+    seen = read_witness(witness) if witness is not None else own_witness(ledger)
     faults: list[LedgerUnreadableError] = []
     found = places(ledger, population, faults)
+    if witness is not None:
+        seen.require_one_of(found, faults)
+    elif not faults:  # else one of those may be the missing one
+        faults += seen.without_ledger(found, population)
+    documents = [damaged(seen.where, seen.faults)] if seen.faults else []
+    documents += [unreadable(fault) for fault in faults]
     alone = len(found) + len(faults) == 1
-    if head is not None and not alone and not faults and all(p.population != head.population for p in found):
-        raise PlanError(f"the witness is of population {head.population!r}, which none of the ledgers is of")
-    documents = [unreadable(fault) for fault in faults]
-    for place in found:
-        mine = head if alone or (head and head.population == place.population) else None
-        documents.append(check_place(place, key, mine))
+    documents += [check_place(place, key, seen.of(place.population, alone=alone)) for place in found]
     if format is Format.json:
         write_json({"ledgers": documents})
     else:

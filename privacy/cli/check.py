@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,23 +56,7 @@ def read_public_key(file: Path) -> Ed25519PublicKey:
     return key
 
 
-def read_witness(file: Path) -> Head:
-    """Read a head that `audit head` printed.
-
-    Raises:
-        PlanError: it is not one.
-    """
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(document, dict):
-            raise ValueError("not a JSON object")
-        return Head.from_json(document)
-    except (OSError, ValueError, RecursionError, LedgerError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise PlanError(f"witness {file} is not a head as `fedcart audit head` prints it: {reason}") from None
-
-
-def verify_place(place: Place, key: Ed25519PublicKey | None, witness: Head | None) -> dict[str, Any]:
+def verify_place(place: Place, key: Ed25519PublicKey | None, witness: Sequence[Head]) -> dict[str, Any]:
     """Check one ledger. ``status`` is whole, tampered or unreadable, ``exit_code`` 0, 3 or 4."""
     document: dict[str, Any] = {
         "population": place.population,
@@ -80,7 +64,7 @@ def verify_place(place: Place, key: Ed25519PublicKey | None, witness: Head | Non
         "status": "whole",
         "exit_code": 0,
         "key_from": "the ledger itself" if key is None else "--public-key",
-        "witness": None if witness is None else witness.seq,
+        "witness": sorted({head.seq for head in witness}),
     }
     try:
         report = verify_ledger(place.where, population=place.population, public_key=key, witness=witness)
@@ -92,6 +76,18 @@ def verify_place(place: Place, key: Ed25519PublicKey | None, witness: Head | Non
     if findings:
         document |= {"status": "tampered", "exit_code": TAMPERED}
     return document | _facts(report) | {"findings": findings}
+
+
+def damaged(where: str, faults: Sequence[str]) -> dict[str, Any]:
+    """The result for a witness of which some lines do not hold."""
+    findings = [{"code": LedgerTamperedError.code, "seq": None, "message": text} for text in faults]
+    return {
+        "ledger": where,
+        "status": "tampered",
+        "exit_code": TAMPERED,
+        "findings": findings,
+        "warnings": [],
+    }
 
 
 def unreadable(error: LedgerUnreadableError) -> dict[str, Any]:
@@ -167,8 +163,9 @@ def _field(row: Row, name: str) -> Any:
 
 def verdict_lines(document: Mapping[str, Any]) -> list[str]:
     """One ledger's result for people."""
-    whose = f"  {document['population']}  ({document['ledger']})" if "population" in document else ""
-    lines = [document["status"].upper() + whose]
+    whose = f"  {document['population']}" if "population" in document else ""
+    where = f"  ({document['ledger']})" if "ledger" in document else ""
+    lines = [document["status"].upper() + whose + where]
     if document["status"] == "whole":
         head = document["head"]
         lines.append(
@@ -185,10 +182,12 @@ def verdict_lines(document: Mapping[str, Any]) -> list[str]:
             lines.append(
                 "    compare this fingerprint with the platform's by another way, or use --public-key"
             )
-    if document.get("witness") is not None:
-        lines.append(f"  compared with a witness of entry {document['witness']}")
+    seen = document.get("witness")
+    if seen:
+        entries = f"{len(seen)} entries, {seen[0]} to {seen[-1]}" if len(seen) > 1 else f"entry {seen[0]}"
+        lines.append(f"  compared with what a witness saw: {entries}")
     elif document["status"] == "whole":
-        lines.append("  no witness was given: an older copy put back would look whole")
+        lines.append("  no witness was compared: an older copy put back would look whole")
     own_word = "signatures were checked against the key that the ledger itself names"
     lines += [f"  warning: {w}" for w in document["warnings"] if not w.startswith(own_word)]
     return lines

@@ -6,6 +6,7 @@ from privacy.ledger.report import Budget, Finding, Head, Preview, RunSpend, Veri
 from privacy.ledger.state import Reservation, Status
 from privacy.ledger.verify import verify_ledger
 from privacy.ledger.view import LedgerView
+from privacy.ledger.witness import Witness
 
 __all__ = [
     "Budget",
@@ -20,5 +21,6 @@ __all__ = [
     "RunSpend",
     "Status",
     "VerifyReport",
+    "Witness",
     "verify_ledger",
 ]

@@ -12,7 +12,7 @@ What is reserved counts as spent until it is settled, so a crash anywhere can on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -251,7 +251,7 @@ class Ledger:
         """The last entry, signed: for the server or another witness to keep."""
         return self._view.head()
 
-    def verify(self, witness: Head | None = None) -> VerifyReport:
+    def verify(self, witness: Sequence[Head] = ()) -> VerifyReport:
         """Check everything from the start: chain, signatures, clock, content, recomputed ε, witness."""
         return self._view.verify(witness)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
@@ -9,9 +11,14 @@ from typing import Any, NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from privacy.errors import LedgerMismatchError, LedgerTamperedError
-from privacy.ledger.entry import signed_bytes
+from privacy.errors import LedgerMismatchError, LedgerTamperedError, PlanError
+from privacy.ledger.entry import canonical, signed_bytes
 from privacy.ledger.keys import public_from_hex, public_hex
+from privacy.ledger.state import check_population
+
+HEAD_LIMIT = 1000
+"""Most characters of a head as text: names have at most 100, the rest has a fixed length."""
+_HEX = {"hash": 64, "public_key": 64, "signature": 128}
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,8 @@ class RunSpend:
 class Head:
     """A signed statement "entry ``seq`` of ``population`` has this hash", for a witness to keep.
 
-    It reveals how many entries there are and nothing else.
+    It reveals how many entries there are. The rest is a function of what the entries record (plans, runs, model
+    versions, times) and of the key: no entry holds, or depends on, anything taken from shoppers' data.
     """
 
     population: str
@@ -82,16 +90,48 @@ class Head:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Head:
-        """Read what ``to_json`` wrote.
+        """Read what ``to_json`` wrote. The form is checked, the signature is not: see ``check``.
 
         Raises:
-            LedgerMismatchError: fields are missing, surplus or of the wrong type.
+            LedgerMismatchError: fields are missing, surplus, of the wrong type, or not as a ledger writes them.
         """
         names = {f.name for f in fields(cls)}
         good = set(document) == names and type(document["seq"]) is int
         if not (good and all(isinstance(document[n], str) for n in names - {"seq"})):
             raise LedgerMismatchError(f"a head has exactly the fields {sorted(names)}")
+        if not 0 <= document["seq"] < 2**63:
+            raise LedgerMismatchError("a head's seq is a whole number from 0 to 2^63 - 1")
+        for name, length in _HEX.items():
+            if not re.fullmatch(rf"[0-9a-f]{{{length}}}", document[name]):
+                raise LedgerMismatchError(f"a head's {name} is {length} digits of lower-case hex")
+        try:
+            check_population(document["population"])
+        except PlanError as error:
+            raise LedgerMismatchError(f"a head's {error}") from None
         return cls(**document)
+
+    def to_text(self) -> str:
+        """One line of canonical JSON, at most ``HEAD_LIMIT`` characters: what travels beside an update."""
+        return canonical(self.to_json())
+
+    @classmethod
+    def from_text(cls, text: object) -> Head:
+        """Read what ``to_text`` wrote, from a stranger. The signature is not checked: see ``check``.
+
+        Raises:
+            LedgerMismatchError: not text, too long, not JSON, or not a head.
+        """
+        if not isinstance(text, str):
+            raise LedgerMismatchError(f"a head is text, not {type(text).__name__}")
+        if len(text) > HEAD_LIMIT:
+            raise LedgerMismatchError(f"a head has at most {HEAD_LIMIT} characters, not {len(text)}")
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            raise LedgerMismatchError("a head is one JSON object") from None
+        if not isinstance(document, dict):
+            raise LedgerMismatchError("a head is one JSON object")
+        return cls.from_json(document)
 
     def check(self, key: Ed25519PublicKey | None = None) -> None:
         """Raise LedgerTamperedError unless ``key`` (by default the key it names) signed this head."""

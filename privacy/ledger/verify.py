@@ -31,7 +31,7 @@ def verify_ledger(
     *,
     population: str,
     public_key: Ed25519PublicKey | None = None,
-    witness: Head | None = None,
+    witness: Sequence[Head] = (),
 ) -> VerifyReport:
     """Check a ledger from its first entry to its last.
 
@@ -40,7 +40,7 @@ def verify_ledger(
         population: whose ledger it should be.
         public_key: the platform's key, known from elsewhere; without it the ledger's own word is taken,
             and the report warns.
-        witness: a head that someone else kept; the ledger must contain exactly that entry. Without one, a
+        witness: heads that someone else kept; the ledger must contain exactly those entries. Without one, a
             restored older copy looks whole.
 
     Returns:
@@ -72,8 +72,8 @@ def verify_ledger(
     except (LedgerTamperedError, LedgerMismatchError) as error:
         read = len(chain.rows) if chain else 0
         return VerifyReport(population, read, (Finding(error.code, read, str(error)),), tuple(warnings))
-    if witness is not None:
-        findings += _against(witness, chain)
+    for kept in dict.fromkeys(witness):
+        findings += _against(kept, chain)
     epsilon, wrong = _recompute(chain.entries, population)
     last = chain.rows[-1]
     return VerifyReport(
@@ -102,7 +102,7 @@ def _against(witness: Head, chain: Chain) -> list[Finding]:
             LedgerRolledBackError.code,
             witness.seq,
             f"entry {witness.seq} of {witness.population!r} that the witness saw {what}: an older or another "
-            "copy was put back; restore the newest copy, do not train",
+            "copy was put back; restore the newest copy, do not train, and count what both released",
         )
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -147,7 +147,7 @@ class LedgerView:
             row = self._chain.rows[-1]
         return Head(self.population, row.seq, row.hash, public_hex(self._chain.public_key), row.signature)
 
-    def verify(self, witness: Head | None = None) -> VerifyReport:
+    def verify(self, witness: Sequence[Head] = ()) -> VerifyReport:
         """Check everything from the start: chain, signatures, clock, content, recomputed ε, witness."""
         return verify_ledger(
             self._where, population=self.population, public_key=self._chain.public_key, witness=witness

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from clients.participate import plan_for
 from clients.site import save_site
 from privacy.accounting import epsilon
 from privacy.errors import BudgetRefusedError, LedgerTamperedError, MechanismError
+from privacy.ledger import Head, Kind
+from privacy.ledger.keys import key_path, load_key_file
 from shared_model.errors import FedcartError
 
 SECRET = "shopper-4711-bought-a-secret"
@@ -61,10 +64,30 @@ def test_a_reply_holds_shared_tensors_the_declared_weight_and_what_was_spent(cal
     ask.spec.exchange.validate(arrays, "reply")
     assert dict(reply.content["metrics"]) == {"weight": 20.0}
     receipt = dict(reply.content["receipt"])
-    assert set(receipt) == {"platform", "run", "round", "noise", "committed", "cap", "delta"}
+    assert set(receipt) == {"platform", "run", "round", "noise", "committed", "cap", "delta", "head"}
     assert (receipt["platform"], receipt["run"], receipt["round"]) == ("toys", "run-1", 1)
     assert (receipt["cap"], receipt["delta"]) == (9.0, 1e-6)
     assert 0 < receipt["committed"] < 9
+
+
+def test_the_head_is_the_ledger_s_after_it_was_settled(call, ledger_of):
+    first = Head.from_text(call().content["receipt"]["head"])
+    ledger = ledger_of(call.site)
+    assert first == ledger.head()
+    assert [entry.kind for entry in ledger.history()][first.seq] is Kind.SETTLE
+    assert first.population == "toys"
+    first.check(load_key_file(key_path(Path(call.site.ledger))).public_key())
+    assert Head.from_text(call().content["receipt"]["head"]) == first, "asked again: the same head"
+    ledger.note("something else happened")
+    later = Head.from_text(call().content["receipt"]["head"])
+    assert later == ledger.head() != first, "or a later one"
+    assert ledger.verify([first, later]).ok
+
+
+def test_without_privacy_there_is_no_ledger_and_no_head(make_site, call, tmp_path):
+    save_site(tmp_path / "client.toml", make_site(cap=None, allow_plain_training=True))
+    receipt = dict(call({"epsilon": 0.0}).content["receipt"])
+    assert set(receipt) == {"platform", "run", "round", "noise"}
 
 
 def test_nothing_of_the_data_is_in_a_reply(call):

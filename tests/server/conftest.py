@@ -1,12 +1,17 @@
 """Fake replies and a fake Grid: what a server sees, without any client."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
+from privacy.ledger import Head
+from privacy.ledger.entry import signed_bytes
+from privacy.ledger.keys import public_hex
 from server.settings import FederationSettings
 from shared_model.encoders import EncoderIdentity, identities_to_json
 from shared_model.instructions import TrainInstructions
@@ -53,6 +58,14 @@ def update_of(ask: TrainInstructions, received: Mapping[str, np.ndarray], node: 
     }
 
 
+def head_of(platform: str, seq: int, *, history: str = "", key: str | None = None) -> Head:
+    """Return the signed head of a platform's ledger; `history` makes it another ledger's, `key` another key's."""
+    signer = Ed25519PrivateKey.from_private_bytes(sha256((key or platform).encode()).digest())
+    digest = sha256(f"{platform} {seq} {history}".encode()).hexdigest()
+    signature = signer.sign(signed_bytes(platform, seq, digest)).hex()
+    return Head(platform, seq, digest, public_hex(signer.public_key()), signature)
+
+
 def reply_to(
     message: Message,
     platform: str,
@@ -61,15 +74,17 @@ def reply_to(
     weight: float = 1.0,
     receipt: Mapping[str, Any] | None = None,
 ) -> Message:
-    """Return a well-formed reply; `receipt` overrides what it says about itself."""
+    """Return a well-formed reply; `receipt` overrides what it says about itself, None leaves it out."""
     config = message.content.config_records["config"]
     said = {"platform": platform, "run": config["run_id"], "round": config["round"], "committed": 1.5}
+    said["head"] = head_of(platform, 2 * config["round"]).to_text()
+    said = {key: value for key, value in (said | dict(receipt or {})).items() if value is not None}
     return Message(
         RecordDict(
             {
                 "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
                 "metrics": MetricRecord({"weight": weight}),
-                "receipt": ConfigRecord(said | dict(receipt or {})),
+                "receipt": ConfigRecord(said),
             }
         ),
         reply_to=message,
@@ -118,6 +133,7 @@ class Kit:
     names = NAMES
     settings = staticmethod(make_settings)
     update = staticmethod(update_of)
+    head = staticmethod(head_of)
     reply = staticmethod(reply_to)
     honest = staticmethod(honest)
     failing = staticmethod(failing)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from privacy.ledger import Head
 from server.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
 from shared_model.errors import CheckpointError
 
@@ -18,9 +19,9 @@ from shared_model.errors import CheckpointError
 def make(number=3):
     rng = np.random.default_rng(number)
     arrays = {"a": rng.random((3, 4), dtype=np.float32), "b/c": rng.random(2)}
-    return Checkpoint(
-        "run-1", number, arrays, {"m_t/a": rng.random((3, 4)), "momentum_vector/0": np.arange(3)}
-    )
+    strategy = {"m_t/a": rng.random((3, 4)), "momentum_vector/0": np.arange(3)}
+    heads = {"toys": Head("toys", number, "ab" * 32, "cd" * 32, "ef" * 64)}
+    return Checkpoint("run-1", number, arrays, strategy, heads)
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -28,6 +29,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     save_checkpoint(tmp_path, saved)
     loaded = load_checkpoint(tmp_path)
     assert (loaded.run_id, loaded.round) == ("run-1", 3)
+    assert loaded.heads == saved.heads
     for ours, theirs in ((saved.arrays, loaded.arrays), (saved.strategy, loaded.strategy)):
         assert set(ours) == set(theirs)
         for name, array in ours.items():
@@ -91,7 +93,7 @@ def test_garbage_is_refused(whole, data):
 
 def test_another_version_is_refused(whole):
     folder, content = whole
-    (folder / NAME).write_bytes(content.replace(b"fedcart checkpoint 1", b"fedcart checkpoint 2"))
+    (folder / NAME).write_bytes(content.replace(b"fedcart checkpoint 2", b"fedcart checkpoint 1"))
     with pytest.raises(CheckpointError, match="of this version"):
         load_checkpoint(folder)
 
@@ -134,12 +136,12 @@ while True:
 
 def test_killed_at_any_moment_it_leaves_a_whole_checkpoint(tmp_path):
     rounds = []
-    for attempt in range(8):
+    for attempt in range(5):
         process = subprocess.Popen(
             [sys.executable, "-c", SAVE_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE, text=True
         )
         said = [int(process.stdout.readline()) for _ in range(3)][-1]
-        time.sleep(0.0017 * attempt)
+        time.sleep(0.0027 * attempt)
         process.send_signal(signal.SIGKILL)
         said = int(([said, *process.stdout.read().split()])[-1])
         process.wait()

@@ -1,14 +1,22 @@
 """Only a whole reply of a member, for this round of this run, is averaged."""
 
 import io
+import json
 import math
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from server.replies import sort_replies
+from privacy.ledger import Witness
+from server import replies as module
 from shared_model.model import initial_shared
+
+
+@pytest.fixture
+def sort_replies(tmp_path):
+    """Sort with a witness that has seen nothing."""
+    return lambda replies, ask, settings: module.sort_replies(replies, ask, settings, Witness(tmp_path))
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def asked(kit):
     return settings, ask, message, arrays
 
 
-def test_good_replies_come_by_name_with_their_declared_weight(kit, asked):
+def test_good_replies_come_by_name_with_their_declared_weight(kit, asked, sort_replies):
     settings, ask, message, arrays = asked
     replies = [
         kit.reply(message(node), name, arrays, weight=1e9)
@@ -42,7 +50,7 @@ def test_good_replies_come_by_name_with_their_declared_weight(kit, asked):
         assert reply.receipt["committed"] == 1.5
 
 
-def test_tensors_come_in_the_spec_s_order_whatever_the_sender_s(kit, asked):
+def test_tensors_come_in_the_spec_s_order_whatever_the_sender_s(kit, asked, sort_replies):
     settings, ask, message, arrays = asked
     backwards = dict(reversed(arrays.items()))
     (good,), _ = sort_replies([kit.reply(message(1), "toys", backwards)], ask, settings)
@@ -51,7 +59,7 @@ def test_tensors_come_in_the_spec_s_order_whatever_the_sender_s(kit, asked):
         np.testing.assert_array_equal(good.message.content["arrays"][name].numpy(), array)
 
 
-def test_more_metrics_than_the_weight_do_not_pass(kit, asked):
+def test_more_metrics_than_the_weight_do_not_pass(kit, asked, sort_replies):
     settings, ask, message, arrays = asked
     reply = kit.reply(message(1), "toys", arrays)
     reply.content["metrics"]["users"] = 1234
@@ -73,7 +81,7 @@ def test_more_metrics_than_the_weight_do_not_pass(kit, asked):
         ({"committed": [1.0]}, "epsilon [1.0]"),
     ],
 )
-def test_a_receipt_that_does_not_fit_is_refused(kit, asked, receipt, said):
+def test_a_receipt_that_does_not_fit_is_refused(kit, asked, sort_replies, receipt, said):
     settings, ask, message, arrays = asked
     good, (bad,) = sort_replies([kit.reply(message(1), "toys", arrays, receipt=receipt)], ask, settings)
     assert good == []
@@ -96,7 +104,7 @@ def without(arrays, name):
         (lambda _: {}, "missing"),
     ],
 )
-def test_arrays_that_the_spec_does_not_admit_are_refused(kit, asked, change, said):
+def test_arrays_that_the_spec_does_not_admit_are_refused(kit, asked, sort_replies, change, said):
     settings, ask, message, arrays = asked
     good, (bad,) = sort_replies([kit.reply(message(1), "toys", change(arrays))], ask, settings)
     assert good == []
@@ -113,7 +121,7 @@ def pickled():
 @pytest.mark.parametrize(
     "data", [b"", b"garbage", b"\x93NUMPY\x01\x00", pickled()], ids=["empty", "garbage", "cut", "pickle"]
 )
-def test_arrays_that_cannot_be_decoded_are_refused(kit, asked, data):
+def test_arrays_that_cannot_be_decoded_are_refused(kit, asked, sort_replies, data):
     settings, ask, message, arrays = asked
     reply = kit.reply(message(1), "toys", arrays)
     reply.content["arrays"]["log_scale"] = Array(
@@ -136,7 +144,7 @@ def test_arrays_that_cannot_be_decoded_are_refused(kit, asked, data):
         lambda c: c.update({"metrics": ConfigRecord({"weight": 1.0})}),
     ],
 )
-def test_a_reply_of_another_shape_is_refused_and_the_others_count(kit, asked, change):
+def test_a_reply_of_another_shape_is_refused_and_the_others_count(kit, asked, sort_replies, change):
     settings, ask, message, arrays = asked
     reply = kit.reply(message(1), "toys", arrays)
     change(reply.content)
@@ -145,7 +153,7 @@ def test_a_reply_of_another_shape_is_refused_and_the_others_count(kit, asked, ch
     assert "must hold arrays, metrics and a receipt" in bad.reason
 
 
-def test_a_platform_counts_once_a_round(kit, asked):
+def test_a_platform_counts_once_a_round(kit, asked, sort_replies):
     settings, ask, message, arrays = asked
     moved = {name: array + 1 for name, array in arrays.items()}
     replies = [kit.reply(message(1), "toys", arrays), kit.reply(message(2), "toys", moved)]
@@ -162,8 +170,65 @@ def test_a_platform_counts_once_a_round(kit, asked):
         ("toys", "toys", "no reason given"),
     ],
 )
-def test_an_error_is_reported_by_platform_and_code(kit, asked, reason, platform, code):
+def test_an_error_is_reported_by_platform_and_code(kit, asked, sort_replies, reason, platform, code):
     settings, ask, message, _ = asked
     good, (bad,) = sort_replies([kit.failing(message(3), reason)], ask, settings)
     assert good == []
     assert (bad.platform, bad.reason) == (platform, code)
+
+
+def text(kit, **changes):
+    return json.dumps(kit.head("toys", 2).to_json() | changes)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (lambda kit: None, "a head is text"),
+        (lambda kit: 7, "a head is text"),
+        (lambda kit: math.nan, "a head is text"),
+        (lambda kit: "", "one JSON object"),
+        (lambda kit: text(kit, seq=math.nan), "exactly the fields"),
+        (lambda kit: text(kit, seq=-1), "seq is a whole number"),
+        (lambda kit: text(kit, users=1234), "exactly the fields"),
+        (lambda kit: text(kit) + " " * 1000, "at most 1000 characters"),
+        (lambda kit: text(kit, seq=3), "signature"),
+        (lambda kit: text(kit, hash="0" * 64), "signature"),
+        (lambda kit: text(kit, signature="0" * 128), "signature"),
+        (lambda kit: text(kit, public_key=kit.head("food", 2).public_key), "signature"),
+        (lambda kit: text(kit, public_key="f" * 64), "head"),
+        (lambda kit: kit.head("food", 2).to_text(), "another population, 'food'"),
+    ],
+)
+def test_a_head_that_is_not_the_platform_s_own_makes_a_bad_reply(kit, asked, sort_replies, head, said):
+    settings, ask, message, arrays = asked
+    replies = [
+        kit.reply(message(1), "toys", arrays, receipt={"head": head(kit)}),
+        kit.reply(message(2), "food", arrays),
+    ]
+    good, (bad,) = sort_replies(replies, ask, settings)
+    assert [(g.platform, g.head) for g in good] == [("food", kit.head("food", 2))]
+    assert (bad.platform, bad.head) == ("toys", None)
+    assert bad.reason.startswith("toys: its receipt has ")
+    assert said in bad.reason
+
+
+def test_a_run_without_privacy_has_no_ledger_and_needs_no_head(kit, asked, sort_replies):
+    settings, ask, message, arrays = asked
+    plain = ask.model_copy(update={"epsilon": 0.0})
+    replies = [kit.reply(message(1), "toys", arrays, receipt={"head": None})]
+    (good,), _ = sort_replies(replies, plain, settings)
+    assert good.head is None
+
+
+def test_a_ledger_that_went_back_makes_a_bad_reply_that_says_so(kit, asked, tmp_path):
+    settings, ask, message, arrays = asked
+    witness = Witness(tmp_path)
+    witness.keep(1, [kit.head("toys", 5), kit.head("food", 1)])
+    replies = [kit.reply(message(1), "toys", arrays), kit.reply(message(2), "food", arrays)]
+    (good,), (bad,) = module.sort_replies(replies, ask, settings, witness)
+    assert good.platform == "food"
+    assert (bad.platform, bad.head) == ("toys", kit.head("toys", 2))
+    assert bad.reason.startswith(
+        "ledger.rollback: the ledger of 'toys' went back: entry 2 came after entry 5"
+    )

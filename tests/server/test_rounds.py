@@ -3,6 +3,10 @@
 import numpy as np
 import pytest
 
+from privacy.errors import LedgerTamperedError, LedgerUnreadableError
+from privacy.ledger import Witness
+from privacy.ledger.witness import NAME as WITNESS
+from privacy.ledger.witness import Kept, read_witness_file
 from server.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
 from server.rounds import run_rounds
 from shared_model.errors import CheckpointError, ExchangeError, RunFailedError
@@ -169,4 +173,173 @@ def test_an_average_that_is_not_finite_is_not_kept(kit, tmp_path):
     settings = kit.settings(strategy="FedAvgM", strategy_options={"server_learning_rate": 9.0})
     with pytest.raises(ExchangeError, match="after averaging"), np.errstate(over="ignore"):
         run_rounds(kit.grid(4, huge), settings, tmp_path, Watch())
+    assert load_checkpoint(tmp_path).round == 0
+
+
+# The heads of the platforms' ledgers
+
+
+def kept(folder):
+    found = read_witness_file(folder / WITNESS)
+    assert (found.faults, found.cut) == ((), 0)
+    return list(found.kept)
+
+
+def rounds_of(kit, *numbers):
+    return [Kept(n, kit.head(name, 2 * n)) for n in numbers for name in kit.names]
+
+
+def test_every_head_is_kept_in_the_witness_and_the_last_in_the_checkpoint(kit, tmp_path, monkeypatch):
+    order = []
+    keep = Witness.keep
+
+    def spy(self, number, *heads):
+        keep(self, number, *heads)
+        order.append((number, load_checkpoint(tmp_path).round))
+
+    monkeypatch.setattr(Witness, "keep", spy)
+    run_rounds(kit.grid(4, kit.honest), kit.settings(), tmp_path, Watch())
+    assert kept(tmp_path) == rounds_of(kit, 1, 2, 3)
+    assert load_checkpoint(tmp_path).heads == {name: kit.head(name, 6) for name in kit.names}
+    assert order == [(1, 0), (2, 1), (3, 2)], "kept before the round counts"
+
+
+def test_a_run_without_privacy_keeps_none(kit, tmp_path):
+    def plain(message, node):
+        reply = kit.honest(message, node)
+        del reply.content["receipt"]["head"]
+        return reply
+
+    run_rounds(kit.grid(4, plain), kit.settings(instructions={"epsilon": 0.0}), tmp_path, Watch())
+    assert not (tmp_path / WITNESS).exists()
+    assert load_checkpoint(tmp_path).heads == {}
+
+
+ROLLBACKS = {
+    "older": ({"seq": 2}, "went back: entry 2 came after entry 4"),
+    "forked": ({"seq": 4, "history": "other"}, "another entry 4 came after entry 4"),
+    "made anew": ({"seq": 6, "key": "new"}, "has another key"),
+}
+
+
+@pytest.mark.parametrize("kind", ROLLBACKS)
+def test_a_platform_whose_ledger_went_back_is_left_out_from_then_on(kit, tmp_path, kind):
+    changes, said = ROLLBACKS[kind]
+
+    def answer(message, node):
+        reply, number = kit.honest(message, node), message.content.config_records["config"]["round"]
+        if node == 2 and number == 3:
+            reply.content["receipt"]["head"] = kit.head("food", **changes).to_text()
+        return reply
+
+    watch = Watch()
+    run_rounds(kit.grid(4, answer), kit.settings(instructions={"rounds": 5}), tmp_path, watch)
+    failures = watch.of("client-failed")
+    assert {f["platform"] for f in failures} == {"food"}
+    assert failures[0]["round"] == 3
+    assert failures[0]["reason"].startswith("ledger.rollback: the ledger of 'food'")
+    assert said in failures[0]["reason"]
+    owner_signed = kind != "made anew"
+    assert [f["round"] for f in failures] == ([3, 4, 5] if owner_signed else [3])
+    refused = [k.head for k in kept(tmp_path) if k.refused]
+    assert (kit.head("food", **changes) in refused) == owner_signed
+    last = 4 if owner_signed else 10
+    assert load_checkpoint(tmp_path).heads["food"] == kit.head("food", last)
+
+
+def test_a_resumed_run_still_knows_what_it_saw(kit, tmp_path):
+    """Round 2 fails for want of replies; after the restart a ledger that went back is known all the same."""
+    stage = "broken"
+
+    def answer(message, node):
+        reply, number = kit.honest(message, node), message.content.config_records["config"]["round"]
+        if stage == "broken" and number == 2 and node > 1:
+            return kit.failing(message, f"{kit.names[node - 1]}:data")
+        if stage == "back" and node == 1:
+            reply.content["receipt"]["head"] = kit.head("beauty", 2 * number - 2).to_text()
+        return reply
+
+    settings = kit.settings(min_replies=3)
+    with pytest.raises(RunFailedError):
+        run_rounds(kit.grid(4, answer), settings, tmp_path, Watch())
+    assert kept(tmp_path)[4:] == [Kept(2, kit.head("beauty", 4))], "what was seen is kept, failed or not"
+    assert load_checkpoint(tmp_path).heads["beauty"] == kit.head("beauty", 2)
+    stage, watch = "back", Watch()
+    run_rounds(kit.grid(4, answer), settings, tmp_path, watch)
+    assert [(f["round"], f["platform"]) for f in watch.of("client-failed")] == [(2, "beauty"), (3, "beauty")]
+
+
+def test_asked_again_after_a_kill_the_same_heads_or_later_ones_are_welcome(kit, tmp_path, monkeypatch):
+    import server.rounds as module
+
+    class KilledError(BaseException):
+        """Stands for kill -9 between the witness and the checkpoint."""
+
+    def dying(folder, checkpoint):
+        if checkpoint.round == 2:
+            raise KilledError
+        save_checkpoint(folder, checkpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_checkpoint", dying)
+        with pytest.raises(KilledError):
+            run_rounds(kit.grid(4, kit.honest), kit.settings(), tmp_path, Watch())
+    assert kept(tmp_path) == rounds_of(kit, 1, 2)
+
+    def again(message, node):
+        reply, number = kit.honest(message, node), message.content.config_records["config"]["round"]
+        if number == 2 and node == 3:  # another run has used this ledger in the meantime
+            reply.content["receipt"]["head"] = kit.head("games", 5).to_text()
+        return reply
+
+    watch = Watch()
+    run_rounds(kit.grid(4, again), kit.settings(), tmp_path, watch)
+    assert watch.of("client-failed") == []
+    assert kept(tmp_path) == [
+        *rounds_of(kit, 1, 2),
+        Kept(2, kit.head("games", 5)),
+        *rounds_of(kit, 3),
+    ]
+
+
+def test_a_torn_last_line_is_mended_and_the_rest_is_whole(kit, tmp_path):
+    run_rounds(kit.grid(4, kit.honest), kit.settings(), tmp_path, Watch())
+    whole, after = (tmp_path / WITNESS).read_bytes(), load_checkpoint(tmp_path)
+    heads = {name: kit.head(name, 4) for name in kit.names}
+    save_checkpoint(tmp_path, Checkpoint("run-1", 2, after.arrays, after.strategy, heads))
+    (tmp_path / WITNESS).write_bytes(whole[:-40])  # killed while round 3 was written down
+    watch = Watch()
+    run_rounds(kit.grid(4, kit.honest), kit.settings(), tmp_path, watch)
+    (mended,) = watch.of("witness-mended")
+    assert mended["bytes"] > 100
+    assert kept(tmp_path) == rounds_of(kit, 1, 2, 3)
+
+
+@pytest.mark.parametrize("damage", ["gone", "emptied", "cut at a line", "edited"])
+def test_a_run_does_not_go_on_without_its_whole_witness(kit, tmp_path, damage):
+    run_rounds(kit.grid(4, kit.honest), kit.settings(instructions={"rounds": 2}), tmp_path, Watch())
+    path = tmp_path / WITNESS
+    whole = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "emptied":
+        path.write_bytes(b"")
+    elif damage == "cut at a line":
+        path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    else:
+        path.write_bytes(whole.replace(b'"seq":2', b'"seq":1', 1))
+    grid = kit.grid(4, kit.honest)
+    with pytest.raises(LedgerTamperedError, match=r"witness\.jsonl"):
+        run_rounds(grid, kit.settings(), tmp_path, Watch())
+    assert grid.asked == []
+
+
+def test_a_round_whose_heads_cannot_be_kept_does_not_count(kit, tmp_path, monkeypatch):
+    def full(*_):
+        raise LedgerUnreadableError("witness cannot be written: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Witness, "keep", full)
+        with pytest.raises(LedgerUnreadableError):
+            run_rounds(kit.grid(4, kit.honest), kit.settings(), tmp_path, Watch())
     assert load_checkpoint(tmp_path).round == 0

@@ -7,6 +7,7 @@ import pytest
 from flwr.app import Context, RecordDict
 from safetensors.numpy import load_file
 
+from privacy.errors import LedgerTamperedError
 from server.app import MODEL, describe, main
 from server.events import EventLog, read_events
 from server.settings import FederationSettings
@@ -130,6 +131,15 @@ def test_the_app_turns_a_bug_into_a_failed_run(kit, tmp_path):
     assert read_events(tmp_path)[-1]["code"] == "internal"
 
 
+def test_the_app_says_that_its_witness_was_changed(kit, tmp_path):
+    kit.settings().save(tmp_path)
+    (tmp_path / "witness.jsonl").write_text("garbage\n")
+    with pytest.raises(LedgerTamperedError):
+        run_app(kit, tmp_path, kit.honest)
+    last = read_events(tmp_path)[-1]
+    assert (last["event"], last["code"]) == ("failed", "ledger.tampered")
+
+
 @pytest.mark.parametrize("location", ["", None, 5])
 def test_the_app_asks_for_its_folder(kit, location):
     config = {} if location is None else {"run-dir": location}
@@ -146,4 +156,5 @@ def test_what_nobody_needs_to_see_has_no_line():
     assert "1 clients gave no reply in 600 s" in describe(
         "no-reply", {"round": 2, "clients": 1, "timeout_s": 600.0}
     )
+    assert "40 bytes of a witness line" in describe("witness-mended", {"bytes": 40})
     assert "resumed after round 1 of 3" in describe("resumed", {"after_round": 1, "rounds": 3})

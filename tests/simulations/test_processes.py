@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from privacy.ledger import Kind, Ledger
+from privacy.ledger.witness import NAME, read_witness_file
 
 PROJECT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -78,6 +79,11 @@ def test_killed_again_and_again_and_resumed_it_ends_as_if_nothing_had_happened(w
         reserved = [entry for entry in ledger.history() if entry.kind is Kind.RESERVE]
         assert len(reserved) == 5, "each round is charged once, however often it was begun"
         assert ledger.budget().reserved == 0
+        found = read_witness_file(run / NAME)
+        mine = [kept for kept in found.kept if kept.head.population == name]
+        assert {kept.round for kept in mine} == {1, 2, 3, 4, 5}
+        assert (found.faults, found.cut, any(kept.refused for kept in mine)) == ((), 0, False)
+        assert ledger.verify([kept.head for kept in mine]).ok
 
 
 def test_ray_gives_the_numbers_of_the_inline_run(write_scenario, tmp_path):
@@ -151,7 +157,7 @@ def test_the_same_apps_run_under_flwr_run(write_scenario, tmp_path, flwr_home):
     run = only_run(tmp_path / "b")
     app = tmp_path / "app"
     app.mkdir()
-    for name in ("shared_model", "privacy", "federation", "clients", "server", "simulations"):
+    for name in ("shared_model", "privacy", "clients", "server", "simulations"):
         shutil.copytree(PROJECT / name, app / name)
     for name in ("pyproject.toml", "fedcart.py", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, app)
@@ -174,16 +180,7 @@ def test_the_same_apps_run_under_flwr_run(write_scenario, tmp_path, flwr_home):
 
 def test_the_bundle_holds_python_files_of_the_packages_only(tmp_path, flwr_home):
     app = tmp_path / "app"
-    for name in (
-        "shared_model",
-        "privacy",
-        "federation",
-        "clients",
-        "server",
-        "simulations",
-        "docs",
-        "tests",
-    ):
+    for name in ("shared_model", "privacy", "clients", "server", "simulations", "docs", "tests"):
         shutil.copytree(PROJECT / name, app / name)
     for name in ("pyproject.toml", "fedcart.py", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, app)
@@ -201,9 +198,7 @@ def test_the_bundle_holds_python_files_of_the_packages_only(tmp_path, flwr_home)
     assert built.returncode == 0, built.stderr
     names = zipfile.ZipFile(bundle).namelist()
     outside = [
-        name
-        for name in names
-        if not re.fullmatch(r"(shared_model|privacy|federation|clients|server)/.*\.py", name)
+        name for name in names if not re.fullmatch(r"(shared_model|privacy|clients|server)/.*\.py", name)
     ]
     assert {name.split("/")[0] for name in outside} <= {"pyproject.toml", ".info", "README.md", "LICENSE"}, (
         outside

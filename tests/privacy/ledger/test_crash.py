@@ -154,7 +154,7 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path, reserve):
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, ignored)
     assert refusal.value.exit_code == 4
-    assert ledger.verify(witness=before).ok
+    assert ledger.verify(witness=[before]).ok
     assert Ledger.open(path, population="shop").budget().committed == epsilon([EVENT], DELTA)
     reserve(ledger, "r/2")
 

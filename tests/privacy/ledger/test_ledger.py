@@ -59,7 +59,7 @@ def test_the_whole_life_of_a_budget(database, population, key, reserve):
     assert budget.spent == pytest.approx(whole, rel=1e-6)
     assert budget.left == pytest.approx(3.0 - whole, rel=1e-5)
     assert kinds(reopened) == ["open", *["reserve", "settle"] * granted, "refuse"]
-    report = reopened.verify(witness=ledger.head())
+    report = reopened.verify(witness=[ledger.head()])
     assert report.ok, report.findings
     assert not report.warnings
     assert report.epsilon == pytest.approx(whole, rel=1e-6)
@@ -421,7 +421,7 @@ def test_an_auditor_reads_without_the_private_key(ledger, reserve, tmp_path):
         view = LedgerView.open(tmp_path / "shop.ledger", population="shop", public_key=key)
         assert view.budget() == ledger.budget()
         assert [e.hash for e in view.history()] == [e.hash for e in ledger.history()]
-        assert view.verify(ledger.head()).ok
+        assert view.verify([ledger.head()]).ok
     assert not hasattr(view, "reserve")
     with pytest.raises(LedgerMismatchError, match="knows no population"):
         LedgerView.open(tmp_path / "shop.ledger", population="other")

@@ -1,0 +1,251 @@
+"""What a witness keeps: the signed heads that ledgers sent it, one JSON object a line, appended and never changed.
+
+A ledger that was replaced by an older copy of itself is whole; only somebody who saw a later entry can tell. The
+server of a run is that somebody: it keeps the head that came with each update, refuses an update whose head
+contradicts what it holds, and an auditor compares the ledger with all of them (``audit verify --witness``).
+
+| head of a population                      | outcome                                                   |
+|-------------------------------------------|-----------------------------------------------------------|
+| the first                                 | kept; its key is the only one from now on                 |
+| later entry, or the same one again        | kept                                                      |
+| earlier entry, or another hash for one    | refused, kept as proof, and so is every later one         |
+| another key                               | refused, not kept: nothing shows that the owner signed it |
+
+After two contradicting heads no copy of the ledger holds all that was released, and heads alone cannot show how
+it was mended; so the population stays out for the rest of the run.
+
+Not covered: a copy that was put back and grew past the last head before its next update is sent. The witness
+takes its head for a later one; the comparison by ``verify`` finds it, because every head is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from privacy.errors import LedgerError, LedgerRolledBackError, LedgerTamperedError, LedgerUnreadableError
+from privacy.ledger.entry import canonical
+from privacy.ledger.report import Head
+
+NAME = "witness.jsonl"
+"""The file's name in a run's folder."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One line.
+
+    Args:
+        round: the round of the run in which the head came, from 1.
+        head: as it was signed; its signature is checked whenever it is read.
+        refused: it contradicts an earlier head of its population.
+    """
+
+    round: int
+    head: Head
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class WitnessFile:
+    """A witness file as it was read.
+
+    Args:
+        kept: the lines that hold.
+        faults: what is wrong with the others, each with its number.
+        cut: how many bytes of an unfinished last line a crash left, which are not counted.
+    """
+
+    kept: tuple[Kept, ...]
+    faults: tuple[str, ...]
+    cut: int = 0
+
+
+def read_witness_file(path: Path) -> WitnessFile:
+    """Read a witness file and check every signature; an absent file holds nothing.
+
+    Raises:
+        LedgerUnreadableError: it cannot be read.
+    """
+    try:
+        *lines, tail = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return WitnessFile((), ())
+    except OSError as error:
+        raise LedgerUnreadableError(f"witness {path} cannot be read: {error.strerror}") from error
+    kept: list[Kept] = []
+    faults: list[str] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            kept.append(_parse(line))
+        except (LedgerError, ValueError, RecursionError) as error:
+            faults.append(
+                f"witness {path}, line {number}: {error}: it was changed; restore the file from backup"
+            )
+    try:
+        if tail:  # all but its end was written
+            kept.append(_parse(tail))
+    except (LedgerError, ValueError, RecursionError):
+        return WitnessFile(tuple(kept), tuple(faults), len(tail))
+    return WitnessFile(tuple(kept), tuple(faults))
+
+
+def _parse(line: bytes) -> Kept:
+    document = json.loads(line.decode())
+    if not isinstance(document, dict) or set(document) != {"head", "refused", "round", "time"}:
+        raise ValueError("it is not a line of a witness")
+    number, refused, head = document["round"], document["refused"], document["head"]
+    if type(number) is not int or number < 1 or type(refused) is not bool or not isinstance(head, dict):
+        raise ValueError("it is not a line of a witness")
+    kept = Kept(number, Head.from_json(head), refused)
+    kept.head.check()
+    return kept
+
+
+class Witness:
+    """The heads that the server of one run holds, in memory and in the run's file. One process writes.
+
+    Args:
+        folder: the run's folder. A last line that a crash left unfinished is removed: its round never counted.
+
+    Raises:
+        LedgerTamperedError: a line was changed.
+        LedgerUnreadableError: the file cannot be read or mended.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        found = read_witness_file(self._path)
+        if found.faults:
+            raise LedgerTamperedError(found.faults[0])
+        self.cut = found.cut
+        self._lines: set[Kept] = set()
+        self._latest: dict[str, Head] = {}
+        self._contradicted: dict[str, Kept] = {}
+        for kept in found.kept:
+            if not kept.refused:
+                self._check_order(kept)
+            self._take(kept)
+        self._mend()
+
+    @property
+    def latest(self) -> Mapping[str, Head]:
+        """Population → its last head that was not refused."""
+        return self._latest
+
+    def judge(self, head: Head) -> None:
+        """Raise LedgerRolledBackError if ``head`` contradicts what is held of its population."""
+        whose, held = head.population, self._latest.get(head.population)
+        if held is None:
+            return
+        if head.public_key != held.public_key:
+            raise LedgerRolledBackError(
+                f"the ledger of {whose!r} has another key ({head.public_key[:16]}…) than before "
+                f"({held.public_key[:16]}…): it was made anew; bring the old one back"
+            )
+        before = self._contradicted.get(whose)
+        if before is not None:
+            raise LedgerRolledBackError(
+                f"the ledger of {whose!r} went back to entry {before.head.seq} in round {before.round}: it is left "
+                "out of this run, for no copy holds all that was released"
+            )
+        if (head.seq, head.hash) != (held.seq, held.hash) and head.seq <= held.seq:
+            what = f"entry {head.seq} came" if head.seq < held.seq else f"another entry {head.seq} came"
+            raise LedgerRolledBackError(
+                f"the ledger of {whose!r} went back: {what} after entry {held.seq}; an older copy was put back: "
+                "restore the newest one, and count what both released"
+            )
+
+    def keep(self, number: int, heads: Iterable[Head], refused: Iterable[Head] = ()) -> None:
+        """Append a round's heads; when this returns they are on the disk.
+
+        Args:
+            number: the round, from 1.
+            heads: what ``judge`` let pass.
+            refused: what it did not; those of another key than the population's are left out.
+
+        Raises:
+            LedgerUnreadableError: they cannot be written, so the round must not count.
+        """
+        new = [Kept(number, head) for head in heads]
+        new += [Kept(number, h, refused=True) for h in refused if self._is_owners(h)]
+        new = [kept for kept in dict.fromkeys(new) if kept not in self._lines]
+        if not new:
+            return
+        time = datetime.now(UTC).isoformat()
+        text = "".join(
+            canonical({"head": k.head.to_json(), "refused": k.refused, "round": k.round, "time": time}) + "\n"
+            for k in new
+        )
+        try:
+            with self._path.open("ab") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_folder(self._path.parent)
+        except OSError as error:
+            raise LedgerUnreadableError(
+                f"witness {self._path} cannot be written: {error.strerror}: the round does not count; free or "
+                "repair the disk and resume"
+            ) from error
+        for kept in new:
+            self._take(kept)
+
+    def require(self, heads: Mapping[str, Head], where: str) -> None:
+        """Raise LedgerTamperedError unless the file holds the heads that were written down in ``where`` too."""
+        kept = {line.head for line in self._lines}
+        for name, head in heads.items():
+            if head not in kept:
+                raise LedgerTamperedError(
+                    f"witness {self._path} lacks entry {head.seq} of {name!r}, which {where} holds: it was cut or "
+                    "replaced; restore it from backup"
+                )
+
+    def _check_order(self, kept: Kept) -> None:
+        try:
+            self.judge(kept.head)
+        except LedgerRolledBackError as error:
+            raise LedgerTamperedError(
+                f"witness {self._path}: its lines contradict each other ({error}): lines were moved or removed; "
+                "restore the file from backup"
+            ) from error
+
+    def _is_owners(self, head: Head) -> bool:
+        held = self._latest.get(head.population)
+        return held is not None and held.public_key == head.public_key
+
+    def _take(self, kept: Kept) -> None:
+        self._lines.add(kept)
+        if kept.refused:
+            self._contradicted.setdefault(kept.head.population, kept)
+        else:
+            self._latest[kept.head.population] = kept.head
+
+    def _mend(self) -> None:
+        """End the last line, or remove what a crash left of it."""
+        try:
+            if not self._path.exists():
+                return
+            with self._path.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                if self.cut:
+                    file.truncate(size - self.cut)
+                elif size:
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":
+                        file.write(b"\n")
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise LedgerUnreadableError(f"witness {self._path} cannot be mended: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
