@@ -29,7 +29,7 @@ check: $(VENV)/installed  ## ruff, mypy, import-linter, examples in docstrings a
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest -p no:cacheprovider --doctest-modules --doctest-glob='*.md' shared_model privacy clients server simulations README.md docs
+	$(BIN)/pytest -p no:cacheprovider --doctest-modules --doctest-glob='*.md' shared_model privacy federation clients server simulations README.md docs
 
 fast: $(VENV)/installed  ## the tests without the slow ones
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'

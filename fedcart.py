@@ -6,8 +6,8 @@
 | 1         | the run or the check failed                                      |
 | 2         | input that cannot be used: option, file, scenario, encoder       |
 | 3         | a ledger that was tampered with, or is not this population's     |
-| 4         | a ledger, checkpoint or outbox that cannot be read or written    |
-| 5         | refused: the budget or the platform's policy does not allow it   |
+| 4         | a ledger, key, checkpoint … that cannot be read or written       |
+| 5         | refused by budget, platform's policy, or rules of enrolment      |
 | 6         | a mechanism refused to release (non-finite sums)                 |
 | 70        | a bug; the traceback is shown, please report it                  |
 | 130       | interrupted; the run can be resumed                              |
@@ -18,8 +18,10 @@ import traceback
 
 import typer
 
+from clients.cli import client
 from privacy.cli import audit
 from privacy.errors import PrivacyError
+from server.cli import server
 from shared_model.errors import FedcartError
 from shared_model.version import VERSION
 from simulations.cli import simulate
@@ -32,6 +34,8 @@ app = typer.Typer(
     help="Federated, privacy-preserving, cross-platform recommendations.",
 )
 app.command()(simulate)
+app.add_typer(client, name="client")
+app.add_typer(server, name="server")
 app.add_typer(audit, name="audit")
 
 

@@ -111,6 +111,7 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
                 plan,
                 noise,
                 _public_rng(site, ask),
+                site.compute.compile,
             )
             stored = outbox.put(key, spec.exchange.to_numpy(trained, "after training"))
         ledger.settle(reservation)

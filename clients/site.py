@@ -3,14 +3,16 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from clients.errors import SiteError
 
+Compile = Literal["auto", "always", "never"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
 class _Section(BaseModel):
@@ -33,6 +35,21 @@ class TaskSettings(_Section):
     function of all shoppers, so no ε may be claimed: the run is tainted and a real client refuses."""
 
 
+class NodeSettings(_Section):
+    """Where Flower's SuperNode listens on this machine, for the platform's own worker only."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 9094
+    health_port: Annotated[int, Field(ge=1, le=65535)] = 9095
+
+
+class ComputeSettings(_Section):
+    """How this machine computes. It decides speed and last bits, never what is private."""
+
+    compile: Compile = "auto"
+    """Whether per-shopper gradients are compiled, which needs a C++ compiler: "auto" for long runs on a CPU, "always"
+    or "never". Without a compiler they are computed as they are."""
+
+
 class SiteSettings(_Section):
     """Everything a client needs to know about its own platform.
 
@@ -41,11 +58,16 @@ class SiteSettings(_Section):
     ever replaces it.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    name: Name
+    federation: Name | None = None
+    """The federation that a deployed platform is, or wants to be, a member of."""
     events: Path
     items: Path
     columns: dict[str, str] = {}
     task: TaskSettings = TaskSettings()
+    population: Name = ""
+    """The ledger's scope; the platform's name where left out."""
+    compute: ComputeSettings = ComputeSettings()
     population_size: Annotated[int, Field(ge=1)]
     epsilon_cap: Positive
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
@@ -59,25 +81,40 @@ class SiteSettings(_Section):
     """Take part in runs without privacy (ε "none"): for research on public data only."""
     reproducible_noise: bool = False
     """Derive sampling and noise from the run's seed: repeatable, and therefore **not private**."""
+    node: NodeSettings = NodeSettings()
     seed: int = 0
     """Decides ties and the order within baskets."""
 
-    @property
-    def population(self) -> str:
-        """The ledger's scope."""
-        return self.name
+    @model_validator(mode="after")
+    def _name_the_population(self) -> Self:
+        if not self.population:
+            object.__setattr__(self, "population", self.name)
+        return self
+
+    def located(self, folder: Path) -> "SiteSettings":
+        """Return the settings with relative paths taken from `folder`."""
+        paths = {key: folder / getattr(self, key) for key in ("events", "items", "work", "cache")}
+        ledger = self.ledger if "://" in self.ledger else str(folder / self.ledger)
+        return self.model_copy(update={**paths, "ledger": ledger})
 
 
 def load_site(path: Path) -> SiteSettings:
-    """Read a site file; raise SiteError that names file, key, value and fix."""
+    """Read a site file, its relative paths taken from its folder; raise SiteError naming file, key, value and fix."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise SiteError(f"{path}: the site file cannot be read: {error}.") from None
+    return read_site(text, str(path)).located(path.absolute().parent)
+
+
+def read_site(text: str, where: str) -> SiteSettings:
+    """Read the text of a site file, paths as they stand; raise SiteError that names `where`, key, value and fix."""
     try:
-        return SiteSettings.model_validate(document)
+        return SiteSettings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise SiteError(f"{where}: the site file cannot be read: {error}.") from None
     except ValidationError as error:
-        raise SiteError(f"{path}: {explain(error, SiteSettings)}") from None
+        raise SiteError(f"{where}: {explain(error, SiteSettings)}") from None
 
 
 def save_site(path: Path, site: SiteSettings) -> None:

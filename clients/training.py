@@ -15,22 +15,21 @@ from `vmap(grad(loss))`, which is right by construction where item features pass
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.func import grad, vmap
 
 from clients.examples import TrainingData
+from clients.gradients import CHUNK, compiles, per_shopper_gradients
+from clients.site import Compile
 from privacy.noise import NoiseSource
 from privacy.optimizer import SourcedDPOptimizer
 from privacy.plan import PrivacyPlan
 from shared_model.exchange import SharedTensors
-from shared_model.loss import Negatives, ShopperExample, shopper_loss
+from shared_model.loss import shopper_loss
 from shared_model.model import ModelSpec
-
-CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -55,36 +54,6 @@ class LocalRecipe:
     proximal: float = 0.0
 
 
-def per_shopper_gradients(
-    shared: SharedTensors,
-    spec: ModelSpec,
-    example: ShopperExample,
-    negatives: Negatives,
-    weights: torch.Tensor,
-) -> SharedTensors:
-    """Return name → (B, *shape), the gradient of each shopper's own loss times its weight.
-
-    A row with a NaN or inf anywhere is zero in every tensor, and so is a row of weight 0.
-    """
-
-    def loss(tensors: SharedTensors, *columns: torch.Tensor) -> torch.Tensor:
-        return shopper_loss(tensors, spec, ShopperExample(*columns), negatives)
-
-    columns = tuple(getattr(example, field.name) for field in fields(ShopperExample))
-    rows: SharedTensors = vmap(grad(loss), in_dims=(None, *[0] * len(columns)))(shared, *columns)
-    finite = torch.stack([g.flatten(1).isfinite().all(1) for g in rows.values()]).all(0)
-    keep = finite & (weights > 0)
-    return {
-        name: torch.where(_column(keep, g), g * _column(weights, g), torch.zeros_like(g))
-        for name, g in rows.items()
-    }
-
-
-def _column(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Shape a (B,) vector so that it broadcasts over (B, …)."""
-    return vector.view(-1, *[1] * (like.dim() - 1))
-
-
 def train_private(
     shared: SharedTensors,
     spec: ModelSpec,
@@ -93,14 +62,17 @@ def train_private(
     plan: PrivacyPlan,
     noise: NoiseSource,
     public_rng: np.random.Generator,
+    compile: Compile = "auto",
 ) -> SharedTensors:
     """Return the shared tensors after `recipe.steps` steps, each as private as one step of the plan.
 
     Guarantee: the result is one release of `plan.event_of(recipe.steps)` over the platform's shoppers, who
     enter through their own rows of `data` only. The caller charges that event *before* the call.
-    `public_rng` draws negatives and may be known to anyone; sampling and noise come from `noise`.
+    `public_rng` draws negatives and may be known to anyone; sampling and noise come from `noise`. `compile` says
+    how gradients are computed, and changes no more than their last bits.
     """
     parameters = _parameters(shared)
+    compiled = compiles(compile, plan, spec, data.targets, data.features.device)
     optimizer = SourcedDPOptimizer(_adam(parameters, recipe), plan=plan, noise=noise)
     for _ in range(recipe.steps):
         users = np.flatnonzero(noise.poisson_mask(len(data), plan.sample_rate))
@@ -109,7 +81,9 @@ def train_private(
         for number, (chunk, weights) in enumerate(chunks, start=1):
             frozen = {name: p.detach() for name, p in parameters.items()}
             example = data.chunk(chunk, rows)
-            gradients = per_shopper_gradients(frozen, spec, example, data.negatives(rows), weights)
+            gradients = per_shopper_gradients(
+                frozen, spec, example, data.negatives(rows), weights, compiled=compiled
+            )
             for name, parameter in parameters.items():
                 parameter.grad_sample = gradients[name]  # type: ignore[attr-defined]
             optimizer.signal_skip_step(number < len(chunks))

@@ -83,8 +83,9 @@ def block_norms(spec: ModelSpec, features: torch.Tensor) -> torch.Tensor:
 def _encoder_weights(shared: SharedTensors, spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weight of each encoder (E,), and the same spread over its block (F,)."""
     weights = shared["log_encoder_weights"].exp()
-    repeats = torch.tensor(spec.encoder_dimensions, device=weights.device)
-    return weights, torch.repeat_interleave(weights, repeats, output_size=spec.feature_width)
+    # Not `repeat_interleave`: compiled by TorchInductor 2.13, its per-shopper gradients are summed over shoppers.
+    blocks = zip(weights.split(1), spec.encoder_dimensions, strict=True)
+    return weights, torch.cat([weight.expand(width) for weight, width in blocks])
 
 
 def _inverse_fused_norm(weights: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:

@@ -91,6 +91,7 @@ def site_of(
         items=platform.items,
         columns=platform.columns,
         task=scenario.task,
+        compute=scenario.compute,
         population_size=population_size,
         epsilon_cap=platform.epsilon_cap or scenario.epsilon or 1.0,
         delta=scenario.privacy.delta,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from clients.site import TaskSettings, explain
+from clients.site import ComputeSettings, TaskSettings, explain
 from server.strategies import STRATEGIES
 from shared_model.errors import BadInputError
 from shared_model.features import ENCODERS
@@ -110,6 +110,7 @@ class Scenario(_Section):
     federation: FederationSection = FederationSection()
     model: ModelSection = ModelSection()
     task: TaskSettings = TaskSettings()
+    compute: ComputeSettings = ComputeSettings()
     platform: Annotated[list[PlatformSection], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
-from clients import training
+from clients import gradients, training
 from clients.training import CHUNK, LocalRecipe, per_shopper_gradients, train_plain, train_private
 from privacy.noise import ReproducibleNoise, SecureNoise
 from privacy.plan import PrivacyPlan
@@ -114,6 +117,39 @@ def test_every_shopper_s_gradient_equals_a_loop_over_single_shoppers(setting, ev
         assert got["log_encoder_weights"].abs().max() > 1e-3
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="compiling needs a C++ compiler"
+)
+@pytest.mark.parametrize("setting", [("tiny", "tinier")], indirect=True)
+def test_compiled_gradients_equal_the_loop_too(setting, events, reference):
+    taken = setting.of(events())
+    users = list(range(len(taken.data)))
+    example, negatives = taken.data.chunk(np.array(users), NEGATIVES), taken.data.negatives(NEGATIVES)
+    weights = torch.ones(len(users))
+
+    def rows(example, weights):
+        return per_shopper_gradients(setting.shared, setting.spec, example, negatives, weights, compiled=True)
+
+    with capture_logs() as log:
+        got = rows(example, weights)
+    assert not log  # it was compiled, and passed its trial
+    for u in users:
+        expected, _ = single_gradient(setting, taken, u, NEGATIVES, reference)
+        for name in SHARED:
+            torch.testing.assert_close(got[name][u], expected[name], atol=1e-9, rtol=1e-9)
+    # a shopper who is not finite and a row of padding are exactly zero, and nobody else moves by a bit
+    history = example.history.clone()
+    history[1] = math.inf
+    weights[2] = 0
+    spoilt = rows(dataclasses.replace(example, history=history), weights)
+    others = [u for u in users if u not in (1, 2)]
+    for name in SHARED:
+        assert not spoilt[name][[1, 2]].any()
+        assert torch.equal(spoilt[name][others], got[name][others])
+    assert all(got[name][[1, 2]].any() for name in SHARED)
+
+
 def test_gradients_in_single_precision_are_close(setting, events):
     data, single = setting.of(events()).data, setting.of(events(), dtype=torch.float32).data
     exact = rows_of(setting, data, range(len(data)), NEGATIVES)
@@ -198,13 +234,13 @@ def test_a_shopper_with_unusable_features_counts_as_nothing(setting, events, cli
 def test_one_tensor_that_is_not_finite_silences_the_shopper_in_all(setting, events, monkeypatch, name):
     data = setting.of(events()).data
     before = rows_of(setting, data, range(len(data)), NEGATIVES)
-    honest = training.shopper_loss
+    honest = gradients.shopper_loss
 
     def spoilt(shared, spec, example, negatives):
         factor = torch.where(example.target_mask.sum(-1) > 1, math.nan, 0.0)
         return honest(shared, spec, example, negatives) + factor * shared[name].sum()
 
-    monkeypatch.setattr(training, "shopper_loss", spoilt)
+    monkeypatch.setattr(gradients, "shopper_loss", spoilt)
     after = rows_of(setting, data, range(len(data)), NEGATIVES)
     bad = data.chunk(np.arange(len(data)), NEGATIVES).target_mask.sum(-1) > 1
     assert 0 < int(bad.sum()) < len(data)
@@ -293,14 +329,15 @@ def test_no_shopper_moves_the_sum_by_more_than_the_clip_norm(setting, events, cl
 def test_the_sensitivity_test_finds_in_batch_negatives(setting, events, clipped_sum, monkeypatch):
     honest = training.per_shopper_gradients
 
-    def mixing(shared, spec, example, negatives, weights):
+    def mixing(shared, spec, example, negatives, weights, **options):
         """Everyone else's targets are the negatives: the defect of contrastive losses."""
         others = weights.bool()
         in_batch = Negatives(
             example.targets[others].flatten(0, 1), example.target_norms[others].flatten(0, 1)
         )
         everything = torch.ones(len(weights), len(in_batch.features), dtype=torch.bool)
-        return honest(shared, spec, dataclasses.replace(example, negative_mask=everything), in_batch, weights)
+        mixed = dataclasses.replace(example, negative_mask=everything)
+        return honest(shared, spec, mixed, in_batch, weights, **options)
 
     monkeypatch.setattr(training, "per_shopper_gradients", mixing)
     assert max(movements(setting, events(), clipped_sum, 0.02)) > 1.05
@@ -321,8 +358,8 @@ def test_a_gradient_too_large_to_square_is_still_clipped(setting, events, monkey
     data = setting.of(events(), dtype=torch.float32).data
     honest = training.per_shopper_gradients
 
-    def huge(*arguments):
-        return {name: g * 1e30 for name, g in honest(*arguments).items()}
+    def huge(*arguments, **options):
+        return {name: g * 1e30 for name, g in honest(*arguments, **options).items()}
 
     monkeypatch.setattr(training, "per_shopper_gradients", huge)
     monkeypatch.setattr(training, "_adam", lambda p, _: torch.optim.SGD(list(p.values()), lr=1.0))

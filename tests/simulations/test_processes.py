@@ -157,7 +157,7 @@ def test_the_same_apps_run_under_flwr_run(write_scenario, tmp_path, flwr_home):
     run = only_run(tmp_path / "b")
     app = tmp_path / "app"
     app.mkdir()
-    for name in ("shared_model", "privacy", "clients", "server", "simulations"):
+    for name in ("shared_model", "privacy", "federation", "clients", "server", "simulations"):
         shutil.copytree(PROJECT / name, app / name)
     for name in ("pyproject.toml", "fedcart.py", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, app)
@@ -180,7 +180,16 @@ def test_the_same_apps_run_under_flwr_run(write_scenario, tmp_path, flwr_home):
 
 def test_the_bundle_holds_python_files_of_the_packages_only(tmp_path, flwr_home):
     app = tmp_path / "app"
-    for name in ("shared_model", "privacy", "clients", "server", "simulations", "docs", "tests"):
+    for name in (
+        "shared_model",
+        "privacy",
+        "federation",
+        "clients",
+        "server",
+        "simulations",
+        "docs",
+        "tests",
+    ):
         shutil.copytree(PROJECT / name, app / name)
     for name in ("pyproject.toml", "fedcart.py", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, app)
@@ -198,7 +207,9 @@ def test_the_bundle_holds_python_files_of_the_packages_only(tmp_path, flwr_home)
     assert built.returncode == 0, built.stderr
     names = zipfile.ZipFile(bundle).namelist()
     outside = [
-        name for name in names if not re.fullmatch(r"(shared_model|privacy|clients|server)/.*\.py", name)
+        name
+        for name in names
+        if not re.fullmatch(r"(shared_model|privacy|federation|clients|server)/.*\.py", name)
     ]
     assert {name.split("/")[0] for name in outside} <= {"pyproject.toml", ".info", "README.md", "LICENSE"}, (
         outside

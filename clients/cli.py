@@ -1,0 +1,123 @@
+"""The commands of `fedcart client`. Exit codes are those of the front door (`fedcart.py`)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clients.enrol import init_folder, install_kit, write_request
+from clients.folder import ClientFolder
+from clients.template import SiteAnswers
+from federation.confirm import confirmed_fingerprint
+from federation.files import read_material
+from federation.keys import fingerprint, spoken
+from federation.kit import read_kit
+from federation.validity import now
+from privacy.cli.output import Format, write_json, write_lines
+
+client = typer.Typer(
+    name="client", no_args_is_help=True, help="Take part in a federation with one platform's data."
+)
+
+FolderOption = Annotated[
+    Path, typer.Option(envvar="FEDCART_CLIENT", help="The platform's folder; the current one where left out.")
+]
+FormatOption = Annotated[Format, typer.Option(help="What is printed on standard output.")]
+
+
+@client.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for this platform.")],
+    name: Annotated[str, typer.Option(help="The platform's name in the federation.")],
+    federation: Annotated[str, typer.Option(help="The federation's name, as its operator gave it.")],
+    events: Annotated[Path, typer.Option(help="Interactions: a CSV or Parquet file, or a folder of them.")],
+    items: Annotated[Path, typer.Option(help="The catalogue: a CSV or Parquet file, or a folder of them.")],
+    population_size: Annotated[int, typer.Option(help="Declared, public, rounded number of shoppers.")],
+    epsilon_cap: Annotated[float, typer.Option(help="The most ε that may ever be spent per shopper.")],
+    delta: Annotated[float, typer.Option(help="δ; below one over the number of shoppers.")] = 1e-6,
+    ledger: Annotated[
+        Path | None, typer.Option(help="The ledger of these shoppers, if they have one already.")
+    ] = None,
+    population: Annotated[str | None, typer.Option(help="The name of that ledger's population.")] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Make this platform's folder: settings, keys that never leave it, and the ledger."""
+    answers = SiteAnswers(
+        name=name,
+        federation=federation,
+        events=events.resolve(),
+        items=items.resolve(),
+        population_size=population_size,
+        epsilon_cap=epsilon_cap,
+        delta=delta,
+        ledger=None if ledger is None else str(ledger.resolve()),
+        population=population,
+    )
+    made = init_folder(folder, answers)
+    if format is Format.json:
+        write_json({"folder": str(made.path), "settings": str(made.site_file)})
+        return
+    write_lines(
+        [
+            f"made {made.path}",
+            f"1. Read {made.site_file}: it is yours from now on. Name your files' columns there.",
+            f"2. fedcart client request --folder {made.path}",
+        ]
+    )
+
+
+@client.command()
+def request(
+    folder: FolderOption = Path(),
+    contact: Annotated[str, typer.Option(help="Whom the operator may call; public.")] = "",
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Exchange this member's keys for new ones.")
+    ] = False,
+    rejoin: Annotated[
+        bool, typer.Option("--rejoin", help="Come back, with new keys, after being revoked.")
+    ] = False,
+    format: FormatOption = Format.table,
+) -> None:
+    """Write a signed request for the federation's operator."""
+    sent = write_request(ClientFolder(folder), now(), contact=contact, rotate=rotate, rejoin=rejoin)
+    if format is Format.json:
+        write_json({"request": str(sent.file), "fingerprint": sent.fingerprint})
+        return
+    write_lines(
+        [
+            f"wrote {sent.file}",
+            "Send this file to the federation's operator; it holds no secret and is good for 7 days.",
+            "Tell the operator its fingerprint by another way than the file (telephone, in person):",
+            f"  {spoken(sent.fingerprint)}",
+        ]
+    )
+
+
+@client.command()
+def join(
+    kit: Annotated[Path, typer.Argument(metavar="KIT", help="The kit that the operator sent.")],
+    folder: FolderOption = Path(),
+    fingerprint_given: Annotated[
+        str | None,
+        typer.Option("--fingerprint", help="The federation's fingerprint, from the operator by another way."),
+    ] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Check the operator's kit and install it; the same for a newer kit of the same federation."""
+    place, data = ClientFolder(folder), read_material(kit)
+    confirmed = fingerprint_given
+    if confirmed is None and place.current() is None:
+        card = read_kit(data, str(kit)).card
+        confirmed = confirmed_fingerprint(
+            None, fingerprint(card.signing_key), f"federation {card.federation}"
+        )
+    installed = install_kit(place, kit, data, confirmed, now())
+    if format is Format.json:
+        write_json({"kit": installed.number, "card": installed.card.model_dump()})
+        return
+    write_lines(
+        [
+            f"{installed.platform} is a member of {installed.card.federation}; kit {installed.number} is in force.",
+            *(f"  {line}" for line in installed.card.lines()),
+        ]
+    )

@@ -1,0 +1,71 @@
+"""The first `client.toml` of a platform: written once, explained line by line, then the platform's own."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class SiteAnswers:
+    """What `fedcart client init` asks."""
+
+    name: str
+    federation: str
+    events: Path
+    items: Path
+    population_size: int
+    epsilon_cap: float
+    delta: float
+    ledger: str | None = None
+    """Path of the ledger that the population has already."""
+    population: str | None = None
+    """The name under which that ledger knows the population."""
+
+
+def site_text(answers: SiteAnswers) -> str:
+    """Return the text of `client.toml`; what is left at its default stands there as a comment."""
+    ledger = answers.ledger or "ledger.sqlite"
+    population = f"population = {_toml(answers.population)}" if answers.population else "# population ="
+    return f"""\
+# This platform's own settings. fedcart reads this file and never writes it again.
+# Relative paths are taken from this folder.
+
+name = {_toml(answers.name)}
+federation = {_toml(answers.federation)}
+
+# The data: CSV or Parquet, files or folders of them.
+events = {_toml(str(answers.events))}
+items = {_toml(str(answers.items))}
+
+# Whose privacy is accounted for. The size is declared, public and rounded; it is never counted.
+{population}  # name of the ledger's scope; this platform's name where left out
+population_size = {answers.population_size}
+epsilon_cap = {answers.epsilon_cap!r}  # the most that may ever be released about a shopper
+delta = {answers.delta!r}  # below one over the number of shoppers; never changes
+ledger = {_toml(ledger)}
+
+work = "work"
+cache = "cache"
+
+# Which column is what, where the names differ:
+# user, item, order, basket, event, value; title, brand, category, price, description, text
+[columns]
+# user = "customer"
+
+# Ports on this machine, for this platform's own processes only.
+[node]
+# port = 9094
+# health_port = 9095
+
+# What a recommendation is here.
+[task]
+# first_purchases = false  # keep only the first event of each item of a shopper
+# hold_out = "basket"      # or "event"
+# filter_seen = true       # leave out of every list what the shopper had
+# min_events = 3           # shoppers with fewer events are left out
+"""
+
+
+def _toml(text: str) -> str:
+    """A TOML basic string: JSON's, which is the same but for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

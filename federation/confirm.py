@@ -1,0 +1,16 @@
+"""The question that only a person can answer: does this fingerprint come from whom it should?"""
+
+import sys
+
+import typer
+
+from federation.keys import spoken
+
+
+def confirmed_fingerprint(given: str | None, digits: str, whose: str) -> str | None:
+    """Return the fingerprint that a person confirms: the one given, or the file's if they say so at a terminal."""
+    if given is not None or not sys.stdin.isatty():
+        return given
+    sys.stderr.write(f"Fingerprint of {whose}:\n  {spoken(digits)}\n")
+    question = "Is it the one that you were told by another way (telephone, in person)?"
+    return digits if typer.confirm(question, default=False, err=True) else None

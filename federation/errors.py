@@ -1,0 +1,59 @@
+"""Why enrolment refuses: each kind of bad material has its own name.
+
+    EnrolmentError            5  enrolment            material that is not accepted
+    ├── TamperedError         5  enrolment.tampered   not byte for byte what was signed, or not signed by its key
+    ├── ExpiredError          5  enrolment.expired    too old, or not valid yet
+    ├── ReusedError           5  enrolment.reused     used before: a request, a number, a key
+    └── WrongPartyError       5  enrolment.wrong      for another federation, platform or key, or another kind of file
+    KeyFileError              4  enrolment.key        a key or certificate file that cannot be read, or is open to others
+    FolderError               4  enrolment.folder     a folder that cannot be read or written
+
+The numbers are exit codes, as in `shared_model.errors`.
+"""
+
+from shared_model.errors import FedcartError
+
+
+class EnrolmentError(FedcartError):
+    """Material of enrolment that is not accepted; nothing was changed."""
+
+    exit_code = 5
+    code = "enrolment"
+
+
+class TamperedError(EnrolmentError):
+    """The bytes are not what was signed, or the signature is not of the key that must have made it."""
+
+    code = "enrolment.tampered"
+
+
+class ExpiredError(EnrolmentError):
+    """Its time is over, or has not come."""
+
+    code = "enrolment.expired"
+
+
+class ReusedError(EnrolmentError):
+    """It did its work before, and does not do it twice."""
+
+    code = "enrolment.reused"
+
+
+class WrongPartyError(EnrolmentError):
+    """It is whole, but not meant for this federation, platform, key or command."""
+
+    code = "enrolment.wrong"
+
+
+class KeyFileError(FedcartError):
+    """A key or certificate that is missing, unreadable, of another kind, or readable by others."""
+
+    exit_code = 4
+    code = "enrolment.key"
+
+
+class FolderError(FedcartError):
+    """A platform's or federation's folder that cannot be read or written."""
+
+    exit_code = 4
+    code = "enrolment.folder"

@@ -1,0 +1,188 @@
+"""The commands of `fedcart server`. Exit codes are those of the front door (`fedcart.py`)."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from federation.confirm import confirmed_fingerprint
+from federation.files import read_material
+from federation.keys import fingerprint, spoken
+from federation.request import Request, read_request
+from federation.validity import now
+from privacy.cli.output import Format, write_json, write_lines, write_table
+from server import enrol
+from server.errors import FederationError
+from server.folder import ModelChoice, OperatorSettings, ServerFolder, SuperLinkSettings
+from server.members import Members
+from server.nodes import list_nodes
+
+server = typer.Typer(name="server", no_args_is_help=True, help="Operate a federation.")
+
+FolderOption = Annotated[
+    Path,
+    typer.Option(envvar="FEDCART_SERVER", help="The federation's folder; the current one where left out."),
+]
+FormatOption = Annotated[Format, typer.Option(help="What is printed on standard output.")]
+_MODEL, _SUPERLINK = ModelChoice(), SuperLinkSettings()
+
+
+@server.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the federation.")],
+    name: Annotated[str, typer.Option(help="The federation's name.")],
+    address: Annotated[str, typer.Option(help="Where platforms reach the server: host:port.")],
+    encoder: Annotated[list[str] | None, typer.Option(help="Text encoder; repeat for several.")] = None,
+    width: Annotated[int, typer.Option(help="Rank of the residual.")] = _MODEL.width,
+    history_length: Annotated[
+        int, typer.Option(help="Events of a shopper that count.")
+    ] = _MODEL.history_length,
+    superlink_port: Annotated[int, typer.Option(help="Port of SuperLink on this machine.")] = _SUPERLINK.port,
+    format: FormatOption = Format.table,
+) -> None:
+    """Make a federation: its settings, keys, certificate authority, registry and Flower's database."""
+    try:
+        settings = OperatorSettings(
+            name=name,
+            address=address,
+            model=ModelChoice(
+                encoders=encoder or _MODEL.encoders, width=width, history_length=history_length
+            ),
+            superlink=SuperLinkSettings(port=superlink_port, health_port=superlink_port + 1),
+        )
+    except ValidationError as error:
+        problems = "; ".join(f"{e['loc'][-1]} = {e['input']!r}: {e['msg']}" for e in error.errors())
+        raise FederationError(f"The federation's settings cannot be used: {problems}.") from None
+    made = enrol.init_folder(folder, settings, now())
+    card = enrol.card_of(made)
+    if format is Format.json:
+        write_json(
+            {
+                "folder": str(made.path),
+                "card": card.model_dump(),
+                "fingerprint": fingerprint(card.signing_key),
+            }
+        )
+        return
+    write_lines([f"made {made.path}", *(f"  {line}" for line in card.lines())])
+    write_lines(["Read the FINGERPRINT out to every platform, by another way than you send its kit."])
+
+
+@server.command()
+def admit(
+    request: Annotated[Path, typer.Argument(metavar="REQUEST", help="The request that a platform sent.")],
+    folder: FolderOption = Path(),
+    fingerprint_given: Annotated[
+        str | None,
+        typer.Option("--fingerprint", help="The platform's fingerprint, from its people by another way."),
+    ] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Check a platform's request, register its keys and write its kit; nobody else is touched."""
+    place, data, time = ServerFolder(folder), read_material(request), now()
+    asked = read_request(data, str(request), place.settings().name, time).request
+    if format is Format.table:
+        write_lines(_describe(asked))
+    confirmed = fingerprint_given
+    if confirmed is None and asked.kind == "join":
+        confirmed = confirmed_fingerprint(None, fingerprint(asked.identity_key), f"platform {asked.platform}")
+    admission = enrol.admit(place, request, data, confirmed, time)
+    if format is Format.json:
+        write_json(
+            {"member": asdict(admission.member), "rotated": admission.rotated, "kit": str(admission.kit)}
+        )
+        return
+    done = "has new keys; the old ones are refused from now on" if admission.rotated else "is admitted"
+    write_lines([f"{admission.member.name} {done}. Send it {admission.kit}"])
+
+
+def _describe(request: Request) -> list[str]:
+    return [
+        f"request to {request.kind}, of {request.issued}",
+        f"  platform         {request.platform}, {request.population_size} shoppers declared",
+        f"  contact          {request.contact or '(none)'}",
+        f"  fingerprint      {spoken(fingerprint(request.identity_key))}",
+        f"  versions         fedcart {request.fedcart}, flwr {request.flower}",
+    ]
+
+
+@server.command()
+def kit(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A member.")],
+    folder: FolderOption = Path(),
+    format: FormatOption = Format.table,
+) -> None:
+    """Write a new kit for a member, with the address, certificates and model as they are now."""
+    file = enrol.new_kit(ServerFolder(folder), name, now())
+    if format is Format.json:
+        write_json({"member": name, "kit": str(file)})
+        return
+    write_lines([f"Send {name} {file}"])
+
+
+@server.command()
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A member.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the registry.")],
+    folder: FolderOption = Path(),
+    format: FormatOption = Format.table,
+) -> None:
+    """End a membership at once; nobody else is touched."""
+    member = enrol.revoke(ServerFolder(folder), name, reason, now())
+    if format is Format.json:
+        write_json({"member": asdict(member)})
+        return
+    write_lines([f"{name} is revoked: its node is refused from its next message on."])
+
+
+@server.command()
+def members(folder: FolderOption = Path(), format: FormatOption = Format.table) -> None:
+    """List the members, those that were revoked, and what Flower knows of their nodes."""
+    place = ServerFolder(folder)
+    place.settings()
+    nodes = {node.name: node.status for node in list_nodes(place.database)}
+    rows = [(member, nodes.get(member.name, "–")) for member in Members.open(place.members_file).all()]
+    if format is Format.json:
+        write_json({"members": [asdict(member) | {"node": node} for member, node in rows]})
+        return
+    write_table(
+        "Members",
+        ("name", "state", "since", "shoppers", "node", "contact"),
+        [(m.name, m.state, m.since, str(m.population_size), node, m.contact) for m, node in rows],
+    )
+
+
+@server.command()
+def renew(folder: FolderOption = Path(), format: FormatOption = Format.table) -> None:
+    """Give the server a new key and certificate; members need nothing, and the server is restarted to use it."""
+    place = ServerFolder(folder)
+    record = enrol.renew_certificate(place, now())
+    if format is Format.json:
+        write_json({"certificate": str(place.server_certificate(record.server))})
+        return
+    write_lines([f"made {place.server_certificate(record.server)}. Restart the server to use it."])
+
+
+@server.command()
+def rotate_authority(
+    folder: FolderOption = Path(),
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Every member has its new kit: end the old one.")
+    ] = False,
+    format: FormatOption = Format.table,
+) -> None:
+    """Exchange the certificate authority, in two steps so that no member is cut off."""
+    place = ServerFolder(folder)
+    kits = [] if finish else [str(file) for file in enrol.start_authority(place, now())]
+    if finish:
+        enrol.finish_authority(place, now())
+    if format is Format.json:
+        write_json({"finished": finish, "kits": kits})
+        return
+    if finish:
+        write_lines(["The old authority is no longer trusted. Restart the server."])
+        return
+    write_lines(["Both authorities are trusted. Send every member its kit:", *(f"  {file}" for file in kits)])
+    write_lines(["When all have installed them: fedcart server rotate-authority --finish"])

@@ -1,0 +1,16 @@
+"""Errors of the operator's side."""
+
+from shared_model.errors import BadInputError, FedcartError
+
+
+class FederationError(BadInputError):
+    """The operator's settings or options cannot be used."""
+
+    code = "federation"
+
+
+class RegistryError(FedcartError):
+    """The registry of members, or Flower's database, cannot be read or written."""
+
+    exit_code = 4
+    code = "registry"

@@ -1,0 +1,173 @@
+"""The operator's folder of one federation: what lies where, its settings, and which certificates are in force.
+
+federation.toml        the operator's settings
+keys/signing.key       signs kits; worker.secret is shared by SuperLink and the executor of server apps
+authorities/1/         a certificate authority: ca.key, ca.crt
+certificates/1/        a certificate of the server: server.key, server.crt, and the authorities in force: ca.crt
+certificates.json      which of them are in force
+members.sqlite         who was admitted, and every key and request ever seen
+superlink.sqlite       Flower's database
+kits/                  every kit that was made
+card.txt               the federation in public, with the fingerprint to read out
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from federation.address import split_address
+from federation.errors import FolderError
+from federation.files import replace
+from federation.keys import SigningKey, load_signing_key
+from federation.request import Name
+from server.errors import FederationError
+from shared_model.errors import BadInputError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelChoice(_Section):
+    """`[model]`: what every member trains."""
+
+    encoders: Annotated[list[str], Field(min_length=1)] = ["hashed-words"]
+    width: Annotated[int, Field(ge=1)] = 16
+    history_length: Annotated[int, Field(ge=2)] = 50
+
+
+class SuperLinkSettings(_Section):
+    """`[superlink]`: where Flower's SuperLink listens. Keep it on this machine, behind a front that shows platforms
+    the fleet path only: whoever reaches the whole of it can start and stop runs."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    health_port: Port = 8001
+
+
+class OperatorSettings(_Section):
+    """`federation.toml`."""
+
+    name: Name
+    address: str
+    """Where platforms reach the server: host:port."""
+    model: ModelChoice = ModelChoice()
+    superlink: SuperLinkSettings = SuperLinkSettings()
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            split_address(value)
+        except BadInputError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+class CertificateRecord(BaseModel):
+    """`certificates.json`: the authorities that members trust, the one that issues, and the server's certificate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    authorities: Annotated[list[int], Field(min_length=1, max_length=2)]
+    issuer: int
+    server: int
+
+
+@dataclass(frozen=True)
+class ServerFolder:
+    """Paths of one federation's folder."""
+
+    path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """The operator's settings."""
+        return self.path / "federation.toml"
+
+    @property
+    def signing_file(self) -> Path:
+        """The key that signs kits."""
+        return self.path / "keys" / "signing.key"
+
+    @property
+    def secret(self) -> Path:
+        """The secret that SuperLink and the executor of server apps share."""
+        return self.path / "keys" / "worker.secret"
+
+    @property
+    def members_file(self) -> Path:
+        """The registry."""
+        return self.path / "members.sqlite"
+
+    @property
+    def database(self) -> Path:
+        """Flower's database."""
+        return self.path / "superlink.sqlite"
+
+    @property
+    def kits(self) -> Path:
+        """Where kits are kept."""
+        return self.path / "kits"
+
+    @property
+    def certificates_file(self) -> Path:
+        """The file that says which certificates are in force."""
+        return self.path / "certificates.json"
+
+    def authority(self, number: int) -> Path:
+        """The folder of a certificate authority."""
+        return self.path / "authorities" / str(number)
+
+    def server_certificate(self, number: int) -> Path:
+        """The folder of a certificate of the server."""
+        return self.path / "certificates" / str(number)
+
+    def settings(self) -> OperatorSettings:
+        """Load the settings; raise FederationError that names file, key and fix."""
+        if not self.settings_file.exists():
+            raise FederationError(
+                f"{self.path}: is no federation's folder: it has no federation.toml. Name one with --folder, or make "
+                "one: fedcart server init."
+            )
+        try:
+            text = self.settings_file.read_text(encoding="utf-8")
+            return OperatorSettings.model_validate(tomllib.loads(text))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise FederationError(f"{self.settings_file}: cannot be read: {error}.") from None
+        except ValidationError as error:
+            problems = " ".join(
+                f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg'].removeprefix('Value error, ')}."
+                for e in error.errors()
+            )
+            raise FederationError(f"{self.settings_file}: {problems}") from None
+
+    def signing_key(self) -> SigningKey:
+        """Load the key that signs kits; raise KeyFileError."""
+        return load_signing_key(self.signing_file)
+
+    def certificates(self) -> CertificateRecord:
+        """Return which certificates are in force; raise FolderError."""
+        try:
+            return CertificateRecord.model_validate_json(self.certificates_file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValidationError):
+            raise FolderError(
+                f"{self.certificates_file}: cannot be read; restore it from a backup."
+            ) from None
+
+    def put_in_force(self, record: CertificateRecord) -> None:
+        """Change the certificates in force, at once and durably."""
+        replace(self.certificates_file, record.model_dump_json(indent=2).encode() + b"\n")
+
+    def trusted(self) -> bytes:
+        """The certificate authorities in force, PEM."""
+        try:
+            files = [self.authority(n) / "ca.crt" for n in self.certificates().authorities]
+            return b"".join(file.read_bytes() for file in files)
+        except OSError as error:
+            raise FolderError(f"{error.filename}: cannot be read ({error.strerror}).") from None
