@@ -1,5 +1,6 @@
 """Full-ranking evaluation on one platform, and the choice of its local layer on validation shoppers."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -17,6 +18,7 @@ from shared_model.model import initial_shared
 
 BLENDS = (0.25, 0.5, 0.75, 1.0)
 POPULARITY_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 2.0)
+TRANSITION_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 CHOICE_USERS = 2000
 """At most so many validation shoppers choose a local layer."""
 _CHUNK = 256
@@ -78,26 +80,35 @@ def _candidates(
 
 def choose_popularity(platform: Platform) -> LocalLayer:
     """Return the prior with the popularity weight that has the best validation NDCG@10."""
-    layers = [LocalLayer(0.0, weight) for weight in POPULARITY_WEIGHTS]
+    return _best(platform, [LocalLayer(0.0, weight) for weight in POPULARITY_WEIGHTS])
+
+
+def choose_local(platform: Platform) -> LocalLayer:
+    """Return the weights of popularity and transitions that have the best validation NDCG@10, nothing shared."""
+    grid = itertools.product(POPULARITY_WEIGHTS, TRANSITION_WEIGHTS)
+    return _best(platform, [LocalLayer(0.0, popularity, near) for popularity, near in grid])
+
+
+def _best(platform: Platform, layers: Sequence[LocalLayer]) -> LocalLayer:
     values = _validation(platform, initial_shared(platform.spec), layers)
     if not values.shape[1]:
         return ZERO_SHOT_PRIOR
     return layers[int(values.mean(axis=1).argmax())]
 
 
-def choose_blend(platform: Platform, shared: SharedTensors, prior: LocalLayer) -> LocalLayer:
-    """Return the blend with the best validation NDCG@10, or the prior where none is clearly better.
+def choose_blend(platform: Platform, shared: SharedTensors, floor: LocalLayer) -> LocalLayer:
+    """Return the blend with the best validation NDCG@10, or `floor` where none is clearly better.
 
-    Clearly: its mean paired gain over the prior exceeds one standard error of that gain (the one-standard-error
-    rule, Breiman et al. 1984). So a platform that the shared part does not help keeps its prior.
+    Clearly: its mean paired gain over the floor exceeds one standard error of that gain (the one-standard-error
+    rule, Breiman et al. 1984). So a platform that the shared part does not help keeps what it has alone.
     """
-    layers = [replace(prior, blend=blend) for blend in BLENDS]
-    floor, *values = _validation(platform, shared, [prior, *layers])
-    if len(floor) < 2:
-        return prior
-    best, best_gain = prior, 0.0
+    layers = [replace(floor, blend=blend) for blend in BLENDS]
+    base, *values = _validation(platform, shared, [floor, *layers])
+    if len(base) < 2:
+        return floor
+    best, best_gain = floor, 0.0
     for layer, value in zip(layers, values, strict=True):
-        gains = value - floor
+        gains = value - base
         error = gains.std(ddof=1) / np.sqrt(len(gains))
         if gains.mean() > max(best_gain, error):
             best, best_gain = layer, float(gains.mean())
@@ -109,8 +120,9 @@ def _validation(
 ) -> NDArray[np.float64]:
     """Return (len(layers), B) NDCG@10 of validation shoppers; all layers share one pass over the catalogue."""
     ranks = [np.zeros((len(layers), 0))]
+    near = any(layer.transitions > 0 for layer in layers)
     for part in _chunks(platform.valid_users[:CHOICE_USERS]):
-        parts = score_parts(platform, shared, "valid", part)
+        parts = score_parts(platform, shared, "valid", part, with_transitions=near)
         chunk = [
             target_ranks(*_candidates(platform, "valid", part, parts.blended(layer))) for layer in layers
         ]

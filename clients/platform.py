@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from clients.data import load_platform
 from clients.data.catalogue import Catalogue
@@ -14,6 +15,7 @@ from clients.data.sequences import Ints
 from clients.data.split import Part, Split, leave_one_out
 from clients.data.views import first_purchases, single_events
 from clients.site import SiteSettings
+from clients.transitions import transitions
 from shared_model.encoders import EncoderIdentity, require_same_identity
 from shared_model.features import FeatureCache, encode_catalogue, make_encoders
 from shared_model.model import ModelSpec, block_norms
@@ -47,6 +49,14 @@ class Platform:
         _, items = self.seen(which)
         return torch.from_numpy(np.bincount(items, minlength=len(self.catalogue)).astype(np.float32))
 
+    def recent(self, which: Part) -> tuple[Ints, Ints]:
+        """Return `split.padded(which, L)`, computed once: (U, L) items and ages."""
+        return self._recent_test if which == "test" else self._recent_train
+
+    def transitions(self, which: Part) -> sparse.csr_matrix:
+        """Return `clients.transitions.transitions` (I, I), computed once: local, a function of all shoppers."""
+        return self._transitions_test if which == "test" else self._transitions_train
+
     def seen(self, which: Part) -> tuple[Ints, Ints]:
         """Return `split.seen(which)`, computed once: the distinct items of each shopper's history as CSR."""
         return self._seen_test if which == "test" else self._seen_train
@@ -58,6 +68,22 @@ class Platform:
     @cached_property
     def _seen_test(self) -> tuple[Ints, Ints]:
         return self.split.seen("test")
+
+    @cached_property
+    def _recent_train(self) -> tuple[Ints, Ints]:
+        return self.split.padded("train", self.spec.history_length)
+
+    @cached_property
+    def _recent_test(self) -> tuple[Ints, Ints]:
+        return self.split.padded("test", self.spec.history_length)
+
+    @cached_property
+    def _transitions_train(self) -> sparse.csr_matrix:
+        return transitions(self.split, "train", len(self.catalogue))
+
+    @cached_property
+    def _transitions_test(self) -> sparse.csr_matrix:
+        return transitions(self.split, "test", len(self.catalogue))
 
     @cached_property
     def test_users(self) -> np.ndarray:

@@ -1,9 +1,9 @@
 """A platform's recommender: prior, shared residual and local layer in one score.
 
-    score = (1 − a) · prior + a · shared + β · log(1 + popularity)
+    score = (1 − a) · prior + a · shared + β · log(1 + popularity) + κ · log(1 + 10 · transitions)
 
-a is the blend and β the weight of popularity, both chosen by the platform on its own validation shoppers. With
-a = 0 this is the prior; with an untrained shared part it is the prior for every a.
+a is the blend, β the weight of popularity and κ that of `clients.transitions`, all chosen by the platform on its own
+validation shoppers. With a = β = κ = 0 this is the prior; with an untrained shared part a does not matter.
 """
 
 from dataclasses import dataclass
@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 
 from clients.data.split import Part
 from clients.platform import Platform
+from clients.transitions import transition_scores
 from shared_model.exchange import SharedTensors
-from shared_model.model import initial_shared, queries, scores
+from shared_model.model import PRIOR_DECAY, initial_shared, queries, scores
 
 
 @dataclass(frozen=True)
 class LocalLayer:
     """What a platform adds on its own and never sends.
 
-    blend : a in [0, 1], how much of the shared residual counts. popularity : β ≥ 0.
+    blend : a in [0, 1], how much of the shared residual counts. popularity : β ≥ 0. transitions : κ ≥ 0.
     """
 
     blend: float
     popularity: float
+    transitions: float = 0.0
 
 
 ZERO_SHOT = LocalLayer(blend=1.0, popularity=0.1)
@@ -39,7 +41,7 @@ def _model_scores(
     platform: Platform, shared: SharedTensors, which: Part, users: NDArray[np.int64]
 ) -> torch.Tensor:
     """Return (B, I) scores of the shared model alone, before what `which` holds out."""
-    items, ages = platform.split.padded(which, platform.spec.history_length)
+    items, ages = platform.recent(which)
     rows = torch.from_numpy(items[users])  # (B, L)
     real = rows >= 0
     age = torch.where(real, torch.from_numpy(ages[users]).to(torch.float32), torch.inf)
@@ -51,11 +53,16 @@ def _model_scores(
 
 @dataclass(frozen=True, eq=False)
 class ScoreParts:
-    """What a score is made of, for B shoppers: the prior (B, I), the shared model (B, I), log popularity (I,)."""
+    """What a score is made of, for B shoppers.
+
+    prior, model : (B, I) without and with the shared part. log_popularity : (I,). log_transitions : (B, I), or None
+    where no local layer asks for them.
+    """
 
     prior: torch.Tensor
     model: torch.Tensor
     log_popularity: torch.Tensor
+    log_transitions: torch.Tensor | None = None
 
     def blended(self, local: LocalLayer) -> torch.Tensor:
         """Return the (B, I) scores under a local layer; a part with weight 0 plays no part at all."""
@@ -63,7 +70,15 @@ class ScoreParts:
             score = (self.model if local.blend else self.prior).clone()
         else:
             score = torch.lerp(self.prior, self.model, local.blend)
-        return score.add_(self.log_popularity, alpha=local.popularity) if local.popularity > 0 else score
+        if local.popularity > 0:
+            score.add_(self.log_popularity, alpha=local.popularity)
+        if local.transitions > 0:
+            if self.log_transitions is None:
+                raise ValueError(
+                    f"transitions weigh {local.transitions}, but their scores were not asked for."
+                )
+            score.add_(self.log_transitions, alpha=local.transitions)
+        return score
 
 
 @torch.no_grad()
@@ -73,6 +88,8 @@ def score_parts(
     which: Part,
     users: NDArray[np.int64],
     untrained: SharedTensors | None = None,
+    *,
+    with_transitions: bool = True,
 ) -> ScoreParts:
     """Return the parts for shoppers at positions `users`, given what they had before `which`.
 
@@ -82,7 +99,15 @@ def score_parts(
     prior = _model_scores(platform, untrained, which, users)
     same = all(torch.equal(shared[name], tensor) for name, tensor in untrained.items())
     model = prior if same else _model_scores(platform, shared, which, users)
-    return ScoreParts(prior, model, platform.popularity(which).log1p())
+    near = _log_transitions(platform, which, users) if with_transitions else None
+    return ScoreParts(prior, model, platform.popularity(which).log1p(), near)
+
+
+def _log_transitions(platform: Platform, which: Part, users: NDArray[np.int64]) -> torch.Tensor:
+    """Return (B, I) log(1 + 10 t)."""
+    items, ages = platform.recent(which)
+    near = transition_scores(platform.transitions(which), items[users], ages[users], PRIOR_DECAY)
+    return torch.from_numpy(near).mul_(10).log1p_()
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +125,10 @@ class Recommender:
         shared = untrained if self.local.blend == 0.0 else self.shared
         if self.local.blend == 1.0:
             untrained = self.shared
-        return score_parts(self.platform, shared, which, users, untrained).blended(self.local)
+        parts = score_parts(
+            self.platform, shared, which, users, untrained, with_transitions=self.local.transitions > 0
+        )
+        return parts.blended(self.local)
 
 
 @dataclass(frozen=True, eq=False)

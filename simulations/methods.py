@@ -4,7 +4,7 @@ Each trained method leaves its shared tensors in a file, so a run that was inter
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from clients.evaluation import Ranking, Scorer, choose_blend, choose_popularity, evaluate
+from clients.evaluation import Ranking, Scorer, choose_blend, choose_local, choose_popularity, evaluate
 from clients.examples import TrainingData, training_data
 from clients.platform import Platform
 from clients.recommender import ZERO_SHOT, ZERO_SHOT_PRIOR, LocalLayer, Popularity, Recommender
@@ -38,7 +38,7 @@ class Outcome:
         result["coverage@10"] = self.coverage
         result["intervals"] = {name: [e.low, e.high] for name, e in self.estimates.items()}
         if self.local is not None:
-            result["local_layer"] = {"blend": self.local.blend, "popularity": self.local.popularity}
+            result["local_layer"] = asdict(self.local)
         return result
 
 
@@ -93,13 +93,15 @@ class Judge:
     platform: Platform
     member: bool
     prior: LocalLayer
+    alone: LocalLayer
     seed: int
 
     @classmethod
     def of(cls, platform: Platform, *, member: bool, seed: int) -> "Judge":
-        """Return a judge; a member chooses its prior's popularity weight on validation shoppers, a newcomer none."""
-        prior = choose_popularity(platform) if member else ZERO_SHOT_PRIOR
-        return cls(platform, member, prior, seed)
+        """Return a judge; a member chooses its local layer on validation shoppers, a newcomer has none yet."""
+        if not member:
+            return cls(platform, member, ZERO_SHOT_PRIOR, ZERO_SHOT_PRIOR, seed)
+        return cls(platform, member, choose_popularity(platform), choose_local(platform), seed)
 
     def popularity(self) -> Outcome:
         """Return how the popularity list does."""
@@ -111,9 +113,14 @@ class Judge:
             Recommender(self.platform, initial_shared(self.platform.spec), self.prior), self.prior
         )
 
+    def untrained(self) -> Outcome:
+        """Return how a member does alone without any training: the prior and its own local layer."""
+        scorer = Recommender(self.platform, initial_shared(self.platform.spec), self.alone)
+        return self._judge(scorer, self.alone)
+
     def of_model(self, shared: SharedTensors) -> Outcome:
         """Return how shared tensors do: blended by a member on its validation shoppers, as they are by a newcomer."""
-        local = choose_blend(self.platform, shared, self.prior) if self.member else ZERO_SHOT
+        local = choose_blend(self.platform, shared, self.alone) if self.member else ZERO_SHOT
         return self._judge(Recommender(self.platform, shared, local), local)
 
     def _judge(self, scorer: Scorer, local: LocalLayer | None) -> Outcome:

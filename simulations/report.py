@@ -6,11 +6,20 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-METHODS = ("popularity", "prior", "local_only", "federated", "federated_private", "centralised")
+METHODS = (
+    "popularity",
+    "prior",
+    "prior_local",
+    "local_only",
+    "federated",
+    "federated_private",
+    "centralised",
+)
 _TITLES = {
     "popularity": "popularity",
     "prior": "prior, no training",
-    "local_only": "local only",
+    "prior_local": "prior + local layer",
+    "local_only": "local only, trained",
     "federated": "federated, no privacy",
     "federated_private": "federated, private",
     "centralised": "centralised (research)",
@@ -24,8 +33,8 @@ def result_view(result: dict[str, Any]) -> Group:
         parts.append(_privacy(result))
     notes = [
         "NDCG@10 / Recall@10 over the whole catalogue, with the 95 % bootstrap interval of NDCG@10. Members rank "
-        "with the blend that their own validation shoppers chose; the newcomer has trained nothing and chosen "
-        "nothing (zero-shot)."
+        "with the local layer and the blend that their own validation shoppers chose; the newcomer has trained "
+        "nothing and chosen nothing (zero-shot)."
     ]
     notes += [f"Not private: {reason}." for reason in result["taints"]]
     parts.append(Text("\n".join(notes), style="dim"))

@@ -174,6 +174,7 @@ def _judge(simulation: Simulation, name: str, shared: dict[str, SharedTensors]) 
     judge = Judge.of(simulation.platforms[name], member=member, seed=simulation.scenario.scenario.seed)
     outcomes = {"popularity": judge.popularity(), "prior": judge.of_prior()}
     if member:
+        outcomes["prior_local"] = judge.untrained()
         outcomes["local_only"] = judge.of_model(shared[f"local_only/{name}"])
     for method in ("federated", "federated_private", "centralised"):
         if method in shared:

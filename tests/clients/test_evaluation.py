@@ -14,12 +14,14 @@ from clients.evaluation import (
     CHOICE_USERS,
     POPULARITY_WEIGHTS,
     choose_blend,
+    choose_local,
     choose_popularity,
     evaluate,
 )
 from clients.platform import Platform
-from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, Popularity, Recommender
-from shared_model.model import ModelSpec, block_norms, initial_shared
+from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, Popularity, Recommender, ScoreParts
+from clients.transitions import transition_scores
+from shared_model.model import PRIOR_DECAY, ModelSpec, block_norms, initial_shared
 
 
 def platform_of(shoppers, features, *, width=None, filter_seen=True):
@@ -90,6 +92,37 @@ def test_scores_equal_the_plain_model(reference, which):
             model = reference.score(double, (12,), events, platform.features[i])
             expected = 0.75 * prior + 0.25 * model + 0.3 * math.log1p(counts[i])
             assert float(row[i]) == pytest.approx(float(expected), abs=2e-4)
+
+
+def test_transitions_enter_the_score_with_their_weight():
+    platform = some_platform()
+    start, users = initial_shared(platform.spec), platform.test_users
+    without = Recommender(platform, start, LocalLayer(0.0, 0.1)).scores("test", users)
+    near = Recommender(platform, start, LocalLayer(0.0, 0.1, transitions=2.0)).scores("test", users) - without
+    items, ages = platform.split.padded("test", platform.spec.history_length)
+    t = transition_scores(platform.transitions("test"), items[users], ages[users], PRIOR_DECAY)
+    assert t.max() > 0
+    torch.testing.assert_close(near, 2 * torch.from_numpy(np.log1p(10 * t)), atol=1e-4, rtol=1e-4)
+
+
+def test_transitions_that_were_not_asked_for_are_an_error():
+    parts = ScoreParts(torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(2))
+    with pytest.raises(ValueError, match="transitions"):
+        parts.blended(LocalLayer(0.0, 0.0, transitions=1.0))
+
+
+def test_shoppers_who_follow_each_other_choose_the_transitions():
+    """Item n is always followed by n + 1, which no text tells: validation sees it and asks for the memory."""
+    rng = np.random.default_rng(3)
+    starts = rng.integers(0, 40, size=150)
+    platform = platform_of(
+        [[(int(s) + n) % 40 for n in range(6)] for s in starts],
+        torch.nn.functional.normalize(torch.randn(40, 12, generator=torch.Generator().manual_seed(2))),
+        width=3,
+    )
+    assert choose_local(platform).transitions > 0
+    random = some_platform(shoppers=150, items=400, seed=5)
+    assert choose_local(random).blend == 0
 
 
 def popularity_by_hand(platform, which):

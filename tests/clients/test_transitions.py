@@ -1,0 +1,89 @@
+"""Transitions against a double loop over each shopper's pairs, and against what must never count."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clients.data import leave_one_out
+from clients.data.sequences import Sequences
+from clients.transitions import WINDOW, transition_scores, transitions
+
+ITEMS = 9
+
+
+def split_of(baskets_of_shoppers):
+    """Make a split from each shopper's baskets, which are lists of items."""
+    items = [i for baskets in baskets_of_shoppers for basket in baskets for i in basket]
+    groups = [n for baskets in baskets_of_shoppers for n, basket in enumerate(baskets) for _ in basket]
+    lengths = [sum(map(len, baskets)) for baskets in baskets_of_shoppers]
+    names = tuple(f"u{n:03}" for n in range(len(baskets_of_shoppers)))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    sequences = Sequences(names, np.array(items, np.int64), np.array(groups, np.int64), offsets)
+    return leave_one_out(sequences, first_time_only=True, seed=0)
+
+
+def by_hand(split, which):
+    counts = np.zeros((ITEMS, ITEMS))
+    holders = np.zeros(ITEMS)
+    for u in range(len(split.sequences)):
+        items, groups = split.history(which, u)
+        for item in set(items.tolist()):
+            holders[item] += 1
+        for a in range(len(items)):
+            for b in range(a + 1, min(a + WINDOW + 1, len(items))):
+                if items[a] != items[b]:
+                    weight = max(int(groups[b] - groups[a]), 1) ** -0.5
+                    counts[items[a], items[b]] += weight
+                    counts[items[b], items[a]] += weight
+    holders = np.maximum(holders, 1)
+    return counts / holders[:, None] ** 0.5 / holders[None, :] ** 0.25
+
+
+baskets = st.lists(
+    st.lists(st.integers(0, ITEMS - 1), min_size=1, max_size=4, unique=True), min_size=1, max_size=9
+)
+
+
+@given(st.lists(baskets, min_size=1, max_size=6), st.sampled_from(["train", "valid", "test"]))
+def test_transitions_equal_a_loop_over_pairs(shoppers, which):
+    split = split_of(shoppers)
+    np.testing.assert_allclose(transitions(split, which, ITEMS).toarray(), by_hand(split, which), rtol=1e-5)
+
+
+@given(st.lists(baskets, min_size=1, max_size=6), st.floats(0.0, 2.0))
+def test_scores_sum_the_recent_items_rows(shoppers, decay):
+    split = split_of(shoppers)
+    matrix = transitions(split, "test", ITEMS)
+    items, ages = split.padded("test", 5)
+    got = transition_scores(matrix, items, ages, decay)
+    dense = matrix.toarray().astype(np.float64)
+    for row, (history, age) in enumerate(zip(items, ages, strict=True)):
+        expected = sum(
+            (np.exp(-decay * g) * dense[i] for i, g in zip(history, age, strict=True) if i >= 0),
+            np.zeros(ITEMS),
+        )
+        np.testing.assert_allclose(got[row], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_held_out_never_counts():
+    """Only the held-out events join items 0 and 8: validation may not see the pair, the test sees the first."""
+    split = split_of([[[0], [1], [8], [7]]] * 3)
+    before_valid = transitions(split, "valid", ITEMS).toarray()
+    before_test = transitions(split, "test", ITEMS).toarray()
+    assert before_valid[0, 1] > 0
+    assert before_valid[:, 8].max() == 0
+    assert before_test[0, 8] > 0
+    assert before_test[:, 7].max() == 0
+
+
+@pytest.mark.parametrize("shoppers", [[[[3]]], [[[3]], [[4]]], [[[2], [2], [2]]]])
+def test_without_pairs_there_is_nothing(shoppers):
+    assert transitions(split_of(shoppers), "test", ITEMS).nnz == 0
+
+
+def test_pairs_further_apart_than_the_window_do_not_count():
+    long = [[0], *[[1]] * WINDOW, [2], [3], [4]]
+    matrix = transitions(split_of([long]), "valid", ITEMS).toarray()
+    assert matrix[0, 2] == 0
+    assert matrix[1, 2] > 0
