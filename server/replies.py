@@ -1,7 +1,7 @@
 """Replies are checked before anything is averaged: who, which round, which tensors, which weight."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -65,10 +65,13 @@ def sort_replies(
             continue
         try:
             if reply.head is not None:
-                witness.judge(reply.head)
+                witness.judge(reply.platform, reply.head)
             good[reply.platform] = reply
-        except LedgerRolledBackError as error:
-            bad.append(BadReply(reply.platform, f"{error.code}: {error}", reply.head))
+        except LedgerError as error:
+            contradicts = isinstance(error, LedgerRolledBackError)
+            bad.append(
+                BadReply(reply.platform, f"{error.code}: {error}", reply.head if contradicts else None)
+            )
     return [good[name] for name in sorted(good)], bad
 
 
@@ -89,15 +92,20 @@ def _decode(record: ArrayRecord, name: str) -> dict[str, NDArray]:
         raise ExchangeError(f"{name}: its arrays cannot be decoded ({type(error).__name__})") from None
 
 
-def _head(receipt: Mapping[str, object], name: str) -> Head:
-    """Return the signed head of the platform's own ledger; its signature is that of the key it names."""
+def _head(receipt: Mapping[str, object], name: str, members: Collection[str]) -> Head:
+    """Return the head of the platform's ledger, signed by the key that it names.
+
+    Its population is named after the platform, or after no member: none may speak for another's ledger.
+    """
     try:
         head = Head.from_text(receipt.get("head"))
         head.check()
     except LedgerError as error:
         raise ExchangeError(f"{name}: its receipt has no good head of its ledger: {error}") from None
-    if head.population != name:
-        raise ExchangeError(f"{name}: its receipt has the head of another population, {head.population!r}")
+    if head.population != name and head.population in members:
+        raise ExchangeError(
+            f"{name}: its receipt has the head of another member's ledger, {head.population!r}"
+        )
     return head
 
 
@@ -119,7 +127,7 @@ def _check(message: Message, ask: TrainInstructions, settings: FederationSetting
     epsilon = receipt.get("committed", 0.0)
     if not isinstance(epsilon, float) or not math.isfinite(epsilon):
         raise ExchangeError(f"{name}: its receipt says epsilon {epsilon!r}, which is no number")
-    head = _head(receipt, name) if ask.epsilon > 0 else None
+    head = _head(receipt, name, settings.weights) if ask.epsilon > 0 else None
     arrays = _decode(content.array_records["arrays"], name)
     ask.spec.exchange.validate(arrays, f"{name}, round {ask.round}")
     # In the spec's order, whatever the sender's was: FedAvgM and Krum go by position.

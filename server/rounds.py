@@ -86,7 +86,8 @@ def _round(
         _keep_to_instructions(message.content.config_records["config"])
     replies = list(grid.send_and_receive(messages, timeout=settings.round_timeout))
     good, bad = sort_replies(replies, ask, settings, witness)
-    witness.keep(ask.round, [g.head for g in good if g.head], [b.head for b in bad if b.head])
+    refused = {b.platform: b.head for b in bad if b.head}
+    witness.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
     for failure in bad:
         observe("client-failed", {"round": ask.round, "platform": failure.platform, "reason": failure.reason})
     if len(replies) < len(messages):

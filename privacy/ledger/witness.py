@@ -4,15 +4,16 @@ A ledger that was replaced by an older copy of itself is whole; only somebody wh
 server of a run is that somebody: it keeps the head that came with each update, refuses an update whose head
 contradicts what it holds, and an auditor compares the ledger with all of them (``audit verify --witness``).
 
-| head of a population                      | outcome                                                   |
+| head of a platform                        | outcome                                                   |
 |-------------------------------------------|-----------------------------------------------------------|
-| the first                                 | kept; its key is the only one from now on                 |
+| the first                                 | kept; its key and population are the only ones from now on |
 | later entry, or the same one again        | kept                                                      |
 | earlier entry, or another hash for one    | refused, kept as proof, and so is every later one         |
-| another key                               | refused, not kept: nothing shows that the owner signed it |
+| another key or population                 | refused, not kept: nothing shows that the owner signed it |
+| another platform's population and key     | kept: they share a ledger; under another key refused      |
 
 After two contradicting heads no copy of the ledger holds all that was released, and heads alone cannot show how
-it was mended; so the population stays out for the rest of the run.
+it was mended; so the platform stays out for the rest of the run.
 
 Not covered: a copy that was put back and grew past the last head before its next update is sent. The witness
 takes its head for a later one; the comparison by ``verify`` finds it, because every head is kept.
@@ -22,17 +23,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from privacy.errors import LedgerError, LedgerRolledBackError, LedgerTamperedError, LedgerUnreadableError
+from privacy.errors import (
+    LedgerError,
+    LedgerMismatchError,
+    LedgerRolledBackError,
+    LedgerTamperedError,
+    LedgerUnreadableError,
+)
 from privacy.ledger.entry import canonical
 from privacy.ledger.report import Head
 
 NAME = "witness.jsonl"
 """The file's name in a run's folder."""
+_LINE = {"platform": str, "round": int, "head": dict, "refused": bool, "time": str}
 
 
 @dataclass(frozen=True)
@@ -40,11 +48,13 @@ class Kept:
     """One line.
 
     Args:
-        round: the round of the run in which the head came, from 1.
+        platform: who sent the head; its ledger's population may have a name of its own.
+        round: the round of the run in which it came, from 1.
         head: as it was signed; its signature is checked whenever it is read.
-        refused: it contradicts an earlier head of its population.
+        refused: it contradicts an earlier head of its platform.
     """
 
+    platform: str
     round: int
     head: Head
     refused: bool = False
@@ -96,12 +106,13 @@ def read_witness_file(path: Path) -> WitnessFile:
 
 def _parse(line: bytes) -> Kept:
     document = json.loads(line.decode())
-    if not isinstance(document, dict) or set(document) != {"head", "refused", "round", "time"}:
+    if not isinstance(document, dict) or {k: type(v) for k, v in document.items()} != _LINE:
         raise ValueError("it is not a line of a witness")
-    number, refused, head = document["round"], document["refused"], document["head"]
-    if type(number) is not int or number < 1 or type(refused) is not bool or not isinstance(head, dict):
-        raise ValueError("it is not a line of a witness")
-    kept = Kept(number, Head.from_json(head), refused)
+    kept = Kept(
+        document["platform"], document["round"], Head.from_json(document["head"]), document["refused"]
+    )
+    if kept.round < 1:
+        raise ValueError(f"there is no round {kept.round}")
     kept.head.check()
     return kept
 
@@ -134,53 +145,64 @@ class Witness:
 
     @property
     def latest(self) -> Mapping[str, Head]:
-        """Population → its last head that was not refused."""
+        """Platform → its last head that was not refused."""
         return self._latest
 
-    def judge(self, head: Head) -> None:
-        """Raise LedgerRolledBackError if ``head`` contradicts what is held of its population."""
-        whose, held = head.population, self._latest.get(head.population)
+    def judge(self, platform: str, head: Head) -> None:
+        """Say whether ``head`` fits what is held.
+
+        Raises:
+            LedgerRolledBackError: it contradicts an earlier head of its platform.
+            LedgerMismatchError: its population is another platform's, which signs with another key.
+        """
+        for name, theirs in self._latest.items():
+            if name != platform and theirs.population == head.population and not _same_ledger(head, theirs):
+                raise LedgerMismatchError(
+                    f"the ledger of {platform!r} names the population {head.population!r}, which {name!r} signs for "
+                    "with another key: give the population a name of its own"
+                )
+        held = self._latest.get(platform)
         if held is None:
             return
-        if head.public_key != held.public_key:
+        if not _same_ledger(head, held):
             raise LedgerRolledBackError(
-                f"the ledger of {whose!r} has another key ({head.public_key[:16]}…) than before "
-                f"({held.public_key[:16]}…): it was made anew; bring the old one back"
+                f"the ledger of {platform!r} has another key or population ({head.population}, "
+                f"{head.public_key[:16]}…) than before ({held.population}, {held.public_key[:16]}…): bring the one "
+                "with which it began this run back"
             )
-        before = self._contradicted.get(whose)
+        before = self._contradicted.get(platform)
         if before is not None:
             raise LedgerRolledBackError(
-                f"the ledger of {whose!r} went back to entry {before.head.seq} in round {before.round}: it is left "
-                "out of this run, for no copy holds all that was released"
+                f"the ledger of {platform!r} went back to entry {before.head.seq} in round {before.round}: it is "
+                "left out of this run, for no copy holds all that was released"
             )
         if (head.seq, head.hash) != (held.seq, held.hash) and head.seq <= held.seq:
             what = f"entry {head.seq} came" if head.seq < held.seq else f"another entry {head.seq} came"
             raise LedgerRolledBackError(
-                f"the ledger of {whose!r} went back: {what} after entry {held.seq}; an older copy was put back: "
+                f"the ledger of {platform!r} went back: {what} after entry {held.seq}; an older copy was put back: "
                 "restore the newest one, and count what both released"
             )
 
-    def keep(self, number: int, heads: Iterable[Head], refused: Iterable[Head] = ()) -> None:
+    def keep(self, number: int, heads: Mapping[str, Head], refused: Mapping[str, Head] | None = None) -> None:
         """Append a round's heads; when this returns they are on the disk.
 
         Args:
             number: the round, from 1.
-            heads: what ``judge`` let pass.
-            refused: what it did not; those of another key than the population's are left out.
+            heads: platform → what ``judge`` let pass.
+            refused: platform → what it did not; heads of another ledger than the platform's are left out.
 
         Raises:
             LedgerUnreadableError: they cannot be written, so the round must not count.
         """
-        new = [Kept(number, head) for head in heads]
-        new += [Kept(number, h, refused=True) for h in refused if self._is_owners(h)]
-        new = [kept for kept in dict.fromkeys(new) if kept not in self._lines]
+        lines = [Kept(name, number, head) for name, head in heads.items()]
+        for name, head in (refused or {}).items():
+            if name in self._latest and _same_ledger(head, self._latest[name]):
+                lines.append(Kept(name, number, head, refused=True))
+        new = [kept for kept in lines if kept not in self._lines]
         if not new:
             return
         time = datetime.now(UTC).isoformat()
-        text = "".join(
-            canonical({"head": k.head.to_json(), "refused": k.refused, "round": k.round, "time": time}) + "\n"
-            for k in new
-        )
+        text = "".join(canonical(asdict(kept) | {"time": time}) + "\n" for kept in new)
         try:
             with self._path.open("ab") as file:
                 file.write(text.encode())
@@ -197,9 +219,9 @@ class Witness:
 
     def require(self, heads: Mapping[str, Head], where: str) -> None:
         """Raise LedgerTamperedError unless the file holds the heads that were written down in ``where`` too."""
-        kept = {line.head for line in self._lines}
+        kept = {(line.platform, line.head) for line in self._lines}
         for name, head in heads.items():
-            if head not in kept:
+            if (name, head) not in kept:
                 raise LedgerTamperedError(
                     f"witness {self._path} lacks entry {head.seq} of {name!r}, which {where} holds: it was cut or "
                     "replaced; restore it from backup"
@@ -207,23 +229,19 @@ class Witness:
 
     def _check_order(self, kept: Kept) -> None:
         try:
-            self.judge(kept.head)
-        except LedgerRolledBackError as error:
+            self.judge(kept.platform, kept.head)
+        except LedgerError as error:
             raise LedgerTamperedError(
                 f"witness {self._path}: its lines contradict each other ({error}): lines were moved or removed; "
                 "restore the file from backup"
             ) from error
 
-    def _is_owners(self, head: Head) -> bool:
-        held = self._latest.get(head.population)
-        return held is not None and held.public_key == head.public_key
-
     def _take(self, kept: Kept) -> None:
         self._lines.add(kept)
         if kept.refused:
-            self._contradicted.setdefault(kept.head.population, kept)
+            self._contradicted.setdefault(kept.platform, kept)
         else:
-            self._latest[kept.head.population] = kept.head
+            self._latest[kept.platform] = kept.head
 
     def _mend(self) -> None:
         """End the last line, or remove what a crash left of it."""
@@ -241,6 +259,10 @@ class Witness:
                 os.fsync(file.fileno())
         except OSError as error:
             raise LedgerUnreadableError(f"witness {self._path} cannot be mended: {error.strerror}") from error
+
+
+def _same_ledger(one: Head, other: Head) -> bool:
+    return (one.public_key, one.population) == (other.public_key, other.population)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -24,7 +24,7 @@ from privacy.cli import price
 from privacy.errors import BudgetRefusedError
 from privacy.events import PoissonGaussian
 from privacy.explain import meaning_of_events, meaning_of_guarantee
-from privacy.ledger import Ledger, Witness
+from privacy.ledger import Ledger
 from privacy.ledger.keys import load_key_file, public_hex
 
 EVENT = PoissonGaussian(0.05, 1.2, 100)
@@ -330,125 +330,6 @@ def test_a_witness_of_another_ledger_or_with_a_false_signature_is_no_witness(aud
     file.write_text(json.dumps(head))
     assert verdict(audit, folder / "ledgers" / "north.sqlite", "--witness", file)[0] == 3
     assert audit("verify", folder, "--witness", file)[0] == 2
-
-
-@pytest.fixture
-def seen(folder):
-    """The run's folder with two more rounds and the witness of its server; and an older copy of south."""
-    witness = Witness(folder)
-    ledgers = {name: Ledger.open(folder / "ledgers" / f"{name}.sqlite", population=name) for name in PLACES}
-    witness.keep(1, [ledger.head() for ledger in ledgers.values()])
-    older = (folder / "ledgers" / "south.sqlite").read_bytes()
-    for number in (2, 3):
-        for ledger in ledgers.values():
-            ledger.note(f"round {number}")
-        witness.keep(number, [ledger.head() for ledger in ledgers.values()])
-    return folder, older
-
-
-PLACES = ("north", "south")
-
-
-def test_a_run_s_folder_is_compared_with_its_own_witness(audit, seen):
-    folder, older = seen
-    code, out, _ = audit("verify", folder, "--format", "json")
-    north, south = json.loads(out)["ledgers"]
-    assert (code, north["witness"], south["witness"]) == (0, [2, 3, 4], [4, 5, 6])
-    assert "what a witness saw: 3 entries, 2 to 4" in audit("verify", folder)[1]
-    (folder / "ledgers" / "south.sqlite").write_bytes(older)
-    code, out, _ = audit("verify", folder, "--format", "json")
-    north, south = json.loads(out)["ledgers"]
-    assert (code, north["status"], south["status"]) == (3, "whole", "tampered")
-    assert [(f["code"], f["seq"]) for f in south["findings"]] == [
-        ("ledger.rollback", 5),
-        ("ledger.rollback", 6),
-    ]
-    code, out, _ = audit("verify", folder)
-    assert code == 3
-    assert "entry 5 of 'south' that the witness saw is missing here" in out
-    assert audit("verify", folder, "--population", "north")[0] == 0
-    assert audit("verify", folder, "--population", "south")[0] == 3
-
-
-@pytest.mark.parametrize("given", ["the run", "its file"])
-def test_a_ledger_is_compared_with_the_witness_of_a_run(audit, seen, tmp_path, given):
-    folder, older = seen
-    witness = folder if given == "the run" else folder / "witness.jsonl"
-    south = tmp_path / "south.sqlite"
-    south.write_bytes((folder / "ledgers" / "south.sqlite").read_bytes())
-    code, document = verdict(audit, south, "--witness", witness)
-    assert (code, document["witness"]) == (0, [4, 5, 6])
-    south.write_bytes(older)
-    assert verdict(audit, south)[0] == 0, "without a witness an older copy looks whole"
-    code, document = verdict(audit, south, "--witness", witness)
-    assert (code, [f["seq"] for f in document["findings"]]) == (3, [5, 6])
-
-
-def test_a_ledger_that_grew_past_what_was_seen_is_found(audit, seen):
-    folder, older = seen
-    (folder / "ledgers" / "south.sqlite").write_bytes(older)
-    ledger = Ledger.open(folder / "ledgers" / "south.sqlite", population="south")
-    for i in range(9):
-        ledger.note(f"other {i}")
-    code, out, _ = audit("verify", folder)
-    assert code == 3
-    assert "entry 5 of 'south' that the witness saw differs from the one here" in out
-
-
-def test_a_refused_head_is_proof_that_something_is_missing_here(audit, seen):
-    folder, older = seen
-    path = folder / "ledgers" / "south.sqlite"
-    newest = path.read_bytes()
-    path.write_bytes(older)
-    back = Ledger.open(path, population="south")
-    back.note("another round 2")
-    witness = Witness(folder)
-    witness.keep(4, [], refused=[back.head()])
-    for copy in (path.read_bytes(), newest):
-        path.write_bytes(copy)
-        code, out, _ = audit("verify", folder, "--population", "south")
-        assert code == 3, "no copy holds all that was released"
-        assert "entry 5 of 'south' that the witness saw differs" in out
-
-
-@pytest.mark.parametrize("suffix", ["", ".key"])
-def test_a_ledger_that_the_run_s_witness_saw_may_not_be_gone(audit, seen, suffix):
-    folder, _ = seen
-    (folder / "ledgers" / f"south.sqlite{suffix}").unlink()
-    code, out, _ = audit("verify", folder)
-    assert code == (0 if suffix else 4), "the key is not needed"
-    assert ("the ledger of 'south' is not here" in out) == (not suffix)
-    assert audit("verify", folder, "--population", "north")[0] == 0
-
-
-def test_a_witness_that_was_changed_is_found_and_the_rest_is_compared(audit, seen):
-    folder, _ = seen
-    path = folder / "witness.jsonl"
-    whole = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*whole[:2], whole[2].replace('"seq":3', '"seq":2'), *whole[3:]]))
-    code, out, _ = audit("verify", folder, "--format", "json")
-    broken, north, south = json.loads(out)["ledgers"]
-    assert (code, broken["status"], north["status"], south["status"]) == (3, "tampered", "whole", "whole")
-    assert "line 3" in broken["findings"][0]["message"]
-    assert (north["witness"], south["witness"]) == ([2, 4], [4, 5, 6])
-    assert f"TAMPERED  ({path})" in audit("verify", folder)[1]
-    path.write_text("".join(whole)[:-30])  # torn by a crash: nothing was changed
-    code, out, _ = audit("verify", folder, "--format", "json")
-    assert (code, [d["witness"] for d in json.loads(out)["ledgers"]]) == (0, [[2, 3, 4], [4, 5]])
-    path.unlink()
-    path.mkdir()
-    assert audit("verify", folder)[0] == 4
-
-
-def test_the_wrong_witness_is_said_to_be_so(audit, seen, path, tmp_path):
-    folder, _ = seen
-    code, _, err = audit("verify", path, "--witness", folder)
-    assert code == 2
-    assert "saw north, south, which none of the ledgers is of" in err
-    (tmp_path / "empty").mkdir()
-    code, _, err = audit("verify", path, "--witness", tmp_path / "empty")
-    assert code == 2
-    assert "only runs with privacy keep one" in err
 
 
 def test_an_edited_ledger_cannot_steer_the_terminal(audit, path):

@@ -197,7 +197,7 @@ def text(kit, **changes):
         (lambda kit: text(kit, signature="0" * 128), "signature"),
         (lambda kit: text(kit, public_key=kit.head("food", 2).public_key), "signature"),
         (lambda kit: text(kit, public_key="f" * 64), "head"),
-        (lambda kit: kit.head("food", 2).to_text(), "another population, 'food'"),
+        (lambda kit: kit.head("food", 2).to_text(), "another member's ledger, 'food'"),
     ],
 )
 def test_a_head_that_is_not_the_platform_s_own_makes_a_bad_reply(kit, asked, sort_replies, head, said):
@@ -224,7 +224,7 @@ def test_a_run_without_privacy_has_no_ledger_and_needs_no_head(kit, asked, sort_
 def test_a_ledger_that_went_back_makes_a_bad_reply_that_says_so(kit, asked, tmp_path):
     settings, ask, message, arrays = asked
     witness = Witness(tmp_path)
-    witness.keep(1, [kit.head("toys", 5), kit.head("food", 1)])
+    witness.keep(1, {"toys": kit.head("toys", 5), "food": kit.head("food", 1)})
     replies = [kit.reply(message(1), "toys", arrays), kit.reply(message(2), "food", arrays)]
     (good,), (bad,) = module.sort_replies(replies, ask, settings, witness)
     assert good.platform == "food"
@@ -232,3 +232,19 @@ def test_a_ledger_that_went_back_makes_a_bad_reply_that_says_so(kit, asked, tmp_
     assert bad.reason.startswith(
         "ledger.rollback: the ledger of 'toys' went back: entry 2 came after entry 5"
     )
+
+
+def test_a_ledger_may_have_a_population_of_another_name_but_one_owner(kit, asked, tmp_path):
+    settings, ask, message, arrays = asked
+    shared, stranger = kit.head("shoppers", 4, key="toys"), kit.head("shoppers", 4, key="games")
+    replies = [
+        kit.reply(message(1), "toys", arrays, receipt={"head": shared.to_text()}),
+        kit.reply(message(2), "games", arrays, receipt={"head": stranger.to_text()}),
+    ]
+    witness = Witness(tmp_path)
+    (good,), _ = module.sort_replies(replies[:1], ask, settings, witness)
+    witness.keep(1, {good.platform: good.head})
+    (again,), (bad,) = module.sort_replies(replies, ask, settings, witness)
+    assert again.platform == "toys"
+    assert (bad.platform, bad.head) == ("games", None)
+    assert bad.reason.startswith("ledger.mismatch: the ledger of 'games' names the population 'shoppers'")

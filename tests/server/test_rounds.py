@@ -186,7 +186,7 @@ def kept(folder):
 
 
 def rounds_of(kit, *numbers):
-    return [Kept(n, kit.head(name, 2 * n)) for n in numbers for name in kit.names]
+    return [Kept(name, n, kit.head(name, 2 * n)) for n in numbers for name in kit.names]
 
 
 def test_every_head_is_kept_in_the_witness_and_the_last_in_the_checkpoint(kit, tmp_path, monkeypatch):
@@ -262,7 +262,9 @@ def test_a_resumed_run_still_knows_what_it_saw(kit, tmp_path):
     settings = kit.settings(min_replies=3)
     with pytest.raises(RunFailedError):
         run_rounds(kit.grid(4, answer), settings, tmp_path, Watch())
-    assert kept(tmp_path)[4:] == [Kept(2, kit.head("beauty", 4))], "what was seen is kept, failed or not"
+    assert kept(tmp_path)[4:] == [Kept("beauty", 2, kit.head("beauty", 4))], (
+        "what was seen is kept, failed or not"
+    )
     assert load_checkpoint(tmp_path).heads["beauty"] == kit.head("beauty", 2)
     stage, watch = "back", Watch()
     run_rounds(kit.grid(4, answer), settings, tmp_path, watch)
@@ -297,7 +299,7 @@ def test_asked_again_after_a_kill_the_same_heads_or_later_ones_are_welcome(kit, 
     assert watch.of("client-failed") == []
     assert kept(tmp_path) == [
         *rounds_of(kit, 1, 2),
-        Kept(2, kit.head("games", 5)),
+        Kept("games", 2, kit.head("games", 5)),
         *rounds_of(kit, 3),
     ]
 

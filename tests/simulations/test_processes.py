@@ -80,7 +80,7 @@ def test_killed_again_and_again_and_resumed_it_ends_as_if_nothing_had_happened(w
         assert len(reserved) == 5, "each round is charged once, however often it was begun"
         assert ledger.budget().reserved == 0
         found = read_witness_file(run / NAME)
-        mine = [kept for kept in found.kept if kept.head.population == name]
+        mine = [kept for kept in found.kept if kept.platform == name]
         assert {kept.round for kept in mine} == {1, 2, 3, 4, 5}
         assert (found.faults, found.cut, any(kept.refused for kept in mine)) == ((), 0, False)
         assert ledger.verify([kept.head for kept in mine]).ok

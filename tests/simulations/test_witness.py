@@ -15,7 +15,7 @@ from simulations.grid import run_inline, run_server
 def kept(run: Path, name: str) -> list[tuple[int, int, bool]]:
     found = read_witness_file(run / NAME)
     assert found.faults == ()
-    return [(k.round, k.head.seq, k.refused) for k in found.kept if k.head.population == name]
+    return [(k.round, k.head.seq, k.refused) for k in found.kept if k.platform == name]
 
 
 def verified(capfd, *arguments: object) -> tuple[int, list[dict]]:

@@ -37,6 +37,22 @@ def head(seq: int, history: str = "", population: str = "north", key: str = "nor
     return Head(population, seq, digest, public_hex(signer.public_key()), signature)
 
 
+def sender(one: Head) -> str:
+    return f"shop-of-{one.population}"
+
+
+def kept_as(number: int, one: Head, refused: bool = False) -> Kept:
+    return Kept(sender(one), number, one, refused)
+
+
+def keep(witness: Witness, number: int, heads, refused=()) -> None:
+    witness.keep(number, {sender(h): h for h in heads}, {sender(h): h for h in refused})
+
+
+def judge(witness: Witness, one: Head) -> None:
+    witness.judge(sender(one), one)
+
+
 def saw(folder) -> list[Kept]:
     found = read_witness_file(folder / NAME)
     assert found.faults == ()
@@ -116,10 +132,10 @@ def test_no_changed_character_of_a_head_passes(data):
 def test_later_heads_and_the_same_one_again_are_kept(tmp_path):
     witness = Witness(tmp_path)
     for number, seq in enumerate((0, 2, 2, 9), 1):
-        witness.judge(head(seq))
-        witness.keep(number, [head(seq)])
-    assert witness.latest == {"north": head(9)}
-    assert saw(tmp_path) == [Kept(n, head(s)) for n, s in enumerate((0, 2, 2, 9), 1)]
+        judge(witness, head(seq))
+        keep(witness, number, [head(seq)])
+    assert witness.latest == {"shop-of-north": head(9)}
+    assert saw(tmp_path) == [kept_as(n, head(s)) for n, s in enumerate((0, 2, 2, 9), 1)]
 
 
 @pytest.mark.parametrize(
@@ -128,72 +144,90 @@ def test_later_heads_and_the_same_one_again_are_kept(tmp_path):
         (head(4), "entry 4 came after entry 5"),
         (head(5, "other"), "another entry 5 came after entry 5"),
         (head(0), "entry 0 came after entry 5"),
-        (head(9, key="stranger"), "another key"),
+        (head(9, key="stranger"), "another key or population"),
     ],
 )
 def test_a_ledger_that_went_back_or_was_made_anew_is_named(tmp_path, bad, said):
     witness = Witness(tmp_path)
-    witness.keep(1, [head(5), head(50, population="south")])
-    with pytest.raises(LedgerRolledBackError, match="'north'") as refusal:
-        witness.judge(bad)
+    keep(witness, 1, [head(5), head(50, population="south")])
+    with pytest.raises(LedgerRolledBackError, match="'shop-of-north'") as refusal:
+        judge(witness, bad)
     assert said in str(refusal.value)
     assert refusal.value.code == "ledger.rollback"
-    witness.judge(head(6))
-    witness.judge(head(50, population="south"))
+    judge(witness, head(6))
+    judge(witness, head(50, population="south"))
 
 
 def test_once_contradicted_a_population_stays_out_also_after_a_restart(tmp_path):
     witness = Witness(tmp_path)
-    witness.keep(1, [head(5)])
-    witness.keep(2, [], refused=[head(5, "other"), head(9, key="stranger"), head(1, population="unknown")])
-    assert saw(tmp_path) == [Kept(1, head(5)), Kept(2, head(5, "other"), refused=True)]
+    keep(witness, 1, [head(5)])
+    keep(witness, 2, [], refused=[head(9, key="stranger"), head(1, population="unknown")])
+    keep(witness, 2, [], refused=[head(5, "other")])
+    assert saw(tmp_path) == [kept_as(1, head(5)), kept_as(2, head(5, "other"), refused=True)]
     for again in (witness, Witness(tmp_path)):
-        assert again.latest == {"north": head(5)}
+        assert again.latest == {"shop-of-north": head(5)}
         for later in (head(5), head(7), head(7, "other")):
             with pytest.raises(LedgerRolledBackError, match="in round 2"):
-                again.judge(later)
+                judge(again, later)
 
 
-ARRIVALS = st.builds(
-    head,
-    st.integers(0, 5),
-    st.sampled_from(["", "other"]),
-    st.sampled_from(["north", "south"]),
-    st.sampled_from(["north", "south"]),
+def test_platforms_may_share_a_ledger_but_not_speak_for_another_s(tmp_path):
+    witness = Witness(tmp_path)
+    witness.keep(1, {"a": head(5)})
+    witness.judge("b", head(3))
+    with pytest.raises(LedgerMismatchError, match=r"'north', which 'a' signs for"):
+        witness.judge("b", head(9, key="stranger"))
+    with pytest.raises(LedgerRolledBackError, match="another key or population"):
+        witness.judge("a", head(9, population="south"))
+
+
+ARRIVALS = st.tuples(
+    st.sampled_from("ab"),
+    st.builds(
+        head,
+        st.integers(0, 5),
+        st.sampled_from(["", "other"]),
+        st.sampled_from(["north", "north", "south"]),
+        st.sampled_from(["north", "north", "south"]),
+    ),
 )
 
 
-@given(st.lists(st.lists(ARRIVALS, max_size=3), max_size=8))
-@settings(max_examples=60, deadline=None)
+def owner(one: Head) -> tuple[str, str]:
+    return one.population, one.public_key
+
+
+@given(st.lists(st.lists(ARRIVALS, max_size=3), max_size=10))
+@settings(max_examples=80, deadline=None)
 def test_whatever_arrives_the_rule_holds_and_a_restart_changes_nothing(tmp_path_factory, rounds):
     folder = tmp_path_factory.mktemp("witness")
     witness, held, out = Witness(folder), {}, set()
     for number, arrivals in enumerate(rounds, 1):
-        for one in arrivals:
-            last = held.get(one.population)
-            fits = last is None or (
-                one.public_key == last.public_key
-                and one.population not in out
-                and (one.seq > last.seq or one == last)
-            )
+        for name, one in arrivals:
+            last = held.get(name)
+            others = [owner(theirs) for whose, theirs in held.items() if whose != name]
+            own = last is None or owner(one) == owner(last)
+            theirs = any(one.population == p and one.public_key != k for p, k in others)
+            later = last is None or (name not in out and (one.seq > last.seq or one == last))
             try:
-                witness.judge(one)
-            except LedgerRolledBackError:
-                assert not fits
-                witness.keep(number, [], refused=[one])
-                if one.public_key == last.public_key:
-                    out.add(one.population)
+                witness.judge(name, one)
+            except LedgerError:
+                assert theirs or not own or not later
+                witness.keep(number, {}, {name: one})
+                if own and last is not None:
+                    out.add(name)
             else:
-                assert fits
-                witness.keep(number, [one])
-                held[one.population] = one
+                assert own
+                assert later
+                assert not theirs
+                witness.keep(number, {name: one})
+                held[name] = one
         assert witness.latest == held
         if number % 3 == 0:
             witness = Witness(folder)
     assert Witness(folder).latest == held
-    accepted = [kept.head for kept in saw(folder) if not kept.refused]
     for name, last in held.items():
-        seqs = [h.seq for h in accepted if h.population == name]
+        seqs = [kept.head.seq for kept in saw(folder) if kept.platform == name and not kept.refused]
         assert seqs == sorted(seqs)
         assert seqs[-1] == last.seq
 
@@ -202,18 +236,18 @@ def test_whatever_arrives_the_rule_holds_and_a_restart_changes_nothing(tmp_path_
 
 
 def test_a_round_asked_again_adds_what_is_new_only(tmp_path):
-    Witness(tmp_path).keep(3, [head(4)])
+    keep(Witness(tmp_path), 3, [head(4)])
     before = (tmp_path / NAME).read_bytes()
     again = Witness(tmp_path)
-    again.keep(3, [head(4)])
+    keep(again, 3, [head(4)])
     assert (tmp_path / NAME).read_bytes() == before
-    again.keep(3, [head(4), head(8, population="south")])
+    keep(again, 3, [head(4), head(8, population="south")])
     assert (tmp_path / NAME).read_bytes().startswith(before)
-    assert saw(tmp_path) == [Kept(3, head(4)), Kept(3, head(8, population="south"))]
+    assert saw(tmp_path) == [kept_as(3, head(4)), kept_as(3, head(8, population="south"))]
 
 
 def test_nothing_to_keep_makes_no_file(tmp_path):
-    Witness(tmp_path).keep(1, [])
+    keep(Witness(tmp_path), 1, [])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -222,14 +256,14 @@ def test_what_is_kept_is_on_the_disk(tmp_path, monkeypatch):
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_ino), real(handle)))
     witness = Witness(tmp_path)
-    witness.keep(1, [head(4)])
+    keep(witness, 1, [head(4)])
     assert {(tmp_path / NAME).stat().st_ino, tmp_path.stat().st_ino} <= set(synced)
 
 
 @pytest.mark.parametrize("point", ["fsync", "write"])
 def test_what_cannot_be_kept_is_said(tmp_path, monkeypatch, point):
     witness = Witness(tmp_path)
-    witness.keep(1, [head(4)])
+    keep(witness, 1, [head(4)])
     with monkeypatch.context() as patch:
         if point == "fsync":
             patch.setattr(
@@ -239,9 +273,9 @@ def test_what_cannot_be_kept_is_said(tmp_path, monkeypatch, point):
             (tmp_path / NAME).rename(tmp_path / "moved")
             (tmp_path / NAME).mkdir()
         with pytest.raises(LedgerUnreadableError, match="the round does not count") as refusal:
-            witness.keep(2, [head(6)])
+            keep(witness, 2, [head(6)])
     assert refusal.value.exit_code == 4
-    assert witness.latest == {"north": head(4)}
+    assert witness.latest == {"shop-of-north": head(4)}
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +283,7 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("witness")
     witness = Witness(folder)
     for number in (1, 2, 3):
-        witness.keep(number, [head(2 * number), head(3 * number, population="south")])
+        keep(witness, number, [head(2 * number), head(3 * number, population="south")])
     return (folder / NAME).read_bytes()
 
 
@@ -263,11 +297,11 @@ def test_cut_anywhere_the_whole_lines_stay_and_the_file_goes_on(tmp_path, whole)
         assert len(saw(folder)) == kept
         witness = Witness(folder)
         assert (witness.cut > 0) == (cut > len(b"".join(lines[:kept])))
-        witness.keep(4, [head(8)])
+        keep(witness, 4, [head(8)])
         content = (folder / NAME).read_bytes()
         assert content.startswith(b"".join(lines[:kept]))
         assert content.count(b"\n") == kept + 1
-        assert saw(folder)[-1] == Kept(4, head(8))
+        assert saw(folder)[-1] == kept_as(4, head(8))
 
 
 @given(data=st.data())
@@ -277,7 +311,7 @@ def test_a_changed_head_is_found_and_its_line_named(tmp_path_factory, whole, dat
     lines = whole.splitlines(keepends=True)
     number = data.draw(st.integers(0, len(lines) - 1))
     line = lines[number]
-    at = data.draw(st.integers(line.index(b'"head"'), line.index(b'"refused"') - 3))
+    at = data.draw(st.integers(line.index(b'"head"'), line.index(b'"platform"') - 3))
     flip = data.draw(st.integers(1, 255))
     lines[number] = line[:at] + bytes([line[at] ^ flip]) + line[at + 1 :]
     path.write_bytes(b"".join(lines))
@@ -294,7 +328,7 @@ def test_a_changed_head_is_found_and_its_line_named(tmp_path_factory, whole, dat
         b"garbage",
         b"\xff",
         b"[" * 100_000,
-        b'{"head":{},"refused":false,"round":1,"time":""}',
+        b'{"head":{},"platform":"a","refused":false,"round":1,"time":""}',
     ],
 )
 def test_a_server_does_not_go_on_with_a_line_that_does_not_hold(tmp_path, whole, line):
@@ -343,9 +377,9 @@ from pathlib import Path
 from privacy.ledger import Head, Witness
 heads = [Head.from_json(h) for h in json.loads(sys.stdin.read())]
 witness = Witness(Path(sys.argv[1]))
-start = len(witness.latest) and witness.latest["north"].seq + 1
+start = len(witness.latest) and witness.latest["north-shop"].seq + 1
 for head in heads[start:]:
-    witness.keep(head.seq + 1, [head])
+    witness.keep(head.seq + 1, {"north-shop": head})
     print(head.seq, flush=True)
 """
 
@@ -377,11 +411,11 @@ def test_killed_at_any_moment_nothing_kept_is_lost(tmp_path):
 
 def test_a_ledger_is_compared_with_every_head_that_was_kept(ledger, reserve, tmp_path):
     witness = Witness(tmp_path)
-    witness.keep(1, [ledger.head()])
+    keep(witness, 1, [ledger.head()])
     path = tmp_path / "shop.ledger"
     for number in (2, 3, 4):
         reserve(ledger, f"r/{number}")
-        witness.keep(number, [ledger.head()])
+        keep(witness, number, [ledger.head()])
         if number == 2:
             older = path.read_bytes()
     heads = [kept.head for kept in saw(tmp_path)]
@@ -392,7 +426,7 @@ def test_a_ledger_is_compared_with_every_head_that_was_kept(ledger, reserve, tmp
     for number in (5, 6, 7):  # it grows past what was seen
         reserve(back, f"r/{number}")
     assert back.head().seq > heads[-1].seq
-    witness.judge(back.head())  # a witness sees heads only, so this one looks like a later one …
+    judge(witness, back.head())  # a witness sees heads only, so this one looks like a later one …
     report = back.verify(heads)
     assert [f.seq for f in report.findings] == [2, 3], "… and the comparison still tells"
     assert {f.code for f in report.findings} == {"ledger.rollback"}
