@@ -7,10 +7,10 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format clean lock
+.PHONY: help demo test check fast format clean lock bench-quick bench-env
 
 help:  ## list the tasks
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,7 +29,7 @@ check: $(VENV)/installed  ## ruff, mypy, import-linter, examples in docstrings a
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest -p no:cacheprovider --doctest-modules --doctest-glob='*.md' shared_model privacy federation clients server simulations README.md docs
+	$(BIN)/pytest -p no:cacheprovider --doctest-modules --doctest-glob='*.md' shared_model privacy federation clients server simulations benchmarks README.md docs --ignore=benchmarks/rectools
 
 fast: $(VENV)/installed  ## the tests without the slow ones
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'
@@ -38,8 +38,18 @@ format: $(VENV)/installed  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench-quick: $(VENV)/installed  ## the transfer benchmark on tiny made-up shops (the real one: docs/benchmarks/transfer.md)
+	$(BIN)/python -m benchmarks.transfer --quick
+
+.venv-rectools/installed: benchmarks/rectools/requirements.txt
+	$(PYTHON) -m venv .venv-rectools
+	.venv-rectools/bin/pip install --quiet --requirement benchmarks/rectools/requirements.txt
+	@touch $@
+
+bench-env: .venv-rectools/installed  ## the environment of RecTools' baselines (SASRec, UniSRec), about 1.5 GB
+
 lock: $(VENV)/installed  ## write the versions of this environment to constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' | grep -v '^fedcart' > constraints.txt
 
 clean:  ## remove the environment and caches (runs/ stays)
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-rectools build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -109,19 +109,29 @@ class Judge:
 
     def of_prior(self) -> Outcome:
         """Return how the training-free prior does."""
-        return self._judge(
-            Recommender(self.platform, initial_shared(self.platform.spec), self.prior), self.prior
-        )
+        return self._judge(self.prior_recommender(), self.prior)
 
     def untrained(self) -> Outcome:
         """Return how a member does alone without any training: the prior and its own local layer."""
-        scorer = Recommender(self.platform, initial_shared(self.platform.spec), self.alone)
-        return self._judge(scorer, self.alone)
+        return self._judge(self.untrained_recommender(), self.alone)
 
     def of_model(self, shared: SharedTensors) -> Outcome:
-        """Return how shared tensors do: blended by a member on its validation shoppers, as they are by a newcomer."""
+        """Return how shared tensors do."""
+        recommender = self.recommender(shared)
+        return self._judge(recommender, recommender.local)
+
+    def prior_recommender(self) -> Recommender:
+        """Return what ranks by text and popularity alone."""
+        return Recommender(self.platform, initial_shared(self.platform.spec), self.prior)
+
+    def untrained_recommender(self) -> Recommender:
+        """Return what ranks by the prior and the platform's own local layer."""
+        return Recommender(self.platform, initial_shared(self.platform.spec), self.alone)
+
+    def recommender(self, shared: SharedTensors) -> Recommender:
+        """Return what serves: blended by a member on its validation shoppers, as it is by a newcomer."""
         local = choose_blend(self.platform, shared, self.alone) if self.member else ZERO_SHOT
-        return self._judge(Recommender(self.platform, shared, local), local)
+        return Recommender(self.platform, shared, local)
 
     def _judge(self, scorer: Scorer, local: LocalLayer | None) -> Outcome:
         with torch.no_grad():

@@ -1,0 +1,122 @@
+"""`python -m benchmarks.transfer`: run what is missing of the study, and write the report.
+
+| exit code | meaning                                                            |
+|-----------|--------------------------------------------------------------------|
+| 0         | done; what this machine cannot run is named in the report          |
+| 1         | a method failed; the others are in the report, which names it      |
+| 2         | an option, file or data folder that cannot be used                 |
+| 70        | a bug; the traceback is shown                                      |
+| 130       | interrupted; the same command continues                            |
+"""
+
+import json
+import os
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from benchmarks.transfer.cells import CellStore
+from benchmarks.transfer.platforms import Platforms
+from benchmarks.transfer.quick import quick_recipe, quick_study, write_shops
+from benchmarks.transfer.report import write_report
+from benchmarks.transfer.run import jobs, run
+from benchmarks.transfer.study import HERE, Recipe, Study, load
+from privacy.errors import PrivacyError
+from shared_model.errors import BadInputError, FedcartError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Format(StrEnum):
+    """How the report is printed."""
+
+    markdown = "markdown"
+    json = "json"
+
+
+@app.command()
+def transfer(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny made-up shops, every step, in about a minute.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the study's data; FEDCART_DATA where left out.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where cells and report go; an earlier run there is continued.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A method or a platform; may be given several times.")
+    ] = None,
+    study: Annotated[Path | None, typer.Option(help="Another study (TOML).")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Another recipe (TOML).")] = None,
+    newcomer: Annotated[
+        str | None, typer.Option(help="A member that stays out instead of the study's newcomer.")
+    ] = None,
+    report: Annotated[bool, typer.Option("--report", help="Run nothing; report what is there.")] = False,
+    format: Annotated[Format, typer.Option(help="What is printed on standard output.")] = Format.markdown,
+) -> int:
+    """Compare every method on every platform: is it worth joining?
+
+    Each finished cell is stored, so a run that was stopped continues with the same command.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
+    say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print
+    folder = out or Path("runs") / ("transfer-quick" if quick else "transfer")
+    if quick:
+        chosen, trained = quick_study(), quick_recipe()
+        source = write_shops(folder / "data", chosen)
+    else:
+        chosen = load(Study, study or HERE / "study.toml")
+        trained = load(Recipe, recipe or HERE / "recipe.toml")
+        source = _data(data)
+    if newcomer is not None:
+        chosen = chosen.with_newcomer(newcomer)
+    platforms = Platforms(chosen, trained, source)
+    everything, todo = jobs(platforms), jobs(platforms, only or ())
+    say(f"{chosen.name}: {len(todo)} jobs, cells in {folder}")
+    left_out = [] if report else run(platforms, todo, folder, say)
+    result = write_report(platforms, everything, CellStore(folder / "cells"), folder, left_out)
+    if format is Format.json:
+        sys.stdout.write(json.dumps(result, indent=1) + "\n")
+    else:
+        sys.stdout.write((folder / "report.md").read_text(encoding="utf-8"))
+    say(f"written to {folder / 'report.md'}")
+    return 1 if any(job.failed for job in left_out) else 0
+
+
+def _data(folder: Path | None) -> Path:
+    named = folder or (Path(os.environ["FEDCART_DATA"]) if os.environ.get("FEDCART_DATA") else None)
+    if named is None:
+        raise BadInputError("there is no data: give --data or set FEDCART_DATA, or try --quick.")
+    return named
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command and return its exit code."""
+    try:
+        code = app(args=arguments, standalone_mode=False, prog_name="python -m benchmarks.transfer")
+    except (FedcartError, PrivacyError) as error:
+        sys.stderr.write(f"transfer: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("transfer: interrupted; the same command continues\n")
+        return 130
+    except Exception as error:
+        show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
+        if show is not None and isinstance(exit_code, int):
+            show()
+            return exit_code
+        traceback.print_exception(error)
+        return 70
+    return int(code or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,127 @@
+"""The study's platforms, loaded once, and the audiences that every method is judged on."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.transfer.study import PlatformEntry, Recipe, Study
+from clients.data.split import Split
+from clients.platform import HashableSite, Platform, prepare_platform
+from clients.site import SiteSettings
+from shared_model.errors import BadInputError
+from simulations.folder import cache_folder
+from simulations.scenario import PlatformSection
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who is recommended to, and how many of their own shoppers the platform may learn from.
+
+    Attributes
+    ----------
+    platform : every shopper with a test item is judged, whatever `shots` is, so audiences can be compared.
+    shots : how many shoppers may train and choose the local layer; 0 is zero-shot, None is all of them. Each judged
+        shopper's own history is known when it is served, and popularity counts all histories.
+    """
+
+    platform: Platform
+    shots: int | None
+
+    @property
+    def label(self) -> str:
+        """The shots as a word."""
+        return {None: "all", 0: "zero-shot"}.get(self.shots, f"{self.shots}-shot")
+
+    def own(self, seed: int) -> Platform:
+        """Return the platform as far as it may learn from itself; another draw of shoppers for another seed."""
+        if self.shots is None or self.shots >= len(self.platform):
+            return self.platform
+        chosen = np.random.default_rng([seed, self.shots]).choice(
+            len(self.platform), self.shots, replace=False
+        )
+        return with_shoppers(self.platform, np.sort(chosen))
+
+
+def with_shoppers(platform: Platform, positions: NDArray[np.int64]) -> Platform:
+    """Return the platform with the shoppers at these positions only; the catalogue stays whole."""
+    split = platform.split
+    sequences = split.sequences.take(positions)
+    shift = sequences.offsets[:-1] - split.sequences.offsets[:-1][positions]
+    return replace(
+        platform,
+        split=Split(
+            sequences,
+            split.train_end[positions] + shift,
+            split.valid_end[positions] + shift,
+            split.valid_target[positions],
+            split.test_target[positions],
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Platforms:
+    """The platforms of a study, read from a data folder with a recipe's features."""
+
+    study: Study
+    recipe: Recipe
+    data: Path
+
+    @cached_property
+    def loaded(self) -> dict[str, Platform]:
+        """Every platform by its name, members first."""
+        entries = [*self.study.members, *(p for p in self.study.platform if p.name == self.study.newcomer)]
+        return {entry.name: self._load(entry) for entry in entries}
+
+    @property
+    def members(self) -> list[Platform]:
+        """The platforms that train together."""
+        return [self.loaded[entry.name] for entry in self.study.members]
+
+    @property
+    def audiences(self) -> list[Audience]:
+        """Every member as it is; the newcomer without, with few and with all of its shoppers."""
+        newcomer = self.loaded[self.study.newcomer]
+        shots = [0, *self.study.shots, None]
+        return [Audience(p, None) for p in self.members] + [Audience(newcomer, n) for n in shots]
+
+    def section(self, entry: PlatformEntry) -> PlatformSection:
+        """Return a platform as a simulation's scenario has it."""
+        return PlatformSection(
+            name=entry.name,
+            role="newcomer" if entry.name == self.study.newcomer else "member",
+            events=self.data / entry.folder / "interactions.parquet",
+            items=self.data / entry.folder / "items.parquet",
+            columns=entry.columns,
+            population_size=entry.population_size,
+        )
+
+    def _load(self, entry: PlatformEntry) -> Platform:
+        section = self.section(entry)
+        if not section.events.exists():
+            raise BadInputError(
+                f"{section.events}: there is no such file. --data (or FEDCART_DATA) must name a folder that holds "
+                f"{entry.folder}/interactions.parquet and items.parquet; --quick needs no data."
+            )
+        model = self.recipe.model
+        site = SiteSettings(
+            name=entry.name,
+            events=section.events,
+            items=section.items,
+            columns=entry.columns,
+            task=self.recipe.task,
+            population_size=entry.population_size,
+            epsilon_cap=1.0,
+            ledger="none",
+            work=cache_folder(),
+            cache=cache_folder() / "features",
+        )
+        return prepare_platform(HashableSite(site), tuple(model.encoders), model.width, model.history_length)
+
+
+def fingerprint(platform: Platform) -> str:
+    """Return what identifies a platform's data after cleaning: events, then catalogue."""
+    return f"{platform.fingerprint[:16]}:{platform.catalogue.fingerprint[:16]}"

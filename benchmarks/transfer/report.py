@@ -1,0 +1,138 @@
+"""From cells to the report: one JSON document, and the same as markdown with the privacy-utility curve."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.provenance import provenance
+from benchmarks.transfer.cells import Cell, CellStore, write_json
+from benchmarks.transfer.curve import draw
+from benchmarks.transfer.platforms import Platforms, fingerprint
+from benchmarks.transfer.run import Job, NotRun
+from benchmarks.transfer.statistics import METRICS, compare, estimate, holm, values
+from benchmarks.transfer.tables import markdown
+from benchmarks.transfer.targets import check
+
+Cells = dict[tuple[str, str], dict[str, list[Cell]]]
+"""(platform, shots) → method → the seeds' cells."""
+
+
+def write_report(
+    platforms: Platforms, todo: Sequence[Job], store: CellStore, out: Path, left_out: Sequence[NotRun]
+) -> dict[str, Any]:
+    """Write `report.json`, `report.md` and `curve.svg` of every finished cell of the jobs; return the document."""
+    cells: Cells = {(a.platform.name, a.label): {} for a in platforms.audiences}
+    done, total = 0, 0
+    for job in todo:
+        for audience in job.audiences:
+            total += 1
+            where = (audience.platform.name, audience.label)
+            cell = store.load(*job.cell(audience))
+            if cell is not None:
+                done += 1
+                cells.setdefault(where, {}).setdefault(job.method.name, []).append(cell)
+    study = platforms.study
+    report: dict[str, Any] = {
+        "study": study.model_dump(mode="json"),
+        "recipe": platforms.recipe.model_dump(mode="json"),
+        "provenance": provenance() | {"cell_commits": _commits(cells)},
+        "cells": {"done": done, "total": total},
+        "platforms": {
+            name: {
+                "role": "newcomer" if name == study.newcomer else "member",
+                "shoppers": len(p),
+                "test_shoppers": len(p.test_users),
+                "items": len(p.catalogue),
+                "fingerprint": fingerprint(p),
+            }
+            for name, p in platforms.loaded.items()
+        },
+        "results": _results(cells),
+        "comparisons": _comparisons(cells, max(study.epsilons)),
+        "not_run": [asdict(job) for job in left_out],
+    }
+    report["retention"] = _retention(report, platforms)
+    report["targets"] = check(report)
+    out.mkdir(parents=True, exist_ok=True)
+    report["curve"] = draw(report, out / "curve.svg")
+    report = _finite(report)
+    write_json(out / "report.json", report)
+    (out / "report.md").write_text(markdown(report), encoding="utf-8")
+    return report
+
+
+def _results(cells: Cells) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    for (platform, label), methods in cells.items():
+        for method, found in methods.items():
+            entry: dict[str, Any] = {"seeds": len(found), "notes": [cell.notes for cell in found]}
+            entry["coverage@10"] = float(np.mean([cell.coverage for cell in found]))
+            for metric in METRICS:
+                middle, seeds = estimate(metric, [cell.ranks for cell in found])
+                entry[metric] = asdict(middle) | {"seeds": seeds}
+            raw = [cell.unfiltered for cell in found if cell.unfiltered is not None]
+            if raw:
+                entry["unfiltered"] = {metric: estimate(metric, raw)[0].mean for metric in METRICS}
+            results.setdefault(platform, {}).setdefault(label, {})[method] = entry
+    return results
+
+
+def pairs(methods: Sequence[str], strongest: float) -> list[tuple[str, str]]:
+    """Return which methods are compared: all with the prior, the served model with all that a platform could do alone.
+
+    >>> pairs(["prior", "local_only", "federated_private@8", "federated_private@8+local"], 8.0)[-1]
+    ('federated_private@8+local', 'local_only')
+    """
+    served = f"federated_private@{strongest:g}+local"
+    wanted = [(method, "prior") for method in methods if method not in {"prior", "popularity"}]
+    wanted += [(m, "federated") for m in methods if m.startswith("federated_private@") and "+" not in m]
+    wanted += [("federated", "centralised"), (served, "federated+local")]
+    wanted += [(served, alone) for alone in ("local_only", "sasrec", "unisrec")]
+    return [pair for pair in wanted if set(pair) <= set(methods)]
+
+
+def _comparisons(cells: Cells, strongest: float) -> list[dict[str, Any]]:
+    """Return paired comparisons of NDCG@10, their p-values adjusted over all of them together."""
+    found = []
+    for (platform, label), methods in cells.items():
+        per_shopper = {m: values("ndcg@10", [c.ranks for c in seeds]) for m, seeds in methods.items()}
+        for method, baseline in pairs(list(methods), strongest):
+            result = compare(per_shopper[method], per_shopper[baseline])
+            found.append(
+                {"platform": platform, "shots": label, "method": method, "against": baseline} | asdict(result)
+            )
+    for entry, p in zip(found, holm([entry["p"] for entry in found]), strict=True):
+        entry["p_holm"] = p
+    return found
+
+
+def _retention(report: dict[str, Any], platforms: Platforms) -> dict[str, dict[str, float]]:
+    """Return platform → ε → private over non-private NDCG@10 of the federated model; the newcomer zero-shot."""
+    found: dict[str, dict[str, float]] = {}
+    for name, audiences in report["results"].items():
+        label = "zero-shot" if name == platforms.study.newcomer else "all"
+        methods = audiences.get(label, {})
+        full = methods.get("federated", {}).get("ndcg@10", {}).get("mean")
+        for epsilon in platforms.study.epsilons:
+            private = methods.get(f"federated_private@{epsilon:g}")
+            if full and private:
+                found.setdefault(name, {})[f"{epsilon:g}"] = private["ndcg@10"]["mean"] / full
+    return found
+
+
+def _commits(cells: Cells) -> list[str]:
+    found = {cell.notes["commit"] for methods in cells.values() for c in methods.values() for cell in c}
+    return sorted(found)
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN and inf, which JSON has not, by None."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

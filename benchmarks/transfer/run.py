@@ -1,0 +1,150 @@
+"""Run what is missing: every method, seed by seed, on every audience it serves."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.provenance import commit
+from benchmarks.transfer.cells import Cell, CellId, CellStore, key_of, locked
+from benchmarks.transfer.methods import (
+    Centralised,
+    Federated,
+    FineTuned,
+    LocalOnly,
+    Method,
+    PopularityMethod,
+    Prior,
+    Say,
+    Served,
+    UnavailableError,
+)
+from benchmarks.transfer.platforms import Audience, Platforms, fingerprint
+from benchmarks.transfer.rectools import RecTools
+from clients.evaluation import evaluate
+from privacy.errors import PrivacyError
+from shared_model.errors import BadInputError, FedcartError
+from shared_model.metrics import coverage, ndcg_at
+
+
+def lineup(platforms: Platforms) -> list[Method]:
+    """Return the methods of a study, quick ones first."""
+    study = platforms.study
+    plain, strongest = Federated(platforms, None), Federated(platforms, max(study.epsilons))
+    private = [Federated(platforms, epsilon) for epsilon in sorted(study.epsilons)]
+    return [
+        PopularityMethod(),
+        Prior(platforms),
+        plain,
+        *private,
+        Centralised(platforms),
+        LocalOnly(platforms),
+        FineTuned(plain),
+        FineTuned(strongest),
+        RecTools(platforms, "sasrec", study.sasrec),
+        RecTools(platforms, "unisrec", study.unisrec),
+    ]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method with one seed, and the audiences it serves."""
+
+    method: Method
+    seed: int
+    audiences: tuple[Audience, ...]
+
+    def cell(self, audience: Audience) -> tuple[CellId, str]:
+        """Return a cell's id and the key that it must have."""
+        where = CellId(self.method.name, audience.platform.name, audience.label, self.seed)
+        inputs = [self.method.inputs(), fingerprint(audience.platform), audience.shots, self.seed]
+        return where, key_of(inputs)
+
+
+def jobs(platforms: Platforms, only: Sequence[str] = ()) -> list[Job]:
+    """Return the study's jobs; `only` names methods, platforms or both. Raises BadInputError for an unknown name.
+
+    `federated_private` names it at every ε.
+    """
+    methods, audiences = lineup(platforms), platforms.audiences
+    families = {m.name.partition("@")[0] for m in methods}
+    known = families | {m.name for m in methods} | set(platforms.study.names)
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise BadInputError(f"--only {unknown[0]}: choose among {', '.join(sorted(known))}.")
+    wanted = [n for n in only if n not in platforms.study.names]
+    places = [n for n in only if n in platforms.study.names]
+    found = []
+    for method in methods:
+        if wanted and not {method.name, method.name.partition("@")[0]} & set(wanted):
+            continue
+        served = tuple(a for a in audiences if method.serves(a) and (not places or a.platform.name in places))
+        first, *later = platforms.study.seeds
+        again = tuple(a for a in served if method.varies(a))
+        found += [Job(method, first, served)] + [Job(method, seed, again) for seed in later if again]
+    return found
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A job that has no result: it failed, or this machine lacks what it needs."""
+
+    method: str
+    seed: int
+    reason: str
+    failed: bool
+
+
+def run(platforms: Platforms, todo: Sequence[Job], out: Path, say: Say) -> list[NotRun]:
+    """Run the jobs' missing cells and return the jobs that could not be run; the others go on."""
+    store = CellStore(out / "cells")
+    left_out: list[NotRun] = []
+    for number, job in enumerate(todo, start=1):
+        folder = out / "work" / job.method.name
+        with locked(folder):
+            # Looked up under the lock: another process may just have made them.
+            missing = [a for a in job.audiences if store.load(*job.cell(a)) is None]
+            if not missing:
+                continue
+            say(f"[{number}/{len(todo)}] {job.method.name}, seed {job.seed}")
+            first = job.seed == platforms.study.seeds[0]
+            try:
+                _run_job(job, missing, store, folder, say, unfiltered=first)
+            except (FedcartError, PrivacyError) as error:
+                failed = not isinstance(error, UnavailableError)
+                left_out.append(NotRun(job.method.name, job.seed, str(error), failed))
+                say(f"  {'failed' if failed else 'not run'}: {error}")
+    return left_out
+
+
+def _run_job(
+    job: Job, missing: Sequence[Audience], store: CellStore, folder: Path, say: Say, *, unfiltered: bool
+) -> None:
+    start = time.monotonic()
+    serve = job.method.fit(job.seed, folder, say)
+    fitted = time.monotonic() - start
+    for audience in missing:
+        start = time.monotonic()
+        served = serve(audience)
+        cell = _judge(audience, served, unfiltered=unfiltered)
+        where, key = job.cell(audience)
+        notes: dict[str, Any] = {"commit": commit(), "fit_seconds": round(fitted, 1)}
+        notes |= {"seconds": round(time.monotonic() - start, 1)} | served.notes
+        store.save(where, key, replace(cell, notes=notes))
+        value = ndcg_at(cell.ranks, 10).mean()
+        say(f"  {audience.platform.name} {audience.label}: NDCG@10 {value:.4f}, {notes['seconds']:g} s")
+
+
+def _judge(audience: Audience, served: Served, *, unfiltered: bool) -> Cell:
+    """Rank the whole catalogue for every test shopper."""
+    platform = audience.platform
+    with torch.no_grad():
+        ranking = evaluate(platform, served.scorer, "test", platform.test_users)
+        raw = None
+        if unfiltered:
+            bare = replace(platform, filter_seen=False)
+            raw = evaluate(bare, served.scorer, "test", platform.test_users).ranks
+    return Cell(ranking.ranks, raw, coverage(ranking.top, len(platform.catalogue)), {})
