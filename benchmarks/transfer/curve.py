@@ -3,7 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-_LINES = {"prior": ("#777777", ":"), "local_only": ("#2a7f3f", "--"), "centralised": ("#b35900", "-.")}
+_LINES = {
+    "prior": ("#777777", ":"),
+    "prior_local": ("#7a3f9c", (0, (1, 1))),
+    "local_only": ("#2a7f3f", "--"),
+    "centralised": ("#b35900", "-."),
+}
 
 
 def draw(report: dict[str, Any], target: Path) -> str | None:

@@ -16,7 +16,7 @@ from benchmarks.transfer.cells import key_of, locked, read_json, write_json
 from benchmarks.transfer.platforms import Audience, Platforms, fingerprint
 from clients.evaluation import CHOICE_USERS, Scorer, evaluate
 from clients.platform import Platform, prepare_platform
-from clients.recommender import Popularity
+from clients.recommender import Popularity, Recommender
 from clients.training import train_plain
 from server.app import MODEL
 from shared_model.errors import BadInputError
@@ -83,16 +83,16 @@ class PopularityMethod:
         return {"code": own_code()}
 
     def serves(self, audience: Audience) -> bool:
-        """It knows histories only, so more shots change nothing."""
-        return audience.shots in {0, None}
+        """Everyone."""
+        return True
 
     def varies(self, audience: Audience) -> bool:
-        """Nothing is drawn."""
-        return False
+        """Only the draw of few shoppers."""
+        return audience.shots not in {0, None}
 
     def fit(self, seed: int, folder: Path, say: Say) -> Serve:
         """Nothing to train."""
-        return lambda audience: Served(Popularity(audience.platform), {})
+        return lambda audience: Served(Popularity(audience.served(audience.own(seed))), {})
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,34 @@ class Prior:
 
         def serve(audience: Audience) -> Served:
             return _to(audience, judge(audience, seed).prior_recommender())
+
+        return serve
+
+
+@dataclass(frozen=True)
+class PriorLocal:
+    """The prior and the platform's own local layer, no training: what joining is measured against."""
+
+    platforms: Platforms
+    name: str = "prior_local"
+
+    def inputs(self) -> dict[str, Any]:
+        """The model's features decide."""
+        return {"model": self.platforms.recipe.model.model_dump(mode="json"), "code": own_code()}
+
+    def serves(self, audience: Audience) -> bool:
+        """Whoever has shoppers to learn from."""
+        return audience.shots != 0
+
+    def varies(self, audience: Audience) -> bool:
+        """Only the draw of few shoppers."""
+        return audience.shots is not None
+
+    def fit(self, seed: int, folder: Path, say: Say) -> Serve:
+        """Nothing to train."""
+
+        def serve(audience: Audience) -> Served:
+            return _to(audience, judge(audience, seed).untrained_recommender())
 
         return serve
 
@@ -345,7 +373,8 @@ def _of_members(platforms: Platforms) -> dict[str, Any]:
     }
 
 
-def _to(audience: Audience, recommender: Any, notes: dict[str, Any] | None = None) -> Served:
+def _to(audience: Audience, recommender: Recommender, notes: dict[str, Any] | None = None) -> Served:
     """Let a recommender that learned from a part of the platform serve all of it."""
     layer = {"local_layer": asdict(recommender.local)}
-    return Served(replace(recommender, platform=audience.platform), layer | (notes or {}))
+    served = audience.served(recommender.platform)
+    return Served(replace(recommender, platform=served), layer | (notes or {}))

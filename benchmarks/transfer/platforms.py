@@ -1,14 +1,16 @@
 """The study's platforms, loaded once, and the audiences that every method is judged on."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from benchmarks.transfer.study import PlatformEntry, Recipe, Study
-from clients.data.split import Split
+from clients.data.split import Part, Split
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.site import SiteSettings
 from shared_model.errors import BadInputError
@@ -23,8 +25,9 @@ class Audience:
     Attributes
     ----------
     platform : every shopper with a test item is judged, whatever `shots` is, so audiences can be compared.
-    shots : how many shoppers may train and choose the local layer; 0 is zero-shot, None is all of them. Each judged
-        shopper's own history is known when it is served, and popularity counts all histories.
+    shots : how many shoppers the platform has to learn from, whatever it learns: training, choices, popularity, which
+        items follow each other. None is all of them. 0 is zero-shot: nothing is trained or chosen, and popularity
+        counts all histories. A judged shopper's own history is always known when it is served.
     """
 
     platform: Platform
@@ -43,6 +46,32 @@ class Audience:
             len(self.platform), self.shots, replace=False
         )
         return with_shoppers(self.platform, np.sort(chosen))
+
+    def served(self, own: Platform) -> Platform:
+        """Return the platform that is judged when only `own` was learned from."""
+        if own is self.platform or self.shots == 0:
+            return self.platform
+        whole = {field.name: getattr(self.platform, field.name) for field in fields(Platform)}
+        return FewShotPlatform(**whole, few=own)
+
+
+@dataclass(frozen=True, eq=False)
+class FewShotPlatform(Platform):
+    """All shoppers of a platform, served with what few of them taught it.
+
+    Everything that is a function of all shoppers is a function of `few` here; a test holds this against the
+    recommender: no other shopper's events change what a shopper gets.
+    """
+
+    few: Platform
+
+    def popularity(self, which: Part) -> torch.Tensor:
+        """Return (I,): how many of the few have each item."""
+        return self.few.popularity(which)
+
+    def transitions(self, which: Part) -> sparse.csr_matrix:
+        """Return (I, I): which items follow each other among the few."""
+        return self.few.transitions(which)
 
 
 def with_shoppers(platform: Platform, positions: NDArray[np.int64]) -> Platform:

@@ -91,7 +91,7 @@ def pairs(methods: Sequence[str], strongest: float) -> list[tuple[str, str]]:
     wanted = [(method, "prior") for method in methods if method not in {"prior", "popularity"}]
     wanted += [(m, "federated") for m in methods if m.startswith("federated_private@") and "+" not in m]
     wanted += [("federated", "centralised"), (served, "federated+local")]
-    wanted += [(served, alone) for alone in ("local_only", "sasrec", "unisrec")]
+    wanted += [(served, alone) for alone in ("prior_local", "local_only", "sasrec", "unisrec")]
     return [pair for pair in wanted if set(pair) <= set(methods)]
 
 

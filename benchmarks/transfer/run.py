@@ -18,6 +18,7 @@ from benchmarks.transfer.methods import (
     Method,
     PopularityMethod,
     Prior,
+    PriorLocal,
     Say,
     Served,
     UnavailableError,
@@ -38,6 +39,7 @@ def lineup(platforms: Platforms) -> list[Method]:
     return [
         PopularityMethod(),
         Prior(platforms),
+        PriorLocal(platforms),
         plain,
         *private,
         Centralised(platforms),

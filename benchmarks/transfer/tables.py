@@ -5,7 +5,8 @@ from typing import Any
 
 _TITLES = {
     "prior": "prior, no training",
-    "local_only": "local only, tuned",
+    "prior_local": "prior + local layer, no training",
+    "local_only": "local only, trained, tuned",
     "sasrec": "SASRec (RecTools), tuned",
     "unisrec": "UniSRec (RecTools), tuned",
     "federated": "federated, no privacy",
