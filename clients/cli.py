@@ -6,8 +6,12 @@ from typing import Annotated
 import typer
 
 from clients.enrol import init_folder, install_kit, write_request
+from clients.errors import PolicyError
 from clients.folder import ClientFolder
+from clients.participate import open_ledger
+from clients.policy import approve as approve_bundle
 from clients.template import SiteAnswers
+from federation.bundle import CLIENT_PACKAGES, digest, installed_code
 from federation.confirm import confirmed_fingerprint
 from federation.files import read_material
 from federation.keys import fingerprint, spoken
@@ -121,3 +125,49 @@ def join(
             *(f"  {line}" for line in installed.card.lines()),
         ]
     )
+
+
+@client.command()
+def approve(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="The app bundle (.fab) that the operator sent.")
+    ],
+    folder: FolderOption = Path(),
+    format: FormatOption = Format.table,
+) -> None:
+    """Take part in the runs of an app bundle whose client side is the code that is installed here."""
+    place, data = ClientFolder(folder), read_material(bundle, limit=50_000_000)
+    place.site()
+    new = approve_bundle(place.approvals, data, installed_code(CLIENT_PACKAGES), now())
+    if format is Format.json:
+        write_json({"bundle": digest(data), "new": new})
+        return
+    write_lines(
+        [
+            f"bundle {digest(data)} {'is approved' if new else 'was approved before'}.",
+            "Its client side is byte for byte the code that is installed here, which is what runs.",
+        ]
+    )
+
+
+@client.command()
+def cap(
+    epsilon: Annotated[float, typer.Argument(metavar="EPSILON", help="The new cap of the ledger.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")],
+    folder: FolderOption = Path(),
+    format: FormatOption = Format.table,
+) -> None:
+    """Change the most that may ever be spent; to raise it, client.toml must allow it first."""
+    site = ClientFolder(folder).site()
+    if not epsilon <= site.epsilon_cap:
+        raise PolicyError(
+            f"epsilon_cap in client.toml is {site.epsilon_cap:g}: whoever answers for the shoppers' privacy raises "
+            f"it there first, then {epsilon:g} can be put into the ledger."
+        )
+    ledger = open_ledger(site)
+    ledger.change_cap(epsilon, reason)
+    budget = ledger.budget()
+    if format is Format.json:
+        write_json({"population": budget.population, "cap": budget.cap, "committed": budget.committed})
+        return
+    write_lines([f"{budget.population}: ε {budget.committed:.3f} of {budget.cap:g} is spent or reserved."])

@@ -19,10 +19,18 @@ class SiteError(BadInputError):
 
 
 class PolicyError(FedcartError):
-    """A request of the server that the platform's own settings do not allow."""
+    """A request of the server that the platform's own settings do not allow.
+
+    `reason` says which setting, as `policy.<reason>`; it never depends on data.
+    """
 
     exit_code = 5
     code = "policy"
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.code = f"policy.{reason}"
 
 
 class OutboxError(FedcartError):

@@ -88,6 +88,11 @@ class ClientFolder:
         return self.path / "membership.json"
 
     @property
+    def approvals(self) -> Path:
+        """The list of approved bundles."""
+        return self.path / "approved-bundles.txt"
+
+    @property
     def secret(self) -> Path:
         """The secret that the node and the worker share."""
         return self.path / "keys" / "worker.secret"

@@ -1,5 +1,7 @@
 """How a platform's processes are started: their arguments, and nothing else."""
 
+import sys
+
 from clients.folder import ClientFolder
 
 
@@ -18,3 +20,9 @@ def supernode_arguments(folder: ClientFolder) -> list[str]:
         *("--host", "127.0.0.1", "--port", str(node.port)),
         *("--health-server-address", f"127.0.0.1:{node.health_port}"),
     ]
+
+
+def worker_arguments(folder: ClientFolder) -> list[str]:
+    """The command that runs the worker, which executes installed code and nothing else (`-P`: not the current
+    folder's)."""
+    return [sys.executable, "-P", "-m", "clients.worker", str(folder.path)]

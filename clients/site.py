@@ -4,14 +4,17 @@ import difflib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clients.errors import SiteError
 
 Compile = Literal["auto", "always", "never"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
@@ -33,6 +36,33 @@ class TaskSettings(_Section):
     research_k_core: Annotated[int, Field(ge=2)] | None = None
     """Drop items and shoppers with fewer events, again and again: for research on public data only. It is a
     function of all shoppers, so no ε may be claimed: the run is tainted and a real client refuses."""
+
+
+class PolicySettings(_Section):
+    """What a deployed platform allows the federation to ask; enforced by `clients.policy`."""
+
+    bundles: tuple[Sha256, ...] = ()
+    """Approved app bundles, beside those of `fedcart client approve`; no other bundle's run is taken part in."""
+    exchange: tuple[Sha256, ...] = ()
+    """Fingerprints of what may be exchanged; the federation's card decides where none is listed."""
+    epsilon_per_run: Positive | None = None
+    """The most that one run may ask for; the cap where left out."""
+    quiet_hours: tuple[Annotated[str, Field(pattern=_HOURS)], ...] = ()
+    """Times of day, such as "22:00-06:00", in which nothing is trained."""
+    timezone: str = "UTC"
+    device: Literal["cpu", "cuda"] = "cpu"
+    """What training may use; with "cpu" no GPU is visible to it."""
+    log: Literal["codes", "messages"] = "codes"
+    """What the worker writes to its log: codes only, or also messages, which may quote a value from the data."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, KeyError):
+            raise ValueError("is no time zone; write one such as Europe/Berlin") from None
+        return value
 
 
 class NodeSettings(_Section):
@@ -81,6 +111,7 @@ class SiteSettings(_Section):
     """Take part in runs without privacy (ε "none"): for research on public data only."""
     reproducible_noise: bool = False
     """Derive sampling and noise from the run's seed: repeatable, and therefore **not private**."""
+    policy: PolicySettings = PolicySettings()
     node: NodeSettings = NodeSettings()
     seed: int = 0
     """Decides ties and the order within baskets."""

@@ -52,6 +52,16 @@ cache = "cache"
 [columns]
 # user = "customer"
 
+# What the federation may ask; whatever breaks it is refused, with a code that says nothing about the data.
+[policy]
+# bundles = []                   # SHA-256 of approved app bundles, beside those of: fedcart client approve
+# exchange = []                  # fingerprints; the one on the federation's card where none is listed
+# epsilon_per_run = 2.0          # the most that one run may ask for
+# quiet_hours = ["08:00-20:00"]  # nothing is trained then
+# timezone = "UTC"
+# device = "cpu"                 # or "cuda"
+# log = "codes"                  # or "messages", which may quote a value from the data
+
 # Ports on this machine, for this platform's own processes only.
 [node]
 # port = 9094

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from federation.bundle import build_bundle, digest
 from federation.confirm import confirmed_fingerprint
-from federation.files import read_material
+from federation.files import create, read_material
 from federation.keys import fingerprint, spoken
 from federation.request import Request, read_request
 from federation.validity import now
@@ -186,3 +187,25 @@ def rotate_authority(
         return
     write_lines(["Both authorities are trusted. Send every member its kit:", *(f"  {file}" for file in kits)])
     write_lines(["When all have installed them: fedcart server rotate-authority --finish"])
+
+
+@server.command()
+def bundle(
+    out: Annotated[Path, typer.Option(help="Folder for the bundle.")] = Path(),
+    format: FormatOption = Format.table,
+) -> None:
+    """Write the app bundle of the installed code, for the platforms to approve; the same code gives the same bytes."""
+    name, data = build_bundle()
+    file = out / name
+    if not (file.exists() and file.read_bytes() == data):
+        create(file, data)
+    if format is Format.json:
+        write_json({"bundle": str(file), "sha256": digest(data)})
+        return
+    write_lines(
+        [
+            f"wrote {file}",
+            f"SHA-256 {digest(data)}",
+            "Send it to every member: fedcart client approve BUNDLE. Those with the same version find nothing new in it.",
+        ]
+    )

@@ -14,12 +14,18 @@ from clients.examples import training_data
 from clients.participate import open_ledger
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.site import SiteSettings
+from federation.certificates import make_authority
+from federation.keys import fingerprint, make_signing_key, signing_text
+from federation.kit import Card, ModelTerms, Recipient, make_kit
+from federation.request import read_request
+from federation.validity import now
 from privacy.ledger import Ledger
 from shared_model.encoders import HashedWordsEncoder, identities_to_json
 from shared_model.features import ENCODERS, encode_catalogue, make_encoders
 from shared_model.instructions import TrainInstructions
 from shared_model.model import ModelSpec, block_norms, initial_shared
 
+TIME = now()
 NOUNS = ("milk", "bread", "lamp", "chair", "kettle", "train", "doll", "shampoo")
 KINDS = ("red", "blue", "small", "large", "organic", "wooden")
 
@@ -165,3 +171,50 @@ def ledger_of() -> Callable[[SiteSettings], Ledger]:
 def platform_of() -> Callable[..., Platform]:
     """Return what prepares a site's platform with the small encoder."""
     return lambda site: prepare_platform(HashableSite(site), ("tiny",), 2, 6)
+
+
+class Operator:
+    """The federation's side, as far as a platform sees it."""
+
+    def __init__(self, folder: Path, name: str = "groceries") -> None:
+        folder.mkdir()
+        self.key = make_signing_key(folder / "signing.key")
+        self.number = 0
+        self.card = Card(
+            federation=name,
+            address="fed.example.org:9443",
+            signing_key=signing_text(self.key),
+            certificates=make_authority(name, TIME)[1].decode(),
+            model=ModelTerms(
+                encoders="tiny",
+                encoder_identities=identities_to_json([e.identity for e in make_encoders(["tiny"])]),
+                width=2,
+                history_length=6,
+            ),
+            fedcart="0.1.0",
+            flower="1.41.0",
+        )
+
+    @property
+    def fingerprint(self):
+        return fingerprint(self.card.signing_key)
+
+    def answer(self, file: Path, *, time=TIME, number=None, card=None, **recipient) -> bytes:
+        received = read_request(file.read_bytes(), "r", self.card.federation, TIME)
+        to = Recipient.of(received.request, received.digest)
+        self.number = number or self.number + 1
+        return make_kit(
+            card or self.card, Recipient(**(to.__dict__ | recipient)), self.number, self.key, time
+        )
+
+
+@pytest.fixture
+def make_operator() -> type[Operator]:
+    """Return what makes operators, each with its own key."""
+    return Operator
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    """Return the operator of the platform's federation."""
+    return Operator(tmp_path / "operator")

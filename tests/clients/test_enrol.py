@@ -24,57 +24,13 @@ from federation.errors import (
     TamperedError,
     WrongPartyError,
 )
-from federation.keys import fingerprint, make_signing_key, signing_text, spoken
-from federation.kit import Card, ModelTerms, Recipient, make_kit
-from federation.request import read_request
+from federation.keys import fingerprint, signing_text, spoken
 from federation.validity import now
 from privacy.errors import LedgerMismatchError, PlanError
 from privacy.ledger import Ledger
-from shared_model.encoders import EncoderIdentity, identities_to_json
 from shared_model.errors import BadInputError
 
 TIME = now()
-
-
-class Operator:
-    """The federation's side, as far as a platform sees it."""
-
-    def __init__(self, folder: Path, name: str = "groceries") -> None:
-        folder.mkdir()
-        self.key = make_signing_key(folder / "signing.key")
-        self.number = 0
-        self.card = Card(
-            federation=name,
-            address="fed.example.org:9443",
-            signing_key=signing_text(self.key),
-            certificates=make_authority(name, TIME)[1].decode(),
-            model=ModelTerms(
-                encoders="tiny",
-                encoder_identities=identities_to_json([EncoderIdentity("tiny", "1", "ab" * 32, 16)]),
-                width=2,
-                history_length=6,
-            ),
-            fedcart="0.1.0",
-            flower="1.41.0",
-        )
-
-    @property
-    def fingerprint(self):
-        return fingerprint(self.card.signing_key)
-
-    def answer(self, file: Path, *, time=TIME, number=None, card=None, **recipient) -> bytes:
-        received = read_request(file.read_bytes(), "r", self.card.federation, TIME)
-        to = Recipient.of(received.request, received.digest)
-        self.number = number or self.number + 1
-        return make_kit(
-            card or self.card, Recipient(**(to.__dict__ | recipient)), self.number, self.key, time
-        )
-
-
-@pytest.fixture
-def operator(tmp_path) -> Operator:
-    """Return the operator of the platform's federation."""
-    return Operator(tmp_path / "operator")
 
 
 def answers(**values) -> SiteAnswers:
@@ -240,20 +196,20 @@ def test_the_first_kit_needs_the_federation_s_fingerprint(folder, operator, tmp_
     assert folder.current() is None
 
 
-def test_a_forged_federation_is_found_by_its_fingerprint(folder, operator, tmp_path):
+def test_a_forged_federation_is_found_by_its_fingerprint(folder, operator, make_operator, tmp_path):
     """Somebody in the middle answers the request with a kit of their own, whole in itself."""
-    forger = Operator(tmp_path / "forger")
+    forger = make_operator(tmp_path / "forger")
     data = forger.answer(write_request(folder, TIME).file)
     with pytest.raises(WrongPartyError, match="another fingerprint"):
         join(folder, data, operator.fingerprint)
 
 
-def test_after_the_first_kit_the_federation_is_known(folder, operator, tmp_path):
+def test_after_the_first_kit_the_federation_is_known(folder, operator, make_operator, tmp_path):
     request = write_request(folder, TIME).file
     join(folder, operator.answer(request), operator.fingerprint)
     join(folder, operator.answer(request), None)
     assert folder.membership().kit.number == 2
-    forger = Operator(tmp_path / "forger")
+    forger = make_operator(tmp_path / "forger")
     with pytest.raises(WrongPartyError, match="signed by another key than the installed kit"):
         join(folder, forger.answer(request, number=9), None)
     join(folder, forger.answer(request, number=9), forger.fingerprint)  # a person confirmed the new key

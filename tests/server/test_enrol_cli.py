@@ -190,8 +190,8 @@ def test_help_names_every_command(run, group):
     code, out, _ = run(group, "--help")
     assert code in (0, 2)
     names = {
-        "client": ("init", "request", "join"),
-        "server": ("init", "admit", "kit", "revoke", "members", "renew"),
+        "client": ("init", "request", "join", "approve", "cap"),
+        "server": ("init", "admit", "kit", "revoke", "members", "renew", "bundle"),
     }
     for name in names[group]:
         assert f" {name} " in out

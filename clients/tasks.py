@@ -1,0 +1,118 @@
+"""Tasks over SuperNode's Runtime API: acquire one, read it, answer it, say that it is done.
+
+Reading and writing messages is Flower's own code (`flwr.supernode.runtime.run_clientapp`); what is not used of it
+is the part that installs and imports the bundle.
+"""
+
+from collections.abc import Mapping
+from threading import Event
+
+import httpx
+import structlog
+from flwr.common.constant import SubStatus
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
+from flwr.proto.task_pb2 import Task as FlowerTask
+from flwr.supercore.constant import TaskType
+from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+from clients.folder import ClientFolder
+from clients.gate import Task, answer
+from federation.bundle import digest
+from federation.errors import KeyFileError
+from federation.files import read_private
+from federation.validity import now
+
+POLL_SECONDS = 1.0
+_ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+_log = structlog.get_logger("fedcart.worker")
+
+
+def serve(folder: ClientFolder, installed: Mapping[str, bytes], stop: Event) -> None:
+    """Answer tasks one after the other until `stop` is set; a SuperNode that is away is waited for.
+
+    Raises KeyFileError if the SuperNode does not accept this folder's secret.
+    """
+    address = f"127.0.0.1:{folder.site().node.port}"
+    client = _client(address, _authentication(folder))
+    # Tasks of every kind are taken, for one that nobody takes would hold the SuperNode up.
+    request = AcquireTaskRequest(supported_task_types=list(TaskType))
+    tries = 0
+    _log.info("waiting", platform=folder.site().name)
+    try:
+        while not stop.is_set():
+            try:
+                acquired = client.AcquireTask(request)
+                tries = 0
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code in (401, 403):
+                    raise KeyFileError(
+                        f"{folder.secret}: the SuperNode at {address} does not accept this secret. Start both from "
+                        "the same folder."
+                    ) from None
+                tries += 1
+            except httpx.TransportError:
+                tries += 1
+            else:
+                if acquired.HasField("task") and acquired.token:
+                    _serve_one(folder, installed, address, acquired.task, acquired.token)
+                    continue
+            if tries in (1, 10) or (tries and tries % 300 == 0):
+                _log.warning("supernode-away", tries=tries)
+            stop.wait(POLL_SECONDS)
+    finally:
+        client.close()
+
+
+def _authentication(folder: ClientFolder) -> ProtobufClientInterceptor:
+    secret = read_private(folder.secret)
+    return SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({_ACQUIRE}))
+
+
+def _client(address: str, authentication: ProtobufClientInterceptor) -> RuntimeHttpClient:
+    """A client of the Runtime API on this machine."""
+    version = RuntimeVersionHttpInterceptor(component_name="SuperExec")
+    return RuntimeHttpClient.from_server_address(
+        address, insecure=True, root_certificates=None, interceptors=[version, authentication]
+    )
+
+
+def _serve_one(
+    folder: ClientFolder, installed: Mapping[str, bytes], address: str, flower_task: FlowerTask, token: str
+) -> None:
+    """Answer one task; whatever goes wrong with Flower's messages is logged, and the next task is taken."""
+    client = _client(address, RuntimeTokenHttpInterceptor(token))
+    heartbeat = HeartbeatSender(lambda: _beat(client))
+    status, known = SubStatus.FAILED, {"task": flower_task.task_id, "run": flower_task.run_id}
+    try:
+        heartbeat.start()
+        message, context, _, fab = pull_task_input(client)
+        task = Task(flower_task.type, message, context, fab.content)
+        _log.info("task", bundle=digest(task.bundle), **known)
+        reply = answer(folder, installed, task, now())
+        push_message(client, reply, context)
+        status = SubStatus.FAILED if reply.has_error() else SubStatus.COMPLETED
+        _log.info("answered", **known)
+    except Exception:
+        _log.exception("task-lost", **known)
+    finally:
+        push_task_output(client, None, status, "")
+        if heartbeat.is_running:
+            heartbeat.stop()
+        client.close()
+
+
+def _beat(client: RuntimeHttpClient) -> bool:
+    """Tell the SuperNode that this task is worked on. Its answer is not used: what was begun is stored and charged."""
+    try:
+        client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+    except httpx.HTTPError:
+        return False
+    return True
