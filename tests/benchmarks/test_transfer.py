@@ -227,3 +227,47 @@ def test_rectools_models_train_in_their_own_environment(tmp_path):
     for method in ("sasrec", "unisrec"):
         assert results[method]["seeds"] == 2
         assert results[method]["notes"][0]["versions"]["RecTools"] == "0.19.0"
+
+
+SAME_LOSS = """
+import sys
+sys.path.insert(0, "benchmarks/rectools")
+import numpy as np, pandas as pd, torch, train
+from rectools.dataset import Dataset
+from rectools.fast_transformers.unisrec.net import UniSRecNet
+from rectools.models.nn.transformers.lightning import TransformerLightningModule
+rng = np.random.default_rng(0)
+rows = [(u, i, t) for u in range(300) for t, i in enumerate(rng.choice(40, size=rng.integers(2, 9), replace=False))]
+events = pd.DataFrame(rows, columns=["user_id", "item_id", "datetime"]).assign(weight=1.0)
+events["datetime"] = pd.to_datetime(events["datetime"], unit="s")
+model = train.SASRecModel(n_blocks=1, n_heads=1, n_factors=8, session_max_len=6, dropout_rate=0.0, loss="softmax",
+                          lightning_module_type=train.PackedSoftmax)
+model._build_model_from_dataset(Dataset.construct(events))
+module = model.lightning_model
+module.log = lambda *a, **k: None
+for number, batch in enumerate(model.data_preparator.get_dataloader_train()):
+    ours, theirs = module.training_step(batch, 0), TransformerLightningModule.training_step(module, batch, 0)
+    assert torch.allclose(ours, theirs, rtol=1e-5), (ours, theirs)
+assert number == 2
+features = torch.randn(41, 16)
+net = UniSRecNet(40, features, n_factors=8, projection_hidden=8, n_blocks=1, session_max_len=6).eval()
+module = train.SnapshottingUniSRec(features)._make_lightning(net, [], 1, [])
+hidden, labels = torch.randn(5, 6, 8), torch.randint(0, 41, (5, 6))
+labels[:, :2] = 0
+ours, theirs = module._full_softmax_loss(hidden, labels), type(module)._full_softmax_loss(module, hidden, labels)
+assert torch.allclose(ours, theirs, rtol=1e-5), (ours, theirs)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RECTOOLS.exists(), reason="RecTools' environment is not there: make bench-env")
+def test_the_packed_losses_are_rectools_own():
+    done = subprocess.run(
+        [RECTOOLS, "-W", "ignore", "-c", SAME_LOSS],
+        cwd=PROJECT,
+        env=environment(PYTHONPATH=""),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
