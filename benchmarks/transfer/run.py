@@ -67,7 +67,7 @@ class Job:
 
 
 def jobs(platforms: Platforms, only: Sequence[str] = ()) -> list[Job]:
-    """Return the study's jobs; `only` names methods, platforms or both. Raises BadInputError for an unknown name.
+    """Return the study's jobs, seed by seed: a run that is stopped has compared all methods. `only` names methods, platforms or both. Raises BadInputError for an unknown name.
 
     `federated_private` names it at every ε.
     """
@@ -87,7 +87,7 @@ def jobs(platforms: Platforms, only: Sequence[str] = ()) -> list[Job]:
         first, *later = platforms.study.seeds
         again = tuple(a for a in served if method.varies(a))
         found += [Job(method, first, served)] + [Job(method, seed, again) for seed in later if again]
-    return found
+    return sorted(found, key=lambda job: platforms.study.seeds.index(job.seed))
 
 
 @dataclass(frozen=True)
