@@ -67,9 +67,10 @@ class Job:
 
 
 def jobs(platforms: Platforms, only: Sequence[str] = ()) -> list[Job]:
-    """Return the study's jobs, seed by seed: a run that is stopped has compared all methods. `only` names methods, platforms or both. Raises BadInputError for an unknown name.
+    """Return the study's jobs, seed by seed, so that a run that is stopped early has compared all methods.
 
-    `federated_private` names it at every ε.
+    `only` names methods (`federated_private` at every ε), platforms, or both. Raises BadInputError for an unknown
+    name.
     """
     methods, audiences = lineup(platforms), platforms.audiences
     families = {m.name.partition("@")[0] for m in methods}
