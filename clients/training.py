@@ -16,6 +16,7 @@ from `vmap(grad(loss))`, which is right by construction where item features pass
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -54,6 +55,50 @@ class LocalRecipe:
     proximal: float = 0.0
 
 
+class Population(Protocol):
+    """Users, numbered from 0, each with a gradient of their own.
+
+    It decides nothing that makes training private: sampling, clipping, noise and scaling happen outside of it.
+    """
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def gradients(self, public_rng: np.random.Generator) -> "StepGradients":
+        """Return what gives gradients during one step; `public_rng` makes the step's public draws."""
+
+
+StepGradients = Callable[[SharedTensors, NDArray[np.int64], torch.Tensor], SharedTensors]
+"""(shared, (B,) users, (B,) weights) → name → (B, *shape). A row depends on its own user and on public things
+only: the guarantee rests on it. A row of weight 0 is zero."""
+
+
+@dataclass(frozen=True)
+class Shoppers:
+    """A platform's shoppers, with the gradients of their own losses: the population of every real training."""
+
+    spec: ModelSpec
+    data: TrainingData
+    negatives: int
+    compiled: bool = False
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def gradients(self, public_rng: np.random.Generator) -> StepGradients:
+        """Draw the step's negatives and return its gradients."""
+        rows = self.data.negative_rows(self.negatives, public_rng)
+        negatives = self.data.negatives(rows)
+
+        def of(shared: SharedTensors, users: NDArray[np.int64], weights: torch.Tensor) -> SharedTensors:
+            example = self.data.chunk(users, rows)
+            return per_shopper_gradients(
+                shared, self.spec, example, negatives, weights, compiled=self.compiled
+            )
+
+        return of
+
+
 def train_private(
     shared: SharedTensors,
     spec: ModelSpec,
@@ -71,24 +116,42 @@ def train_private(
     `public_rng` draws negatives and may be known to anyone; sampling and noise come from `noise`. `compile` says
     how gradients are computed, and changes no more than their last bits.
     """
-    parameters = _parameters(shared)
     compiled = compiles(compile, plan, spec, data.targets, data.features.device)
+    shoppers = Shoppers(spec, data, recipe.negatives, compiled)
+    return train_population(shared, shoppers, recipe, plan, noise, public_rng, lambda _: None)
+
+
+def train_population(
+    shared: SharedTensors,
+    population: Population,
+    recipe: LocalRecipe,
+    plan: PrivacyPlan,
+    noise: NoiseSource,
+    public_rng: np.random.Generator,
+    watch: Callable[[SharedTensors], None],
+) -> SharedTensors:
+    """Do what `train_private` promises, for any population: audits add users who are easy to recognise.
+
+    `watch` is shown each step's noised mean gradient, which is what the guarantee already gives to everyone; it
+    may look only.
+    """
+    parameters = _parameters(shared)
     optimizer = SourcedDPOptimizer(_adam(parameters, recipe), plan=plan, noise=noise)
+
+    def finish(_: object) -> None:
+        watch({name: p.grad for name, p in parameters.items() if p.grad is not None})
+        _pull(parameters, shared, recipe.proximal)
+
+    optimizer.attach_step_hook(finish)
     for _ in range(recipe.steps):
-        users = np.flatnonzero(noise.poisson_mask(len(data), plan.sample_rate))
-        rows = data.negative_rows(recipe.negatives, public_rng)
+        users = np.flatnonzero(noise.poisson_mask(len(population), plan.sample_rate))
+        gradients = population.gradients(public_rng)
         chunks = _padded_chunks(users)
         for number, (chunk, weights) in enumerate(chunks, start=1):
-            frozen = {name: p.detach() for name, p in parameters.items()}
-            example = data.chunk(chunk, rows)
-            gradients = per_shopper_gradients(
-                frozen, spec, example, data.negatives(rows), weights, compiled=compiled
-            )
+            rows = gradients({name: p.detach() for name, p in parameters.items()}, chunk, weights)
             for name, parameter in parameters.items():
-                parameter.grad_sample = gradients[name]  # type: ignore[attr-defined]
+                parameter.grad_sample = rows[name]  # type: ignore[attr-defined]
             optimizer.signal_skip_step(number < len(chunks))
-            if number == len(chunks):
-                optimizer.attach_step_hook(_proximal_hook(parameters, shared, recipe.proximal))
             optimizer.step()
             optimizer.zero_grad()
     return {name: p.detach().clone() for name, p in parameters.items()}
@@ -108,7 +171,6 @@ def train_plain(
     """
     parameters = _parameters(shared)
     optimizer = _adam(parameters, recipe)
-    hook = _proximal_hook(parameters, shared, recipe.proximal)
     for _ in range(recipe.steps):
         sampled = [np.flatnonzero(rng.random(len(data)) < recipe.sample_rate) for data in pools]
         total = sum(map(len, sampled))
@@ -120,7 +182,7 @@ def train_plain(
                 losses = shopper_loss(parameters, spec, example, data.negatives(rows))
                 (losses.sum() / total).backward()
         if total:
-            hook(optimizer)
+            _pull(parameters, shared, recipe.proximal)
             optimizer.step()
     return {name: p.detach().clone() for name, p in parameters.items()}
 
@@ -149,15 +211,9 @@ def _padded_chunks(users: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], to
     return chunks
 
 
-def _proximal_hook(
-    parameters: dict[str, torch.Tensor], start: SharedTensors, mu: float
-) -> Callable[[object], None]:
-    """Return a step hook that adds µ·(w − w₀) to the (already noised) gradients."""
-
-    def add(_: object) -> None:
-        if mu:
-            for name, parameter in parameters.items():
-                if parameter.grad is not None:
-                    parameter.grad += mu * (parameter.detach() - start[name])
-
-    return add
+def _pull(parameters: dict[str, torch.Tensor], start: SharedTensors, mu: float) -> None:
+    """Add µ·(w − w₀) to the gradients, which are noised already where training is private."""
+    if mu:
+        for name, parameter in parameters.items():
+            if parameter.grad is not None:
+                parameter.grad += mu * (parameter.detach() - start[name])
