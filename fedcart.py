@@ -5,7 +5,8 @@
 | 0         | done                                                             |
 | 1         | the run or the check failed                                      |
 | 2         | input that cannot be used: option, file, scenario, encoder       |
-| 3         | a ledger that was tampered with, or is not this population's     |
+| 3         | a ledger that was tampered with, or is not this population's;    |
+|           | an attack that proves more than is claimed                       |
 | 4         | a ledger, key, checkpoint … that cannot be read or written       |
 | 5         | refused by budget, platform's policy, or rules of enrolment      |
 | 6         | a mechanism refused to release (non-finite sums)                 |
@@ -25,6 +26,7 @@ from server.cli import server
 from shared_model.errors import FedcartError
 from shared_model.version import VERSION
 from simulations.cli import simulate
+from simulations.empirical import empirical
 
 app = typer.Typer(
     name="fedcart",
@@ -36,6 +38,7 @@ app = typer.Typer(
 app.command()(simulate)
 app.add_typer(client, name="client")
 app.add_typer(server, name="server")
+audit.command()(empirical)
 app.add_typer(audit, name="audit")
 
 

@@ -1,9 +1,9 @@
 """Canary users that own a direction: what one of them adds to an update can be seen in one coordinate.
 
-The audited parameters get one more tensor, ``pad`` (m,), that nothing else uses. Canary i has loss
-s·pad[i] with a large s, so its gradient clips to exactly C·e_i: the most that any shopper may contribute.
-Whether a canary belongs to the population is a fair coin, which the attacker must guess from what was
-released. Shapes: ``m`` canaries, ``B`` users of a batch, ``T`` steps.
+Canary i has a gradient along its own coordinate of the shared parameters and nowhere else, far longer than any
+clip norm, so it clips to exactly C·e_i: the most that any shopper may contribute. Whether a canary belongs to
+the population is a fair coin, which the attacker must guess from what was released. Shapes: ``m`` canaries,
+``T`` steps, ``R`` exchanges, ``S`` segments.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from privacy.checks import whole
@@ -42,12 +41,6 @@ class Canaries:
         """Indices of the canaries that are in the population."""
         return np.flatnonzero(self.included)
 
-    def gradients(self, members: NDArray[np.int64], scale: float = GRADIENT) -> torch.Tensor:
-        """(B, m) per-user gradients of s·pad[i]: one row for each canary in ``members``."""
-        rows = torch.zeros(len(members), len(self.included))
-        rows[torch.arange(len(members)), torch.from_numpy(members)] = scale
-        return rows
-
 
 def likelihood_scores(
     released: NDArray[np.float64], *, clip_norm: float, sample_rate: float, noise_multiplier: float
@@ -73,12 +66,20 @@ def spread_scores(released: NDArray[np.float64]) -> NDArray[np.float64]:
     return released.var(axis=0)
 
 
+def movement_scores(released: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(m,) how far each canary's parameter went down from (R+1, m) released parameters, as its gradient asks.
+
+    Needs the first and the last model only: the attack of whoever does not see single steps.
+    """
+    return released[0] - released[-1]
+
+
 def metric_scores(parameters: NDArray[np.float64], metrics: NDArray[np.float64]) -> NDArray[np.float64]:
     """(m,) membership solved from exact metrics by least squares.
 
     Args:
-        parameters: (T, m) the published ``pad`` that each metric was computed with.
-        metrics: (T, S) Σ over the members of segment k of pad[i]; canary i is in segment i mod S.
+        parameters: (R, m) each canary's parameter that the metrics were computed with.
+        metrics: (R, S) Σ over the members of segment k of their parameters; canary i is in segment i mod S.
     """
     segments = metrics.shape[1]
     scores = np.zeros(parameters.shape[1])

@@ -1,24 +1,44 @@
 """Membership inference on real users: likelihood-ratio scores and what they amount to.
 
-Carlini et al., *Membership Inference Attacks From First Principles*, 2022 (arXiv:2112.03570): an attack is
-judged by its true positives at a very low rate of false ones. These numbers describe an attack; they are no
-lower bound on ε, because users of one run are neither independent nor drawn by coins.
+Carlini et al., *Membership Inference Attacks From First Principles*, 2022 (arXiv:2112.03570): K models, each
+trained on users drawn by fair coins; each model in turn is attacked with what the others teach, and an attack is
+judged by its true positives at a very low rate of false ones. These numbers describe one attack. They are no
+lower bound on ε: users of one run are not independent. Shapes: ``K`` models, ``n`` users.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from privacy.audit.bounds import check_confidence, clopper_pearson
-from privacy.checks import real
+from privacy.checks import real, whole
 from privacy.errors import PlanError
 
 Interval = tuple[float, float]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """True positives at a false positive rate.
+
+    Args:
+        target_fpr: what was asked for; with fewer than 1/target_fpr others no false positive is allowed.
+        fpr: what was reached with the threshold chosen, at most ``target_fpr``.
+        tpr: share of members above that threshold.
+        tpr_interval: the wider, on each side, of Clopper–Pearson over pairs and the bootstrap over users.
+    """
+
+    target_fpr: float
+    fpr: float
+    tpr: float
+    tpr_interval: Interval
 
 
 @dataclass(frozen=True)
@@ -27,104 +47,110 @@ class MembershipInference:
 
     Args:
         auc: chance that a member scores above another user, ties counting half; 0.5 is guessing.
-        auc_interval: normal interval with DeLong's variance.
-        tpr: share of members above the threshold.
-        tpr_interval: Clopper–Pearson, for the threshold as it is.
-        fpr: share of the others above it; at most ``target_fpr``.
-        fpr_interval: Clopper–Pearson.
-        target_fpr: what was asked for. With fewer than 1/target_fpr others, no false positive is allowed.
-        threshold: scores strictly above it are called members.
+        auc_interval: bootstrap over users.
+        rates: at each target false positive rate.
+        members: (user, model) pairs in which the model was trained on the user.
+        others: pairs in which it was not.
     """
 
     auc: float
     auc_interval: Interval
-    tpr: float
-    tpr_interval: Interval
-    fpr: float
-    fpr_interval: Interval
-    target_fpr: float
-    threshold: float
+    rates: tuple[Rate, ...]
     members: int
     others: int
+    users: int
+    models: int
     confidence: float
 
 
-def lira(
-    scores_in: NDArray[np.float64],
-    scores_out: NDArray[np.float64],
-    *,
-    target_fpr: float = 0.001,
-    confidence: float = 0.95,
-) -> MembershipInference:
-    """AUC and TPR at a low FPR of membership scores; higher means more likely a member.
+def leave_one_out(statistics: Floats, members: Bools) -> Floats:
+    """(K, n) log likelihood ratios: each model attacked with all others as its shadows; NaN where they are too few.
 
     Args:
-        scores_in: (n,) scores of members, such as ``likelihood_ratio`` gives.
-        scores_out: (k,) scores of users who were not trained on.
-        target_fpr: false positive rate, in (0, ½].
-        confidence: of each interval.
+        statistics: (K, n) of each user under each model, such as the logit of the model's confidence.
+        members: (K, n) whether the model was trained on the user, by independent coins: then a score without
+            any leak says nothing, whatever the number of models.
+
+    Given the others, a user's statistic is taken for Gaussian with means of its own, with and without the user,
+    and one spread for all users: with few models a spread per user is too uncertain. A mean needs two models.
+    """
+    if statistics.shape != members.shape or statistics.ndim != 2 or not np.isfinite(statistics).all():
+        raise PlanError(
+            f"statistics need one finite number per model and user, shapes {statistics.shape}, {members.shape}"
+        )
+    whole("models", len(statistics), at_least=4, at_most=10**6, hint="a likelihood ratio needs shadow models")
+    scores = np.zeros(statistics.shape)
+    for k, observed in enumerate(statistics):
+        others = np.arange(len(statistics)) != k
+        for which, sign in ((members[others], 1.0), (~members[others], -1.0)):
+            counts = which.sum(axis=0)
+            mean = (statistics[others] * which).sum(axis=0) / np.maximum(counts, 1)
+            squares = (np.square(statistics[others] - mean) * which).sum()
+            variance = squares / max((counts - 1).clip(min=0).sum(), 1) + 1e-24
+            logs = -np.square(observed - mean) / (2.0 * variance) - 0.5 * math.log(variance)
+            scores[k] += np.where(counts >= 2, sign * logs, np.nan)
+    return scores
+
+
+def membership_inference(
+    scores: Floats,
+    members: Bools,
+    *,
+    target_fprs: Sequence[float] = (0.001, 0.01),
+    confidence: float = 0.95,
+    rng: np.random.Generator,
+    resamples: int = 1000,
+) -> MembershipInference:
+    """AUC and TPR at low FPRs of (K, n) scores, higher meaning more likely a member; NaN is left out.
+
+    The pairs of one user are not independent, so users are resampled with all of their pairs (cluster
+    bootstrap). A rate of 0 or 1 is the same in every resample: Clopper–Pearson keeps its interval honest.
 
     Raises:
-        PlanError: fewer than two scores, NaN, or a value out of range.
+        PlanError: no members or no others, wrong shapes, or a value out of range.
     """
-    inside, outside = _scores("scores_in", scores_in), _scores("scores_out", scores_out)
-    rate = real("target_fpr", target_fpr, above=0.0, at_most=0.5, hint="give a small rate such as 0.001")
-    check_confidence(confidence)
-    # At most floor(rate·k) others lie strictly above the next highest of them.
-    threshold = float(np.sort(outside)[::-1][math.floor(rate * len(outside) + 1e-9)])
-    hits, false = int((inside > threshold).sum()), int((outside > threshold).sum())
-    auc, spread = _auc(inside, outside)
-    reach = float(stats.norm.isf((1.0 - confidence) / 2.0)) * spread
+    if scores.shape != members.shape or scores.ndim != 2:
+        raise PlanError(
+            f"scores need one number per model and user, shapes {scores.shape} and {members.shape}"
+        )
+    hint = "give a small rate such as 0.001"
+    targets = [real("target_fpr", rate, above=0.0, at_most=0.5, hint=hint) for rate in target_fprs]
+    half = (1.0 - check_confidence(confidence)) / 2.0
+    known = ~np.isnan(scores)
+    inside = members[known]
+    users = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)[known]
+    if not (0 < inside.sum() < len(inside)):
+        raise PlanError("membership inference needs users with and users without: give more models or users")
+    values, place = np.unique(-scores[known], return_inverse=True)  # from the highest score down
+
+    def measure(weights: Floats) -> Floats:
+        """(1 + 2·targets,) AUC, TPRs, FPRs for a weight of each pair."""
+        of = (np.bincount(place, weights * w, len(values)) for w in (inside, ~inside))
+        hit, false = (counts / max(counts.sum(), 1e-300) for counts in of)
+        above, wrong = np.cumsum(hit), np.cumsum(false)
+        auc = float((false * (above - hit / 2.0)).sum())
+        last = [int(np.searchsorted(wrong, rate * (1 + 1e-9) + 1e-15, "right")) for rate in targets]
+        return np.array(
+            [auc, *(above[i - 1] if i else 0.0 for i in last), *(wrong[i - 1] if i else 0.0 for i in last)]
+        )
+
+    point = measure(np.ones(len(users)))
+    n = scores.shape[1]
+    drawn = (np.bincount(rng.integers(0, n, n), minlength=n)[users] for _ in range(resamples))
+    low, high = np.quantile([measure(weights.astype(float)) for weights in drawn], [half, 1.0 - half], axis=0)
+    count = int(inside.sum())
+    rates = []
+    for i, rate in enumerate(targets, start=1):
+        exact = clopper_pearson(round(point[i] * count), count, confidence)
+        interval = (min(exact[0], float(low[i])), max(exact[1], float(high[i])))
+        rates.append(Rate(rate, float(point[i + len(targets)]), float(point[i]), interval))
     return MembershipInference(
-        auc=auc,
-        auc_interval=(max(0.0, auc - reach), min(1.0, auc + reach)),
-        tpr=hits / len(inside),
-        tpr_interval=clopper_pearson(hits, len(inside), confidence),
-        fpr=false / len(outside),
-        fpr_interval=clopper_pearson(false, len(outside), confidence),
-        target_fpr=rate,
-        threshold=threshold,
-        members=len(inside),
-        others=len(outside),
+        auc=float(point[0]),
+        auc_interval=(float(low[0]), float(high[0])),
+        rates=tuple(rates),
+        members=count,
+        others=len(inside) - count,
+        users=int((known.any(axis=0)).sum()),
+        models=len(scores),
         confidence=confidence,
     )
-
-
-def likelihood_ratio(
-    observed: NDArray[np.float64], shadows_in: NDArray[np.float64], shadows_out: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(n,) log ratios of each user's statistic under models with and without that user.
-
-    Args:
-        observed: (n,) a statistic of each user under the model attacked, such as the logit of its loss.
-        shadows_in: (S, n) the same under shadow models trained with the user.
-        shadows_out: (S', n) under shadow models trained without.
-    """
-    if min(len(shadows_in), len(shadows_out)) < 2:
-        raise PlanError("a likelihood ratio needs two shadow models with and two without each user")
-    # One spread for all users: with few shadow models, a spread of its own per user is too uncertain.
-    apart = [float(np.sqrt(s.var(axis=0, ddof=1).mean())) + 1e-12 for s in (shadows_in, shadows_out)]
-    inside = stats.norm.logpdf(observed, shadows_in.mean(axis=0), apart[0])
-    outside = stats.norm.logpdf(observed, shadows_out.mean(axis=0), apart[1])
-    return np.asarray(inside - outside, dtype=np.float64)
-
-
-def _scores(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or len(array) < 2 or bool(np.isnan(array).any()):
-        raise PlanError(f"{name} needs two or more scores without NaN, has shape {array.shape}")
-    return array
-
-
-def _auc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> tuple[float, float]:
-    """AUC and its standard deviation (DeLong et al. 1988)."""
-    won = _share_below(inside, outside)
-    lost = 1.0 - _share_below(outside, inside)
-    variance = float(won.var(ddof=1)) / len(won) + float(lost.var(ddof=1)) / len(lost)
-    return float(won.mean()), math.sqrt(variance)
-
-
-def _share_below(of: NDArray[np.float64], among: NDArray[np.float64]) -> NDArray[np.float64]:
-    ordered = np.sort(among)
-    below = np.searchsorted(ordered, of, "left") + np.searchsorted(ordered, of, "right")
-    return below / (2.0 * len(among))

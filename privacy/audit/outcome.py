@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.table import Table
-
 from privacy.audit.bounds import Bound
 
 
@@ -20,6 +18,7 @@ class AuditOutcome:
         honest: whether it does what it claims; None when that is the question.
         claimed: ε claimed at ``delta``.
         bound: lower bounds found; both hold together with probability ``confidence``.
+        ceiling: what the same canaries would have proved, had each been recognised.
         canaries: how many, of which about half were included.
         steps: steps that ran.
         seconds: how long it took.
@@ -30,6 +29,7 @@ class AuditOutcome:
     claimed: float
     delta: float
     bound: Bound
+    ceiling: float
     confidence: float
     canaries: int
     steps: int
@@ -62,7 +62,8 @@ class AuditOutcome:
 COLUMNS = ("mechanism", "claimed ε", "one-run bound", "f-DP bound", "attack", "right guesses", "verdict")
 
 
-def _cells(outcome: AuditOutcome) -> tuple[str, ...]:
+def cells(outcome: AuditOutcome) -> tuple[str, ...]:
+    """One row of a table under ``COLUMNS``."""
     bound = outcome.bound
     guesses = f"{bound.correct} of {bound.guesses}" if bound.guesses else "–"
     numbers = (f"{outcome.claimed:.2f}", f"{bound.one_run:.2f}", f"{bound.gaussian:.2f}")
@@ -70,15 +71,7 @@ def _cells(outcome: AuditOutcome) -> tuple[str, ...]:
     return outcome.mechanism, *numbers, bound.attack or "–", guesses, outcome.verdict + surprise
 
 
-def table(outcomes: Sequence[AuditOutcome]) -> Table:
-    """A rich table, one row per mechanism."""
-    shown = Table(*COLUMNS)
-    for outcome in outcomes:
-        shown.add_row(*_cells(outcome), style=None if outcome.as_expected else "bold red")
-    return shown
-
-
 def markdown(outcomes: Sequence[AuditOutcome]) -> str:
-    """The same table in Markdown, one line per mechanism."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *map(_cells, outcomes)]
+    """A table in Markdown, one line per mechanism."""
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *map(cells, outcomes)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -44,9 +44,14 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def to_json(document: Any) -> str:
+    """One JSON document; numbers that JSON does not have become null."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+
+
 def write_json(document: Any) -> None:
     """Print one JSON document on standard output."""
-    sys.stdout.write(json.dumps(_finite(document), indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(to_json(document))
 
 
 def write_lines(lines: Sequence[str]) -> None:
