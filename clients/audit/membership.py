@@ -45,9 +45,9 @@ def attack_membership(
 ) -> list[ModelMembership]:
     """Attack `shadows` private models and as many that are trained by the same recipe without privacy.
 
-    Raises PlanError: fewer than four models, or too few shoppers to tell anything.
+    Raises PlanError: fewer than five models, or too few shoppers to tell anything.
     """
-    whole("shadows", shadows, at_least=4, at_most=10_000, hint="give how many models each attack trains")
+    whole("shadows", shadows, at_least=5, at_most=10_000, hint="give how many models each attack trains")
     chosen = np.random.default_rng(subject.seed)
     data = only(subject.data, np.sort(chosen.permutation(len(subject.data))[:MOST_SHOPPERS]))
     negatives = data.negative_rows(NEGATIVES, chosen)

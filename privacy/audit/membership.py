@@ -78,7 +78,7 @@ def leave_one_out(statistics: Floats, members: Bools) -> Floats:
         raise PlanError(
             f"statistics need one finite number per model and user, shapes {statistics.shape}, {members.shape}"
         )
-    whole("models", len(statistics), at_least=4, at_most=10**6, hint="a likelihood ratio needs shadow models")
+    whole("models", len(statistics), at_least=5, at_most=10**6, hint="a likelihood ratio needs shadow models")
     scores = np.zeros(statistics.shape)
     for k, observed in enumerate(statistics):
         others = np.arange(len(statistics)) != k
@@ -125,10 +125,9 @@ def membership_inference(
 
     def measure(weights: Floats) -> Floats:
         """(1 + 2·targets,) AUC, TPRs, FPRs for a weight of each pair."""
-        of = (np.bincount(place, weights * w, len(values)) for w in (inside, ~inside))
-        hit, false = (counts / max(counts.sum(), 1e-300) for counts in of)
-        above, wrong = np.cumsum(hit), np.cumsum(false)
-        auc = float((false * (above - hit / 2.0)).sum())
+        hits, false = (np.bincount(place, weights * which, len(values)) for which in (inside, ~inside))
+        above, wrong = (np.cumsum(counts) / max(counts.sum(), 1e-300) for counts in (hits, false))
+        auc = float((np.diff(wrong, prepend=0.0) * (above - np.diff(above, prepend=0.0) / 2.0)).sum())
         last = [int(np.searchsorted(wrong, rate * (1 + 1e-9) + 1e-15, "right")) for rate in targets]
         return np.array(
             [auc, *(above[i - 1] if i else 0.0 for i in last), *(wrong[i - 1] if i else 0.0 for i in last)]
