@@ -59,7 +59,14 @@ class Audited:
             scalar_learning_rate=self.model.scalar_learning_rate,
             negatives=self.model.negatives,
         )
-        return subject_of(platform, recipe, plan, targets=self.model.targets, seed=seed)
+        return subject_of(
+            platform,
+            recipe,
+            plan,
+            targets=self.model.targets,
+            seed=seed,
+            compile=self.site.compute.compile,
+        )
 
 
 def _or(given: float | None, otherwise: float | str) -> float:

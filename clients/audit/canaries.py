@@ -54,19 +54,20 @@ class WithCanaries:
             else:
                 rows = {name: t.new_zeros(len(users), *t.shape) for name, t in shared.items()}
             row = np.flatnonzero(~ours)
-            _add(rows, row, owned[users[row] - real], weights[row] * GRADIENT)
-            return rows
+            return _added(rows, row, owned[users[row] - real], weights[row] * GRADIENT)
 
         return of
 
 
-def _add(
+def _added(
     rows: SharedTensors, row: NDArray[np.int64], places: NDArray[np.int64], values: torch.Tensor
-) -> None:
-    """Add each value to its row, at its place in all tensors laid end to end."""
-    start = 0
-    for tensor in rows.values():
-        flat = tensor.view(len(tensor), -1)
+) -> SharedTensors:
+    """Return the rows with each value added to its row, at its place in all tensors laid end to end."""
+    start, result = 0, {}
+    for name, tensor in rows.items():
+        flat = tensor.flatten(1).clone()
         here = (places >= start) & (places < start + flat.shape[1])
         flat[row[here], places[here] - start] += values[here].to(flat.dtype)
+        result[name] = flat.view_as(tensor)
         start += flat.shape[1]
+    return result

@@ -17,7 +17,8 @@ from clients.audit.parallel import in_threads
 from clients.audit.subject import Progress, Subject
 from clients.audit.training import sources
 from clients.examples import TrainingData
-from clients.training import CHUNK, train_plain, train_private
+from clients.gradients import CHUNK
+from clients.training import train_plain, train_private
 from privacy.audit import MembershipInference, leave_one_out, membership_inference
 from privacy.checks import whole
 from privacy.errors import PlanError
@@ -91,7 +92,10 @@ def _private(seed: int | None, k: int) -> Callable[[Subject], SharedTensors]:
         _, noise = sources(seed, f"shadow {k}")
         shared = initial_shared(subject.spec)
         for recipe, rng in subject.rounds(subject.plan.steps):
-            shared = train_private(shared, subject.spec, subject.data, recipe, subject.plan, noise, rng)
+            # Models are trained in threads of one process, where compiling has no place.
+            shared = train_private(
+                shared, subject.spec, subject.data, recipe, subject.plan, noise, rng, compile="never"
+            )
         return shared
 
     return train

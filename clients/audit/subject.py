@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clients.examples import TrainingData, training_data
+from clients.gradients import compiles
 from clients.platform import Platform
+from clients.site import Compile
 from clients.training import LocalRecipe, Shoppers
 from privacy.plan import PrivacyPlan
 from shared_model.errors import BadInputError
@@ -25,6 +27,7 @@ class Subject:
     recipe : between two exchanges: `recipe.steps` steps.
     plan : of the whole run: `plan.steps` steps, made in as many rounds as they need.
     seed : of the public draws, such as negatives.
+    compile : whether per-shopper gradients are compiled, as the platform's training does it.
     """
 
     name: str
@@ -33,11 +36,14 @@ class Subject:
     recipe: LocalRecipe
     plan: PrivacyPlan
     seed: int
+    compile: Compile
 
     @property
     def shoppers(self) -> Shoppers:
         """The population that really trains."""
-        return Shoppers(self.spec, self.data, self.recipe.negatives)
+        device = self.data.features.device
+        compiled = compiles(self.compile, self.plan, self.spec, self.data.targets, device)
+        return Shoppers(self.spec, self.data, self.recipe.negatives, compiled)
 
     @property
     def parameters(self) -> int:
@@ -55,10 +61,10 @@ class Subject:
 
 
 def subject_of(
-    platform: Platform, recipe: LocalRecipe, plan: PrivacyPlan, *, targets: int, seed: int
+    platform: Platform, recipe: LocalRecipe, plan: PrivacyPlan, *, targets: int, seed: int, compile: Compile
 ) -> Subject:
     """Return a platform's training under a recipe and a plan; raise BadInputError without two shoppers."""
     if len(platform) < 2:
         raise BadInputError(f"{platform.name}: {len(platform)} usable shoppers; an audit needs two.")
     data = training_data(platform.split, platform.features, platform.norms, platform.spec, targets)
-    return Subject(platform.name, platform.spec, data, recipe, plan, seed)
+    return Subject(platform.name, platform.spec, data, recipe, plan, seed, compile)
