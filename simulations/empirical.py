@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from clients.audit import Report, SelfTest, attack_membership, audit_training, run_selftest
-from clients.audit.membership import FALSE_POSITIVE_RATES
+from clients.audit.membership import FALSE_POSITIVE_RATES, check_shadows
 from clients.audit.report import NOTES
 from clients.audit.subject import Progress, Subject
 from clients.platform import Platform
@@ -50,7 +50,9 @@ def empirical(
     canaries: Annotated[
         int | None, typer.Option(help="Canary shoppers; 5,000, or as many as the model has parameters.")
     ] = None,
-    shadows: Annotated[int | None, typer.Option(help="Models that membership inference trains.")] = None,
+    shadows: Annotated[
+        int | None, typer.Option(help="Models that membership inference trains twice; 0 leaves it out.")
+    ] = None,
     confidence: Annotated[float, typer.Option(help="Of every bound and interval.")] = 0.95,
     seed: Annotated[
         int | None, typer.Option(help="Repeat an audit; without it, coins and noise are secret.")
@@ -146,6 +148,8 @@ def _attack(
     warnings: list[str],
     say: Progress,
 ) -> Report:
+    if models:
+        check_shadows(models)
     every_step, model_only = audit_training(subject, m, seed=seed, confidence=confidence, say=say)
     if every_step.ceiling <= every_step.claimed:
         warnings.append(

@@ -48,7 +48,7 @@ def attack_membership(
 
     Raises PlanError: fewer than five models, or too few shoppers to tell anything.
     """
-    whole("shadows", shadows, at_least=5, at_most=10_000, hint="give how many models each attack trains")
+    check_shadows(shadows)
     chosen = np.random.default_rng(subject.seed)
     data = only(subject.data, np.sort(chosen.permutation(len(subject.data))[:MOST_SHOPPERS]))
     negatives = data.negative_rows(NEGATIVES, chosen)
@@ -85,6 +85,12 @@ def attack_membership(
         )
         results.append(ModelMembership(name, private, found))
     return results
+
+
+def check_shadows(shadows: int) -> int:
+    """Return a number of models that is enough: each is attacked with the others, two with and two without a shopper."""
+    hint = "give how many models each attack trains, or 0 to leave membership out"
+    return whole("shadows", shadows, at_least=5, at_most=10_000, hint=hint)
 
 
 def _private(seed: int | None, k: int) -> Callable[[Subject], SharedTensors]:
