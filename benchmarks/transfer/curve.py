@@ -1,12 +1,12 @@
-"""The privacy-utility curve: NDCG@10 over ε for every platform, beside what needs no federation."""
+"""The privacy-utility curve: NDCG@10 of the shared model over ε, beside the prior and the pooled model."""
 
 from pathlib import Path
 from typing import Any
 
+from benchmarks.transfer.platforms import label_of
+
 _LINES = {
     "prior": ("#777777", ":"),
-    "prior_local": ("#7a3f9c", (0, (1, 1))),
-    "local_only": ("#2a7f3f", "--"),
     "centralised": ("#b35900", "-."),
 }
 
@@ -31,13 +31,16 @@ def draw(report: dict[str, Any], target: Path) -> str | None:
             _panel(axis, report, name, points)
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
-        axes[0].legend(fontsize=7, frameon=False)
+        figure.legend(
+            *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+        )
         figure.savefig(target, metadata={"Date": None})
     return target.name
 
 
 def _label(report: dict[str, Any], name: str) -> str:
-    return "zero-shot" if name == report["study"]["newcomer"] else "all"
+    """Return the audience of the shared model alone: a blend would hide what noise costs."""
+    return label_of(0, member=name != report["study"]["newcomer"])
 
 
 def _points(report: dict[str, Any], name: str) -> list[tuple[float | None, dict[str, float]]]:
@@ -64,6 +67,6 @@ def _panel(
         if method in methods:
             axis.axhline(methods[method]["ndcg@10"]["mean"], color=color, linestyle=style, label=method)
     axis.set_xticks(ticks, ["no privacy" if e is None else f"{e:g}" for e, _ in points])
-    axis.set_title(f"{name} ({report['platforms'][name]['role']})")
+    axis.set_title(f"{name}, {label}")
     axis.set_xlabel("ε per shopper")
     axis.set_ylabel("NDCG@10")

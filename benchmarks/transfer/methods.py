@@ -83,8 +83,8 @@ class PopularityMethod:
         return {"code": own_code()}
 
     def serves(self, audience: Audience) -> bool:
-        """Everyone."""
-        return True
+        """Everyone once: a member's own layer changes nothing."""
+        return not (audience.member and audience.shots == 0)
 
     def varies(self, audience: Audience) -> bool:
         """Only the draw of few shoppers."""
@@ -182,7 +182,7 @@ class LocalOnly:
 
 @dataclass(frozen=True)
 class Federated:
-    """The members' federation, run by the Flower apps; private where `epsilon` is not None. Zero-shot or blended."""
+    """The members' federation, run by the Flower apps; private where `epsilon` is not None. As it is or blended."""
 
     platforms: Platforms
     epsilon: float | None

@@ -26,17 +26,19 @@ class Audience:
     ----------
     platform : every shopper with a test item is judged, whatever `shots` is, so audiences can be compared.
     shots : how many shoppers the platform has to learn from, whatever it learns: training, choices, popularity, which
-        items follow each other. None is all of them. 0 is zero-shot: nothing is trained or chosen, and popularity
+        items follow each other. None is all of them. 0 is nothing: the shared model is served as it is, and popularity
         counts all histories. A judged shopper's own history is always known when it is served.
+    member : whether the platform trained the shared model; with 0 shots its audience is called "as-is".
     """
 
     platform: Platform
     shots: int | None
+    member: bool = False
 
     @property
     def label(self) -> str:
         """The shots as a word."""
-        return {None: "all", 0: "zero-shot"}.get(self.shots, f"{self.shots}-shot")
+        return label_of(self.shots, member=self.member)
 
     def own(self, seed: int) -> Platform:
         """Return the platform as far as it may learn from itself; another draw of shoppers for another seed."""
@@ -112,10 +114,10 @@ class Platforms:
 
     @property
     def audiences(self) -> list[Audience]:
-        """Every member as it is; the newcomer without, with few and with all of its shoppers."""
+        """Every member with its own layer and without; the newcomer without, with few and with all of its shoppers."""
         newcomer = self.loaded[self.study.newcomer]
-        shots = [0, *self.study.shots, None]
-        return [Audience(p, None) for p in self.members] + [Audience(newcomer, n) for n in shots]
+        members = [Audience(p, shots, member=True) for p in self.members for shots in (None, 0)]
+        return members + [Audience(newcomer, shots) for shots in (0, *self.study.shots, None)]
 
     def section(self, entry: PlatformEntry) -> PlatformSection:
         """Return a platform as a simulation's scenario has it."""
@@ -149,6 +151,15 @@ class Platforms:
             cache=cache_folder() / "features",
         )
         return prepare_platform(HashableSite(site), tuple(model.encoders), model.width, model.history_length)
+
+
+def label_of(shots: int | None, *, member: bool) -> str:
+    """Return an audience's label.
+
+    >>> label_of(0, member=True), label_of(0, member=False), label_of(100, member=False), label_of(None, member=True)
+    ('as-is', 'zero-shot', '100-shot', 'all')
+    """
+    return {None: "all", 0: "as-is" if member else "zero-shot"}.get(shots, f"{shots}-shot")
 
 
 def fingerprint(platform: Platform) -> str:

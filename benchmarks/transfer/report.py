@@ -55,7 +55,7 @@ def write_report(
         "comparisons": _comparisons(cells, max(study.epsilons)),
         "not_run": [asdict(job) for job in left_out],
     }
-    report["retention"] = _retention(report, platforms)
+    report["retention"] = _retention(report, study.epsilons)
     report["targets"] = check(report)
     out.mkdir(parents=True, exist_ok=True)
     report["curve"] = draw(report, out / "curve.svg")
@@ -110,17 +110,17 @@ def _comparisons(cells: Cells, strongest: float) -> list[dict[str, Any]]:
     return found
 
 
-def _retention(report: dict[str, Any], platforms: Platforms) -> dict[str, dict[str, float]]:
-    """Return platform → ε → private over non-private NDCG@10 of the federated model; the newcomer zero-shot."""
-    found: dict[str, dict[str, float]] = {}
+def _retention(report: dict[str, Any], epsilons: Sequence[float]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return platform → shots → ε → private over non-private NDCG@10 of the federated model."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for name, audiences in report["results"].items():
-        label = "zero-shot" if name == platforms.study.newcomer else "all"
-        methods = audiences.get(label, {})
-        full = methods.get("federated", {}).get("ndcg@10", {}).get("mean")
-        for epsilon in platforms.study.epsilons:
-            private = methods.get(f"federated_private@{epsilon:g}")
-            if full and private:
-                found.setdefault(name, {})[f"{epsilon:g}"] = private["ndcg@10"]["mean"] / full
+        for label, methods in audiences.items():
+            full = methods.get("federated", {}).get("ndcg@10", {}).get("mean")
+            for epsilon in epsilons:
+                private = methods.get(f"federated_private@{epsilon:g}")
+                if full and private:
+                    kept = found.setdefault(name, {}).setdefault(label, {})
+                    kept[f"{epsilon:g}"] = private["ndcg@10"]["mean"] / full
     return found
 
 

@@ -127,8 +127,9 @@ def _curve(report: dict[str, Any]) -> list[str]:
         return []
     epsilons = [f"{e:g}" for e in sorted(report["study"]["epsilons"])]
     rows = [
-        [name, *["" if e not in kept else f"{kept[e]:.1%}" for e in epsilons]]
-        for name, kept in report["retention"].items()
+        [f"{name}, {label}", *["" if e not in kept else f"{kept[e]:.1%}" for e in epsilons]]
+        for name, audiences in report["retention"].items()
+        for label, kept in audiences.items()
     ]
     head = ["NDCG@10 kept of the non-private federation", *[f"ε = {e}" for e in epsilons]]
     rows.append(

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from benchmarks.transfer.platforms import label_of
+
 SIGNIFICANT = 0.05
 SMALL = "500-shot"
 
@@ -33,16 +35,17 @@ def check(report: dict[str, Any]) -> list[dict[str, Any]]:
     small = _pair(report, newcomer, SMALL, served, "local_only")
     value = None if small is None else small["relative"]
     found.append(_least(f"{newcomer}, {SMALL}: {served} over local_only", value, 0.15))
-    for epsilon, needed in (("8", 0.97), ("2", 0.92)):
-        kept = [report["retention"].get(member, {}).get(epsilon) for member in members]
-        found.append(_least(f"members' mean NDCG@10 kept at ε = {epsilon}", _mean(kept), needed))
-    ratios = [_ratio(report, member, "federated", "centralised") for member in members]
-    found.append(_least("members' mean federated over centralised", _mean(ratios), 0.98))
+    for label in ("as-is", "all"):
+        for epsilon, needed in (("8", 0.97), ("2", 0.92)):
+            kept = [report["retention"].get(m, {}).get(label, {}).get(epsilon) for m in members]
+            found.append(_least(f"members, {label}: mean NDCG@10 kept at ε = {epsilon}", _mean(kept), needed))
+        ratios = [_ratio(report, member, label, "federated", "centralised") for member in members]
+        found.append(_least(f"members, {label}: mean federated over centralised", _mean(ratios), 0.98))
     return found
 
 
 def _absolute(report: dict[str, Any], target: dict[str, Any]) -> list[dict[str, Any]]:
-    label = {0: "zero-shot", None: "all"}.get(target["shots"], f"{target['shots']}-shot")
+    label = label_of(target["shots"], member=target["platform"] != report["study"]["newcomer"])
     entry = _entry(report, target["platform"], label, target["method"])
     what = f"{target['platform']}, {label}: {target['method']}"
     return [
@@ -65,8 +68,8 @@ def _entry(report: dict[str, Any], platform: str, label: str, method: str) -> di
     return found
 
 
-def _ratio(report: dict[str, Any], platform: str, method: str, against: str) -> float | None:
-    top, bottom = _entry(report, platform, "all", method), _entry(report, platform, "all", against)
+def _ratio(report: dict[str, Any], platform: str, label: str, method: str, against: str) -> float | None:
+    top, bottom = _entry(report, platform, label, method), _entry(report, platform, label, against)
     if top is None or bottom is None or not bottom["ndcg@10"]["mean"]:
         return None
     return float(top["ndcg@10"]["mean"] / bottom["ndcg@10"]["mean"])

@@ -105,6 +105,8 @@ def test_a_quick_run_fills_every_cell_but_those_of_a_missing_environment(quick):
             "centralised",
             "federated_private@8+local",
         }
+        as_is = {"prior", "federated", "federated_private@2", "federated_private@8", "centralised"}
+        assert set(report["results"][member]["as-is"]) == as_is
     assert set(report["results"]["delta"]) == {"zero-shot", "40-shot", "all"}
     assert "local_only" not in report["results"]["delta"]["zero-shot"]
 

@@ -284,7 +284,7 @@ def _report(gain: float, p: float, kept: float) -> dict:
             "target": [],
         },
         "results": {},
-        "retention": {"one": {"8": kept, "2": 1.0}, "two": {"8": kept}},
+        "retention": {"one": {"all": {"8": kept, "2": 1.0}}, "two": {"all": {"8": kept}}},
         "comparisons": [
             zero | pair,
             {"platform": "one", "shots": "all"} | served | pair,
@@ -300,12 +300,13 @@ def _met(report: dict, part: str) -> bool | None:
 
 def test_targets_are_met_missed_or_open():
     good, bad = _report(0.06, 0.001, 0.98), _report(-0.01, 0.001, 0.9)
-    for part in ("clearly above the prior", "members' mean gain", "one: ", "ε = 8"):
+    for part in ("clearly above the prior", "members' mean gain", "one: ", "all: mean NDCG@10 kept at ε = 8"):
         assert _met(good, part) is True
         assert _met(bad, part) is False
     assert _met(_report(0.06, 0.2, 0.98), "clearly above the prior") is False  # a gain, but not significant
-    assert _met(good, "ε = 2") is None  # one member's cell is missing
-    assert _met(good, "centralised") is None
+    assert _met(good, "all: mean NDCG@10 kept at ε = 2") is None  # one member's cell is missing
+    assert _met(good, "as-is: mean NDCG@10 kept at ε = 8") is None
+    assert _met(good, "all: mean federated over centralised") is None
     assert _met(good, "500-shot") is None
 
 
