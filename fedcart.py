@@ -16,30 +16,72 @@
 
 import sys
 import traceback
+from collections.abc import Mapping
+from importlib import import_module
+from typing import ClassVar
 
+import click
 import typer
+from typer.core import TyperGroup
 
-from clients.cli import client
-from privacy.cli import audit
 from privacy.errors import PrivacyError
-from server.cli import server
 from shared_model.errors import FedcartError
 from shared_model.version import VERSION
-from simulations.cli import simulate
-from simulations.empirical import empirical
+
+
+class Later(TyperGroup):
+    """A group of which some commands are imported when asked for: a ledger can be seen without torch."""
+
+    places: ClassVar[Mapping[str, str]] = {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return [*super().list_commands(ctx), *self.places]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return one command, or None."""
+        if cmd_name not in self.places:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = self.places[cmd_name].split(":")
+        found = getattr(import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            found.info.cls = GROUPS.get(cmd_name, TyperGroup)
+            command: click.Command = typer.main.get_group(found)
+        else:
+            alone = typer.Typer(add_completion=False)
+            alone.command(cmd_name)(found)
+            command = typer.main.get_command(alone)
+        command.name = cmd_name
+        return command
+
+
+class Audit(Later):
+    """`fedcart audit`: the commands that read ledgers, and the one that trains."""
+
+    places: ClassVar[Mapping[str, str]] = {"empirical": "simulations.empirical:empirical"}
+
+
+class FrontDoor(Later):
+    """`fedcart`."""
+
+    places: ClassVar[Mapping[str, str]] = {
+        "simulate": "simulations.cli:simulate",
+        "client": "clients.cli:client",
+        "server": "server.cli:server",
+        "audit": "privacy.cli:audit",
+    }
+
+
+GROUPS: Mapping[str, type[TyperGroup]] = {"audit": Audit}
 
 app = typer.Typer(
     name="fedcart",
+    cls=FrontDoor,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     help="Federated, privacy-preserving, cross-platform recommendations.",
 )
-app.command()(simulate)
-app.add_typer(client, name="client")
-app.add_typer(server, name="server")
-audit.command()(empirical)
-app.add_typer(audit, name="audit")
 
 
 @app.callback(invoke_without_command=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
-
-import dp_accounting
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from privacy.checks import real, whole
 from privacy.errors import PlanError
+
+if TYPE_CHECKING:
+    import dp_accounting
 
 MIN_NOISE_MULTIPLIER = 0.1
 """Below this one unsampled release costs ε > 90 at δ = 1e-6: not a privacy mechanism."""
@@ -82,6 +83,8 @@ class PoissonGaussian:
 
     def to_dp_event(self) -> dp_accounting.DpEvent:
         """The event in dp-accounting's words."""
+        import dp_accounting
+
         unit = dp_accounting.PoissonSampledDpEvent(
             self.sample_rate, dp_accounting.GaussianDpEvent(self.noise_multiplier)
         )
@@ -123,6 +126,8 @@ class Gaussian:
 
     def to_dp_event(self) -> dp_accounting.DpEvent:
         """The event in dp-accounting's words."""
+        import dp_accounting
+
         return dp_accounting.SelfComposedDpEvent(
             dp_accounting.GaussianDpEvent(self.noise_multiplier), self.count
         )

@@ -15,8 +15,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scipy import optimize
-
 from privacy.accounting import Accountant, check_delta
 from privacy.accounting.accountant import Tally
 from privacy.accounting.loss import PrivacyLoss
@@ -124,6 +122,7 @@ def _exceeded(loss: PrivacyLoss, epsilon: float) -> float:
     """P[loss > ε] ≤ δ(e)/(1 − exp(e − ε)) at the best e < ε."""
     if epsilon <= 0.0:
         return 1.0
+    from scipy import optimize  # here: the other commands need not wait for it
 
     def bound(below: float) -> float:
         return loss.delta(below) / -math.expm1(below - epsilon)
@@ -134,6 +133,8 @@ def _exceeded(loss: PrivacyLoss, epsilon: float) -> float:
 
 def true_positive_rate(loss: PrivacyLoss, false_positive_rate: float) -> float:
     """The most that any test of "was used" against "was not" achieves at a false positive rate in (0, 1)."""
+    from scipy import optimize
+
     used = PrivacyLoss(loss.remove, loss.remove)
     unused = PrivacyLoss(loss.add, loss.add)
 

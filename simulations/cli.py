@@ -5,18 +5,16 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.console import Console
 
 from shared_model.errors import BadInputError
-from simulations.folder import RunFolder, cache_folder, new_run, open_run
-from simulations.report import show
-from simulations.run import load
-from simulations.run import simulate as run_simulation
-from simulations.scenario import Scenario, load_scenario
+
+if TYPE_CHECKING:
+    from simulations.folder import RunFolder
+    from simulations.scenario import Scenario
 
 
 class Format(StrEnum):
@@ -57,6 +55,15 @@ def simulate(
 
     Progress goes to standard error, the result to standard output and to the run's folder.
     """
+    # Here, so that the other commands of the front door need not wait for torch.
+    import torch
+
+    from simulations.folder import new_run, open_run
+    from simulations.report import show
+    from simulations.run import load
+    from simulations.run import simulate as run_simulation
+    from simulations.scenario import load_scenario
+
     # Small operations lose more to waiting for a second thread than they win, above all on a busy machine.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
     stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -94,14 +101,15 @@ def simulate(
         say(f"written to {run.path}")
 
 
-def _flwr_command(run: RunFolder, members: int) -> str:
+def _flwr_command(run: "RunFolder", members: int) -> str:
     return (
         f"flwr run . --stream --federation-config 'num-supernodes={members}' "
         f"--run-config 'run-dir=\"{run.path}\"'\nfedcart simulate --resume {run.path}\n"
     )
 
 
-def _default() -> Scenario:
+def _default() -> "Scenario":
     from simulations.default import grocery_scenario
+    from simulations.folder import cache_folder
 
     return grocery_scenario(cache_folder() / "grocery")

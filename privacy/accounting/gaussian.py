@@ -97,9 +97,7 @@ class Group:
     def loss(self, outcome: np.ndarray) -> np.ndarray:
         """Loss of removing at outcomes x; that of adding at −x is its negative."""
         m, variance = self._members, self._noise**2
-        return np.asarray(
-            np.logaddexp.reduce(self._log_weights - m * (outcome + m / 2.0) / variance, axis=0)
-        )
+        return np.asarray(np.logaddexp.reduce(self._log_weights - m * (outcome + m / 2.0) / variance, axis=0))
 
     def span(self) -> tuple[float, float]:
         """The losses of removing between which all but TAIL of P lies."""
@@ -154,7 +152,9 @@ class Group:
         """δ(ε) of adding the group, at every ε."""
         x = -self.outcome(-epsilons)
         terms = self._log_weights + special.log_ndtr((x - self._members) / self._noise)
-        return np.asarray(special.ndtr(x / self._noise) - np.exp(epsilons + np.logaddexp.reduce(terms, axis=0)))
+        return np.asarray(
+            special.ndtr(x / self._noise) - np.exp(epsilons + np.logaddexp.reduce(terms, axis=0))
+        )
 
 
 def _log_weights(sample_rate: float, size: int) -> np.ndarray:
@@ -188,7 +188,9 @@ def connect_dots(grid: float, low: float, high: float, deltas: Deltas) -> LossMa
             "meaningful ε"
         )
     lower, upper = math.floor(low / grid), math.ceil(high / grid)
-    at = [deltas(np.arange(i, min(i + _AT_ONCE, upper + 1)) * grid) for i in range(lower, upper + 1, _AT_ONCE)]
+    at = [
+        deltas(np.arange(i, min(i + _AT_ONCE, upper + 1)) * grid) for i in range(lower, upper + 1, _AT_ONCE)
+    ]
     known = np.clip(np.concatenate(at), 0.0, 1.0)
     if not np.isfinite(known).all():
         raise AccountingError("a release's δ is not a number: nothing may be concluded")

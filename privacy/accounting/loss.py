@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import signal
 
 GRID = 2.5e-4
 """Grid interval of the losses. A grid only raises ε: this one by 0.01 % for q = 0.01, σ = 2 and 1,000 steps,
@@ -136,15 +135,21 @@ def _epsilon(mass: LossMass, delta: float) -> float:
     losses, probs = _positive(mass, 0.0)
     if not len(probs):
         return 0.0
-    # Over k, from the top down: tail[k] = Σ_{j≥k} p_j, weighted[k] = Σ_{j≥k} p_j·e^{l_k − l_j}.
-    tail = np.cumsum(probs[::-1])[::-1] + mass.lost
-    weighted = signal.lfilter([1.0], [1.0, -math.exp(-mass.grid)], probs[::-1])[::-1]
-    at_loss = tail - weighted  # δ at ε = l_k
-    k = int(np.argmax(at_loss <= delta))
-    if not at_loss[k] <= delta:
+
+    def above(k: int) -> tuple[float, float]:
+        """Σ_{j≥k} p_j, infinite losses too, and Σ_{j≥k} p_j·e^{l_k − l_j}; their difference is δ at ε = l_k."""
+        return float(probs[k:].sum()) + mass.lost, float(probs[k:] @ np.exp(losses[k] - losses[k:]))
+
+    low, high = 0, len(probs) - 1  # δ falls as ε grows: bisect for the first l_k with δ ≤ delta
+    while low < high:
+        middle = (low + high) // 2
+        tail, weighted = above(middle)
+        low, high = (low, middle) if tail - weighted <= delta else (middle + 1, high)
+    tail, weighted = above(low)
+    if not tail - weighted <= delta:
         return math.inf
     # ε ≤ l_k, and above the loss before it: solve tail − e^{ε − l_k}·weighted = δ.
-    excess = float(tail[k]) - delta
-    if excess <= 0.0 or weighted[k] <= 0.0:
-        return float(losses[k - 1]) if k else 0.0
-    return max(0.0, float(losses[k]) + math.log(excess / float(weighted[k])))
+    excess = tail - delta
+    if excess <= 0.0 or weighted <= 0.0:
+        return float(losses[low - 1]) if low else 0.0
+    return max(0.0, float(losses[low]) + math.log(excess / weighted))

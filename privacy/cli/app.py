@@ -19,6 +19,7 @@ from privacy.cli.check import (
     verdict_lines,
 )
 from privacy.cli.check import verify_place as check_place
+from privacy.cli.cross import cross_cell
 from privacy.cli.history import budget_document, committed
 from privacy.cli.locate import one_place, places
 from privacy.cli.output import Format, number, plain, warn, write_json, write_lines, write_table
@@ -42,6 +43,9 @@ PopulationOption = Annotated[
     str | None, typer.Option(help="Whose ledger; found by itself where there is only one.")
 ]
 FormatOption = Annotated[Format, typer.Option(help="What is printed on standard output.")]
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="Leave out other accountants' ε, which takes a few seconds.")
+]
 DEFAULT_DELTA = 1e-6
 
 
@@ -61,9 +65,15 @@ def budget(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Also draw ε over the entries.")
     ] = None,
+    quick: QuickOption = False,
 ) -> None:
-    """Show what is spent, reserved and left, and each run's share."""
-    documents = [budget_document(place.open(), place.name) for place in places(ledger, population)]
+    """Show what is spent, reserved and left, each run's share, and what other accountants say."""
+    documents = [
+        budget_document(place.open(), place.name, quick=quick) for place in places(ledger, population)
+    ]
+    for document in documents:
+        for warning in document["warnings"]:
+            warn(f"{document['population']}: {warning}")
     if plot is not None:
         plot_budgets(documents, plot)
     if format is Format.json:
@@ -98,6 +108,15 @@ def budget(
             for run in d["runs"]
         ],
     )
+    if not quick:
+        write_table(
+            "Other accountants' ε of what is spent and reserved",
+            ("population", "of record", *(check["name"] for check in documents[0]["cross_checks"])),
+            [
+                (d["population"], number(d["committed"], 4), *(cross_cell(c) for c in d["cross_checks"]))
+                for d in documents
+            ],
+        )
     if plot is not None:
         warn(f"plot written to {plot}")
 
@@ -118,11 +137,13 @@ def verify(
         Path | None,
         typer.Option(metavar="FILE", help="The platform's public key (PEM or hex), not the ledger's."),
     ] = None,
+    quick: QuickOption = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Check chain, signatures, clock, recomputed ε and witness; needs no private key.
 
-    Exit code 0: whole; 3: tampered with, or not this population's; 4: unreadable.
+    Exit code 0: whole; 3: tampered with, or not this population's; 4: unreadable. Another accountant's
+    disagreement about ε is a warning.
     """
     key = read_public_key(public_key) if public_key is not None else None
     seen = read_witness(witness) if witness is not None else own_witness(ledger)
@@ -135,7 +156,9 @@ def verify(
     documents = [damaged(seen.where, seen.faults)] if seen.faults else []
     documents += [unreadable(fault) for fault in faults]
     alone = len(found) + len(faults) == 1
-    documents += [check_place(place, key, seen.of(place.population, alone=alone)) for place in found]
+    documents += [
+        check_place(place, key, seen.of(place.population, alone=alone), quick=quick) for place in found
+    ]
     if format is Format.json:
         write_json({"ledgers": documents})
     else:
@@ -178,9 +201,7 @@ def plan(
         str | None, typer.Option(metavar="LEDGER", help="Also show what the run would do to this ledger.")
     ] = None,
     population: PopulationOption = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Leave out cross-checks, groups and replace-one (half a minute).")
-    ] = False,
+    quick: QuickOption = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Show what a run would cost, before anything is trained or reserved.

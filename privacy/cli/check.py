@@ -13,6 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from privacy.cli.cross import complaints, cross_cell, cross_documents
 from privacy.cli.locate import Place
 from privacy.errors import LedgerError, LedgerTamperedError, LedgerUnreadableError, PlanError
 from privacy.ledger import Head, VerifyReport, verify_ledger
@@ -56,8 +57,13 @@ def read_public_key(file: Path) -> Ed25519PublicKey:
     return key
 
 
-def verify_place(place: Place, key: Ed25519PublicKey | None, witness: Sequence[Head]) -> dict[str, Any]:
-    """Check one ledger. ``status`` is whole, tampered or unreadable, ``exit_code`` 0, 3 or 4."""
+def verify_place(
+    place: Place, key: Ed25519PublicKey | None, witness: Sequence[Head], *, quick: bool = False
+) -> dict[str, Any]:
+    """Check one ledger. ``status`` is whole, tampered or unreadable, ``exit_code`` 0, 3 or 4.
+
+    ``quick`` leaves out the other accountants, whose disagreement is a warning.
+    """
     document: dict[str, Any] = {
         "population": place.population,
         "ledger": place.name,
@@ -75,7 +81,12 @@ def verify_place(place: Place, key: Ed25519PublicKey | None, witness: Sequence[H
         return document | unreadable(error)
     if findings:
         document |= {"status": "tampered", "exit_code": TAMPERED}
-    return document | _facts(report) | {"findings": findings}
+    checks: list[dict[str, Any]] = []
+    if not quick and not findings and None not in (report.counts, report.delta, report.epsilon):
+        checks = cross_documents(report.counts or {}, report.delta or 0.0, report.epsilon or 0.0)
+    facts = _facts(report)
+    facts["warnings"] += complaints(checks)
+    return document | facts | {"findings": findings, "cross_checks": checks}
 
 
 def damaged(where: str, faults: Sequence[str]) -> dict[str, Any]:
@@ -87,13 +98,20 @@ def damaged(where: str, faults: Sequence[str]) -> dict[str, Any]:
         "exit_code": TAMPERED,
         "findings": findings,
         "warnings": [],
+        "cross_checks": [],
     }
 
 
 def unreadable(error: LedgerUnreadableError) -> dict[str, Any]:
     """The result for a ledger that cannot be read."""
     finding = {"code": error.code, "seq": None, "message": str(error)}
-    return {"status": "unreadable", "exit_code": UNREADABLE, "findings": [finding], "warnings": []}
+    return {
+        "status": "unreadable",
+        "exit_code": UNREADABLE,
+        "findings": [finding],
+        "warnings": [],
+        "cross_checks": [],
+    }
 
 
 def _facts(report: VerifyReport) -> dict[str, Any]:
@@ -173,6 +191,7 @@ def verdict_lines(document: Mapping[str, Any]) -> list[str]:
             f"{document['cap']:g} at δ = {document['delta']:g}"
         )
         lines.append(f"  head: entry {head['seq']}, {head['hash']}")
+        lines += [f"  cross-check {check['name']}: {cross_cell(check)}" for check in document["cross_checks"]]
     lines += [f"  - {finding['message']}" for finding in document["findings"][:20]]
     if len(document["findings"]) > 20:
         lines.append(f"  … and {len(document['findings']) - 20} more; --format json lists all")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from privacy.accounting import Accountant
+from privacy.cli.cross import complaints, cross_documents
 from privacy.ledger import Entry, Kind, LedgerView
 from privacy.ledger.state import LedgerState
 
@@ -55,8 +56,8 @@ def committed(view: LedgerView) -> Counter[tuple[float, float]]:
     return state.committed()
 
 
-def budget_document(view: LedgerView, where: str) -> dict[str, Any]:
-    """Everything that `audit budget` shows of one ledger."""
+def budget_document(view: LedgerView, where: str, *, quick: bool = False) -> dict[str, Any]:
+    """Everything that `audit budget` shows of one ledger; ``quick`` leaves out the other accountants."""
     budget, entries = view.budget(), list(view.history())
     history = moments(view.population, entries)
     reached = {m.run: m.epsilon for m in history if m.kind == Kind.RESERVE}
@@ -71,6 +72,7 @@ def budget_document(view: LedgerView, where: str) -> dict[str, Any]:
         }
         for spend in view.runs()
     ]
+    checks = [] if quick else cross_documents(committed(view), budget.delta, budget.committed)
     return {
         "population": budget.population,
         "ledger": where,
@@ -83,5 +85,7 @@ def budget_document(view: LedgerView, where: str) -> dict[str, Any]:
         "entries": budget.entries,
         "refused": sum(entry.kind is Kind.REFUSE for entry in entries),
         "runs": runs,
+        "cross_checks": checks,
+        "warnings": complaints(checks),
         "history": [vars(moment) for moment in history],
     }

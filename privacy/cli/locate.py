@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import stat
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import sqlalchemy as sa
 
 from privacy.errors import LedgerUnreadableError, PlanError
 from privacy.ledger import LedgerView
+from privacy.ledger.location import database_url, shown
 from privacy.ledger.state import check_population
 from privacy.ledger.store import Store
 
@@ -24,22 +23,17 @@ class Place:
         population: whose ledger.
     """
 
-    where: str | Path
+    where: str | Path = field(repr=False)  # may hold a password
     population: str
 
     @property
     def name(self) -> str:
         """Where it is, without a password."""
-        return place_name(self.where)
+        return shown(self.where)
 
     def open(self) -> LedgerView:
         """Open it to read."""
         return LedgerView.open(self.where, population=self.population)
-
-
-def place_name(where: str | Path) -> str:
-    """A file's path, or a URL without its password."""
-    return str(where) if isinstance(where, Path) else sa.make_url(where).render_as_string()
 
 
 def ledger_files(ledger: str) -> list[str | Path]:
@@ -51,11 +45,9 @@ def ledger_files(ledger: str) -> list[str | Path]:
     """
     if "://" in ledger:
         try:
-            url = sa.make_url(ledger)
-        except (sa.exc.SQLAlchemyError, ValueError):
-            raise PlanError(
-                "the ledger's database URL cannot be read: expected dialect+driver://user@host/database"
-            ) from None
+            url = database_url(ledger)
+        except LedgerUnreadableError as error:
+            raise PlanError(str(error)) from None
         if url.get_backend_name() == "sqlite" and not url.database:
             raise PlanError("the ledger's database URL names no file: expected sqlite:///path")
         return [ledger]
@@ -67,7 +59,7 @@ def ledger_files(ledger: str) -> list[str | Path]:
         found: list[str | Path] = [*sorted((path / "ledgers").glob("*.sqlite")), *_lasting(path)]
     except OSError as error:
         raise LedgerUnreadableError(
-            f"ledger {ledger} cannot be read: {error.strerror}: check the path, or restore it from backup"
+            f"ledger {shown(ledger)} cannot be read: {error.strerror}: check the path, or restore it from backup"
         ) from None
     if not found:
         raise LedgerUnreadableError(
@@ -99,7 +91,7 @@ def _population_in(where: str | Path) -> str:
         names = sorted(transaction.populations())
     if len(names) == 1:
         return names[0]
-    name = place_name(where)
+    name = shown(where)
     if not names:
         raise LedgerUnreadableError(f"ledger {name} holds no population: restore it from backup")
     raise PlanError(
@@ -144,7 +136,7 @@ def places(
         return found
     chosen = [place for place in found if place.population == population]
     if not (chosen or unreadable):
-        raise PlanError(f"no ledger in {ledger} is of population {population!r}")
+        raise PlanError(f"no ledger in {shown(ledger)} is of population {population!r}")
     return chosen
 
 
@@ -157,5 +149,5 @@ def one_place(ledger: str, population: str | None) -> Place:
     found = places(ledger, population)
     if len(found) > 1:
         names = ", ".join(sorted(place.population for place in found)[:10])
-        raise PlanError(f"{ledger} holds {len(found)} ledgers ({names}): choose one with --population")
+        raise PlanError(f"{shown(ledger)} holds {len(found)} ledgers ({names}): choose one with --population")
     return found[0]

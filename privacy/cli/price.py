@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from privacy.accounting import (
     calibrate_noise,
     check_delta,
-    cross_checks,
     delta_at,
     epsilon,
     group_epsilon,
     replace_one_epsilon,
+    tally,
 )
 from privacy.checks import real, whole
+from privacy.cli.cross import complaints, cross_cell, cross_documents
 from privacy.cli.output import number
 from privacy.errors import AccountingError, PlanError
 from privacy.events import PoissonGaussian
@@ -46,7 +46,7 @@ def planned_event(
 def price(
     event: PoissonGaussian, delta: float, population_size: int | None, *, quick: bool = False
 ) -> dict[str, Any]:
-    """Everything that is worth knowing of a run before it is made; ``quick`` leaves out what takes long."""
+    """Everything that is worth knowing of a run before it is made; ``quick`` leaves out the cross-checks."""
     record = epsilon([event], delta)
     warnings = []
     if population_size is not None:
@@ -56,8 +56,8 @@ def price(
                 f"delta = {delta:g} is not below one over {population_size} shoppers: it would allow a release "
                 "that publishes some of them in full"
             )
-    checks = () if quick else cross_checks([event], delta)
-    warnings += [f"{check.name} disagrees: {check.note}" for check in checks if not check.agrees]
+    checks = [] if quick else cross_documents(tally([event]), delta, record)
+    warnings += complaints(checks)
     return {
         "noise_multiplier": event.noise_multiplier,
         "sample_rate": event.sample_rate,
@@ -65,14 +65,13 @@ def price(
         "epsilon": record,
         "delta": delta,
         "expected_batch": None if population_size is None else event.sample_rate * population_size,
-        "cross_checks": [asdict(check) for check in checks],
+        "cross_checks": checks,
         "delta_at": [{"epsilon": e, "delta": delta_at([event], e)} for e in EPSILONS],
         "groups": [
             {"size": size, "epsilon": _bounded(partial(group_epsilon, [event], delta, size))}
-            for size in (() if quick else GROUPS)
+            for size in GROUPS
         ],
-        "replace_one_epsilon": None if quick else _bounded(lambda: replace_one_epsilon([event], delta)),
-        "quick": quick,
+        "replace_one_epsilon": _bounded(lambda: replace_one_epsilon([event], delta)),
         "warnings": warnings,
     }
 
@@ -103,15 +102,11 @@ def plan_rows(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if document["expected_batch"] is not None:
         rows.append(("expected shoppers per step", f"{document['expected_batch']:g}"))
-    for check in document["cross_checks"]:
-        mark = "" if check["agrees"] else "DISAGREES: "
-        rows.append((f"cross-check {check['name']}", f"{number(check['epsilon'], 4)}  {mark}{check['note']}"))
+    rows += [(f"cross-check {check['name']}", cross_cell(check)) for check in document["cross_checks"]]
     rows += [(f"δ at ε = {at['epsilon']:g}", f"{at['delta']:.3g}") for at in document["delta_at"]]
     rows += [
         (f"ε for a group of {g['size']} shoppers", _or_unbounded(g["epsilon"])) for g in document["groups"]
     ]
-    if document["quick"]:
-        return rows
     return [*rows, ("ε if one shopper were exchanged", _or_unbounded(document["replace_one_epsilon"]))]
 
 

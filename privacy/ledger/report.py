@@ -168,6 +168,7 @@ class VerifyReport:
         epsilon: recomputed ε of everything released or reserved, when the chain is whole.
         cap: the cap in force, when the chain is whole.
         delta: δ, when the chain is whole.
+        counts: how often each unit mechanism was released or reserved, when the chain is whole.
     """
 
     population: str
@@ -178,6 +179,7 @@ class VerifyReport:
     epsilon: float | None = None
     cap: float | None = None
     delta: float | None = None
+    counts: Mapping[tuple[float, float], int] | None = None
 
     @property
     def ok(self) -> bool:

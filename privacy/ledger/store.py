@@ -18,10 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from privacy.errors import LedgerMismatchError, LedgerTamperedError, LedgerUnreadableError
 from privacy.ledger.entry import Row
+from privacy.ledger.location import database_url, shown, without_secrets
 from privacy.ledger.triggers import install_triggers, missing_triggers
 
 SCHEMA_VERSION = 1
 _BUSY_SECONDS = 60
+_CONNECT_SECONDS = 15
+_WAITS_FOR_EVER = ("postgresql+psycopg", "postgresql+psycopg2", "postgresql")
 
 _metadata = sa.MetaData()
 _INNODB: dict[str, Any] = {
@@ -76,28 +79,23 @@ _SCHEMA_LOCK = {
 
 
 @lru_cache(maxsize=64)
-def _engine(url_or_path: str | Path) -> sa.Engine:
+def _engine(where: str | Path) -> sa.Engine:
     """An engine that keeps no connection, only its compiled statements; so it can be shared freely."""
-    if isinstance(url_or_path, Path) or "://" not in url_or_path:
-        url = sa.URL.create("sqlite", database=str(url_or_path))
-    else:
-        try:
-            url = sa.make_url(url_or_path)
-        except (SQLAlchemyError, ValueError):
-            # The text may hold a password, so it is not repeated.
-            raise LedgerUnreadableError(
-                "the ledger's database URL cannot be read: expected dialect+driver://user@host/database"
-            ) from None
+    url = database_url(where)
+    patience: dict[str, Any] = {}
+    if url.drivername in _WAITS_FOR_EVER and "connect_timeout" not in url.query:
+        patience = {"connect_timeout": _CONNECT_SECONDS}
     try:
         if url.get_backend_name() == "sqlite":
             engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"timeout": _BUSY_SECONDS})
             sa.event.listen(engine, "connect", _prepare_sqlite)
             return engine
-        return sa.create_engine(url, poolclass=sa.NullPool)
-    except (SQLAlchemyError, ImportError) as error:
+        return sa.create_engine(url, poolclass=sa.NullPool, connect_args=patience)
+    except (SQLAlchemyError, ImportError, TypeError, ValueError) as error:
         raise LedgerUnreadableError(
-            f"database {url.render_as_string()} cannot be used: {error}: check the URL and the driver"
-        ) from error
+            f"database {shown(url)} cannot be used: {without_secrets(str(error), url)}: check the URL and the "
+            "driver"
+        ) from None
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -117,22 +115,30 @@ class Store:
         self._dialect = "mysql" if name == "mariadb" else name
         self.population = population
         self.path = Path(str(self._engine.url.database)) if name == "sqlite" else None
-        self.name = self._engine.url.render_as_string()  # without the password
+        self.name = shown(self._engine.url)
+
+    def _unusable(self, error: Exception) -> LedgerUnreadableError:
+        cause = getattr(error, "orig", None) or error
+        said = without_secrets(f"{type(cause).__name__}: {cause}", self._engine.url)
+        return LedgerUnreadableError(
+            f"ledger {self.name} cannot be used ({said}): check file, disk, the server and its load; nothing may "
+            "be released without the ledger"
+        )
 
     @contextmanager
     def _connection(self, mode: str) -> Iterator[sa.Connection]:
         try:
-            with self._engine.connect() as connection:
+            opened = self._engine.connect()
+        except (SQLAlchemyError, OSError, TypeError, ValueError) as error:  # the latter: options of the URL
+            raise self._unusable(error) from None
+        try:
+            with opened as connection:
                 for statement in _BEGIN.get((self._dialect, mode), []):
                     connection.exec_driver_sql(statement)
                 yield connection
                 connection.commit()
         except (SQLAlchemyError, OSError) as error:
-            cause = getattr(error, "orig", None) or error
-            raise LedgerUnreadableError(
-                f"ledger {self.name} cannot be used ({type(cause).__name__}: {cause}): check file, disk, "
-                "the server and its load; nothing may be released without the ledger"
-            ) from error
+            raise self._unusable(error) from None
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
@@ -153,15 +159,17 @@ class Store:
 
     def require(self) -> None:
         """Raise LedgerUnreadableError when the SQLite file is not there: opening never makes one."""
+        if self.path is None:
+            return
         try:
-            there = self.path is None or self.path.is_file()
+            there = self.path.is_file()
         except OSError as error:
             raise LedgerUnreadableError(
-                f"ledger {self.path} cannot be looked for: {error.strerror}"
+                f"ledger {shown(self.path)} cannot be looked for: {error.strerror}"
             ) from None
         if not there:
             raise LedgerUnreadableError(
-                f"ledger {self.path} does not exist: restore it from backup, or create one for a population "
+                f"ledger {shown(self.path)} does not exist: restore it from backup, or create one for a population "
                 "about which nothing has ever been released"
             )
 
@@ -177,7 +185,9 @@ class Store:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.touch(mode=0o600)
             except OSError as error:
-                raise LedgerUnreadableError(f"ledger {self.path} cannot be made: {error.strerror}") from error
+                raise LedgerUnreadableError(
+                    f"ledger {shown(self.path)} cannot be made: {error.strerror}"
+                ) from error
         with self._connection(_WRITE) as connection:
             if self._dialect in _SCHEMA_LOCK:  # several platforms may set up one server at the same time
                 connection.exec_driver_sql(_SCHEMA_LOCK[self._dialect])
@@ -244,10 +254,15 @@ class Transaction:
             LedgerUnreadableError: SQLite finds the file damaged.
         """
         found = []
-        missing = missing_triggers(self._connection)
+        missing, dialect = missing_triggers(self._connection), self._connection.dialect.name
         if missing:
-            found.append(f"the database no longer refuses changes itself: {', '.join(missing)} missing")
-        dialect = self._connection.dialect.name
+            unseen = (
+                " (or hidden: seeing them takes the TRIGGER privilege)"
+                if dialect in ("mysql", "mariadb")
+                else ""
+            )
+            names = ", ".join(missing)
+            found.append(f"the database no longer refuses changes itself: {names} missing{unseen}")
         if dialect == "sqlite":
             damage = self._connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
             if damage != "ok":

@@ -85,6 +85,7 @@ def verify_ledger(
         epsilon=epsilon,
         cap=chain.state.cap,
         delta=chain.state.delta,
+        counts=chain.state.committed(),
     )
 
 

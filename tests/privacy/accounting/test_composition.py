@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import fft
 
 from privacy.accounting import epsilon
-from privacy.accounting.composition import _window, compose
+from privacy.accounting.composition import _power, _window, compose
 from privacy.accounting.gaussian import gaussian_loss
 from privacy.accounting.loss import GRID, TAIL, LossMass, PrivacyLoss
 from privacy.events import Gaussian, PoissonGaussian
@@ -111,11 +111,7 @@ def extended(parts):
     points = fft.next_fast_len(max(high - low + 1, *(len(m.probs) for m, _ in parts)), real=True)
     spectrum = np.ones(points // 2 + 1, np.clongdouble)
     for mass, count in parts:
-        factor = fft.rfft(mass.probs.astype(np.longdouble), points)
-        while count:
-            if count & 1:
-                spectrum = spectrum * factor
-            factor, count = factor * factor, count >> 1
+        spectrum = spectrum * _power(fft.rfft(mass.probs.astype(np.longdouble), points), count)
     lowest = sum(mass.lower * count for mass, count in parts)
     return np.roll(fft.irfft(spectrum, points), lowest - low)[: high - low + 1]
 
