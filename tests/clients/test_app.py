@@ -1,4 +1,7 @@
-"""The ClientApp: what leaves in a reply, and that an error says nothing about the data."""
+"""The ClientApp: what a reply holds, and that an error says nothing about the data.
+
+Every byte of whole federations is looked at in `tests/simulations/test_what_leaves.py`.
+"""
 
 import json
 import sqlite3
@@ -12,9 +15,7 @@ from flwr.common.serde import message_to_proto
 from clients import app as module
 from clients.app import app, find_site
 from clients.errors import DataError, OutboxError, PolicyError, SiteError
-from clients.participate import plan_for
 from clients.site import save_site
-from privacy.accounting import epsilon
 from privacy.errors import BudgetRefusedError, LedgerTamperedError, MechanismError
 from privacy.ledger import Head, Kind
 from privacy.ledger.keys import key_path, load_key_file
@@ -88,30 +89,6 @@ def test_without_privacy_there_is_no_ledger_and_no_head(make_site, call, tmp_pat
     save_site(tmp_path / "client.toml", make_site(cap=None, allow_plain_training=True))
     receipt = dict(call({"epsilon": 0.0}).content["receipt"])
     assert set(receipt) == {"platform", "run", "round", "noise"}
-
-
-def test_nothing_of_the_data_is_in_a_reply(call):
-    body = wire(call())
-    events = call.site.events.read_text()
-    names = {word for line in events.splitlines()[1:] for word in line.split(",")[:2]}
-    assert len(names) > 20
-    assert not [name for name in names if name.encode() in body and name not in ("short",)]
-    assert str(call.site.events.parent).encode() not in body
-
-
-def test_the_number_of_shoppers_shows_nowhere(call, ledger_of):
-    """Twice as many shoppers: the same weight, the same spend, a message of the same size."""
-    first = call()
-    lines = call.site.events.read_text().splitlines()
-    call.site.events.write_text("\n".join([*lines, *(f"x{line}" for line in lines[1:])]))
-    ledger_of(call.site).change_cap(60.0, "test")
-    second = call({"run_id": "run-2"})
-    assert dict(second.content["metrics"]) == dict(first.content["metrics"]) == {"weight": 20.0}
-    assert len(wire(second)) == pytest.approx(len(wire(first)), abs=8)
-    third = call({"run_id": "run-3"})
-    spent = [dict(r.content["receipt"])["committed"] for r in (first, second, third)]
-    per_round = plan_for(call.site, call.ask).event_of
-    assert spent == pytest.approx([epsilon([per_round(n)], 1e-6) for n in (1, 2, 3)])
 
 
 class VeryOddError(Exception):

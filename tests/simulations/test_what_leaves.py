@@ -1,0 +1,472 @@
+"""Every byte that a client sends, in whole federations over data full of planted names and rare numbers.
+
+Three platforms of different sizes take part, one has a file that cannot be read, one's budget (or policy) refuses,
+and one has a bug whose text holds what must not leave. What each client answers is looked at in both forms in which
+Flower sends messages: as one protobuf, and as the tree of objects that a deployed node pushes.
+"""
+
+import base64
+import hashlib
+import importlib.util
+import io
+import json
+import struct
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
+import clients.participate as participation
+from clients.app import REFUSED
+from clients.app import app as client_app
+from clients.site import SiteSettings, save_site
+from privacy.ledger import Head, Ledger
+from server.app import app as server_app
+from server.settings import FederationSettings
+from shared_model.encoders import HashedWordsEncoder, identities_to_json
+from shared_model.features import ENCODERS, make_encoders
+from shared_model.instructions import TrainInstructions
+from shared_model.model import initial_shared
+from simulations.grid import run_server
+
+ROUNDS = 3
+SIZES = {"alpha": (9, 40), "bravo": (17, 81), "delta": (31, 123)}
+"""Good platforms → shoppers and items: nothing that leaves may tell them apart. The names are of one length."""
+FAILING = {"brokn": "data", "buggy": "internal", "refus": "budget.refused"}
+COLUMNS = {
+    "user": "kundennummer",
+    "item": "artikelnummer",
+    "order": "kaufzeitpunkt",
+    "basket": "bonnummer",
+    "event": "vorgangsart",
+    "value": "stueckzahl",
+    "title": "bezeichnung",
+    "brand": "herstellermarke",
+    "category": "warengruppe",
+    "price": "ladenpreis",
+}
+
+
+# Planting and searching
+
+
+@dataclass
+class Planted:
+    """What may not leave: texts, and numbers that no message holds by chance."""
+
+    texts: set[str] = field(default_factory=lambda: set(COLUMNS.values()))
+    numbers: set[float] = field(default_factory=set)
+
+    def needles(self) -> dict[bytes, str]:
+        """Return encoding → what it is, for every plausible encoding of what was planted."""
+        found: dict[bytes, str] = {}
+        for text in self.texts:
+            for form in {text, text.lower(), text.upper()}:
+                found |= dict.fromkeys(encoded(form), text)
+        for number in self.numbers:
+            found |= dict.fromkeys(packed(number), repr(number))
+            for text in {repr(number), f"{number:.2f}", f"{number:g}", f"{number:.0f}"}:
+                if len(text) >= 6:
+                    found |= dict.fromkeys(encoded(text), repr(number))
+        assert min(map(len, found)) >= 4
+        return found
+
+
+def encoded(text: str) -> Iterator[bytes]:
+    """Every plausible encoding of a text: characters, escapes, hex, base64 at each alignment, unsalted hashes."""
+    yield json.dumps(text)[1:-1].encode()
+    yield text.encode("unicode_escape")
+    yield quote(text).encode()
+    for raw in (text.encode(), text.encode("utf-16-le"), text.encode("utf-16-be"), text.encode("utf-32-le")):
+        yield raw
+        yield raw.hex().encode()
+        yield raw.hex().upper().encode()
+        for shift in range(3):
+            # the characters that depend on what stands before and after are left off
+            whole = base64.b64encode(b"\0" * shift + raw).rstrip(b"=")[(0, 2, 3)[shift] : -1]
+            yield whole
+            yield whole.replace(b"+", b"-").replace(b"/", b"_")
+    for name in ("md5", "sha1", "sha256"):
+        digest = hashlib.new(name, text.encode(), usedforsecurity=False)
+        yield digest.digest()
+        yield digest.hexdigest().encode()
+
+
+def packed(number: float) -> Iterator[bytes]:
+    """Floats and integers of both byte orders and as protobuf's varints; times also in ms, µs and ns."""
+    for form in ("<f", ">f", "<d", ">d"):
+        yield struct.pack(form, number)
+    if number == int(number):
+        for scale in (1, 10**3, 10**6, 10**9):
+            whole = int(number) * scale
+            if whole >= 2**62:
+                continue
+            yield from (struct.pack(form, whole) for form in ("<q", ">q"))
+            yield from (struct.pack(form, float(whole)) for form in ("<d", ">d"))
+            yield from (varint(whole), varint(2 * whole))
+            if whole < 2**31:
+                yield from (struct.pack(form, whole) for form in ("<i", ">i"))
+
+
+def varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def search(body: bytes, needles: dict[bytes, str]) -> set[str]:
+    starts = {body[i : i + 4] for i in range(len(body) - 3)}  # no needle is shorter
+    return {what for needle, what in needles.items() if needle[:4] in starts and needle in body}
+
+
+def wire(message: Message) -> list[bytes]:
+    """Return a message as one protobuf and as the objects that a deployed node pushes."""
+    objects = get_all_nested_objects(message)
+    return [message_to_proto(message).SerializeToString(), *(o.deflate() for o in objects.values())]
+
+
+def plant(folder: Path, name: str, shoppers: int, items: int, *, broken: bool = False) -> Planted:
+    """Write a platform's files, all of whose ids, names and numbers are rare, and return what they hold."""
+    rng, planted = np.random.default_rng([len(name), shoppers, items]), Planted()
+    of = COLUMNS
+    goods = [
+        {
+            of["item"]: f"{83_000_000_000 + 7919 * i}" if i % 3 == 0 else f"Artikel-{name}-{i:04}-Ähre",
+            of["title"]: f"Zirkonlampe{name}{i:04} mit Schirm",
+            of["brand"]: f"{4711.0815 + i:.4f}" if i % 2 else f"Marke{name}{i:04}",
+            of["category"]: f"Warengruppe{name}{i % 5}",
+            of["price"]: 1234.5678 + 17.0625 * i,
+        }
+        for i in range(items)
+    ]
+    sales = []
+    for u in range(shoppers):
+        who = f"{61_000_000_000 + 104_729 * u}" if u % 3 == 0 else f"Kundin-{name}-{u:04}-Özgür"
+        for visit in range(3 + u % 4):
+            when = 1_612_345_678 + 86_413 * visit + 7 * u
+            sales.append(
+                {
+                    of["user"]: who,
+                    of["item"]: goods[rng.integers(items)][of["item"]],
+                    of["order"]: f"vorgestern-{when}" if broken else when,
+                    of["basket"]: f"Bon{name}{u:04}{visit:02}",
+                    of["event"]: f"Barkauf{name}{visit % 2}",
+                    of["value"]: 7777.125 + u + visit / 8,
+                }
+            )
+    folder.mkdir(parents=True)
+    pd.DataFrame(goods).to_csv(folder / f"{name}-artikel.csv", index=False)
+    pd.DataFrame(sales).to_csv(folder / f"{name}-verkauf.csv", index=False)
+    rare = [of["price"], of["value"], of["order"]]
+    for row in (*goods, *sales):
+        planted.texts |= {word for key, v in row.items() if key not in rare for word in str(v).split()}
+        planted.texts |= {str(v) for key, v in row.items() if key not in rare}
+    planted.texts -= {"mit", "Schirm"}
+    planted.texts |= {str(folder), folder.name, f"{name}-verkauf.csv"}
+    planted.numbers |= {goods[i][of["price"]] for i in (0, 1, items // 2, items - 1)}
+    planted.numbers |= {s[of["value"]] for s in sales[:: len(sales) // 4]}
+    if broken:
+        planted.texts |= {str(s[of["order"]]) for s in sales}
+    else:
+        planted.numbers |= {s[of["order"]] for s in sales[:: len(sales) // 4]}
+    planted.numbers |= {float(v) for v in (goods[0][of["item"]], sales[0][of["user"]])}
+    return planted
+
+
+# The federations
+
+
+@dataclass
+class Sent:
+    """What one client answered in one round: the bytes, and what a server reads from them."""
+
+    platform: str
+    round: int
+    bodies: list[bytes]
+
+    @property
+    def reply(self) -> Message:
+        return message_from_proto(ProtoMessage.FromString(self.bodies[0]))
+
+
+@pytest.fixture(scope="module")
+def patch():
+    """Offer a small encoder, so that a round takes milliseconds, and the means to patch more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENCODERS, "sixteen", lambda: HashedWordsEncoder(dimension=16, buckets=2**10))
+        yield patch
+
+
+def instructions(epsilon: float) -> TrainInstructions:
+    return TrainInstructions.from_mapping(
+        {
+            "run_id": "run-1",
+            "round": 1,
+            "rounds": ROUNDS,
+            "local_steps": 2,
+            "epsilon": epsilon,
+            "delta": 1e-6,
+            "clip_norm": 0.5,
+            "sample_rate": 0.5,
+            "learning_rate": 0.05,
+            "scalar_learning_rate": 0.02,
+            "negatives": 8,
+            "targets": 3,
+            "encoders": "sixteen",
+            "encoder_identities": identities_to_json([e.identity for e in make_encoders(["sixteen"])]),
+            "width": 2,
+            "history_length": 6,
+            "seed": 3,
+        }
+    )
+
+
+def site_in(folder: Path, name: str, **values) -> SiteSettings:
+    given = {
+        "name": name,
+        "events": folder / f"{name}-verkauf.csv",
+        "items": folder / f"{name}-artikel.csv",
+        "columns": COLUMNS,
+        "population_size": 20,
+        "epsilon_cap": 9.0,
+        "ledger": str(folder / "ledger.sqlite"),
+        "work": folder / "work",
+        "cache": folder / "cache",
+        "reproducible_noise": True,  # so that no four bytes of noise are ever a planted number by chance
+    }
+    return SiteSettings.model_validate(given | values)
+
+
+@dataclass
+class Federation:
+    """A run: what was planted, what was sent, what the server wrote and what was logged."""
+
+    private: bool
+    ask: TrainInstructions
+    run: Path
+    needles: dict[bytes, str]
+    sent: list[Sent]
+    logs: str
+
+    def good(self) -> list[Sent]:
+        return [one for one in self.sent if one.reply.has_content()]
+
+
+def with_bug(original, secrets):
+    """Return `original`, which on the platform of population size 33 fails with a text that must not leave."""
+
+    def train(*given):
+        if any(getattr(value, "population_size", 0) == 33 for value in given):
+            raise IndexError(*secrets)
+        return original(*given)
+
+    return train
+
+
+@pytest.fixture(scope="module", params=["private", "plain"])
+def federation(request, patch, tmp_path_factory):
+    private, base = request.param == "private", tmp_path_factory.mktemp("federation")
+    run, planted, sites = base / "run", Planted(), []
+    for name in sorted({*SIZES, *FAILING}):
+        folder = base / f"geheimer-ordner-{name}"
+        own = plant(folder, name, *SIZES.get(name, (13, 60)), broken=name == "brokn")
+        planted.texts |= own.texts
+        planted.numbers |= own.numbers
+        size = 33 if name == "buggy" else 20
+        plain = not private and name != "refus"
+        site = site_in(folder, name, population_size=size, allow_plain_training=plain)
+        cap = 2.0 if name == "refus" else site.epsilon_cap
+        Ledger.create(Path(site.ledger), population=name, epsilon_cap=cap, delta=site.delta)
+        save_site(run / "sites" / f"{len(sites):02}-{name}.toml", site)
+        sites.append(site)
+    ask, sent = instructions(8.0 if private else 0.0), []
+    weights = {site.name: float(site.population_size) for site in sites}
+    FederationSettings(strategy="FedAvg", weights=weights, instructions=ask).save(run)
+
+    def execute(calls):
+        replies = []
+        for message, context in calls:
+            name, number = sites[context.node_id - 1].name, message.content["config"]["round"]
+            replies.append(client_app(message, context))
+            sent.append(Sent(name, number, wire(replies[-1])))  # at once: the server changes messages
+            assert not context.state, "nothing is left with Flower either"
+        return replies
+
+    logs = io.StringIO()
+    with pytest.MonkeyPatch.context() as bugs, redirect_stdout(logs), redirect_stderr(logs):
+        for name in ("train_private", "_plain"):
+            bugs.setattr(participation, name, with_bug(getattr(participation, name), sorted(planted.texts)))
+        run_server(server_app, execute, len(sites), {"run-dir": str(run)})
+    return Federation(private, ask, run, planted.needles(), sent, logs.getvalue())
+
+
+def test_nothing_of_the_data_leaves(federation):
+    needles, sent, ask, private = federation.needles, federation.sent, federation.ask, federation.private
+    assert len(needles) > 20_000
+    assert sorted((s.platform, s.round) for s in sent) == [
+        (name, number) for name in sorted({*SIZES, *FAILING}) for number in range(1, ROUNDS + 1)
+    ]
+    assert {s.platform for s in federation.good()} == set(SIZES)
+    bodies = [body for one in sent for body in one.bodies]
+    assert search(b"\0----\0".join(bodies), needles) == set()
+    files = [file.read_bytes() for file in federation.run.iterdir() if file.is_file()]
+    assert search(b"\0----\0".join(files), needles) == set(), "nor in what the server makes of it"
+    assert search(federation.logs.encode(), needles), (
+        "there was something to hide: the platform's own log says what is wrong"
+    )
+
+    # only the agreed tensors, the declared weight and a receipt of agreed fields
+    receipt = {"platform": str, "run": str, "round": int, "noise": str}
+    if private:
+        receipt |= {"committed": float, "cap": float, "delta": float, "head": str}
+    for one in federation.good():
+        content = one.reply.content
+        assert {key: type(record) for key, record in content.items()} == {
+            "arrays": ArrayRecord,
+            "metrics": MetricRecord,
+            "receipt": ConfigRecord,
+        }
+        arrays = {name: array.numpy() for name, array in content["arrays"].items()}
+        ask.spec.exchange.validate(arrays, one.platform)
+        assert dict(content["metrics"]) == {"weight": 20.0}
+        assert {key: type(value) for key, value in content["receipt"].items()} == receipt
+        if private:
+            assert set(json.loads(content["receipt"]["head"])) == {
+                *("population", "seq", "hash", "public_key", "signature")
+            }
+
+    # errors are a name and a code
+    codes = FAILING if private else FAILING | {"refus": "policy"}
+    for one in sent:
+        if one.platform in codes:
+            assert not one.reply.has_content()
+            error = one.reply.error
+            assert (error.code, error.reason) == (REFUSED, f"{one.platform}:{codes[one.platform]}")
+
+
+def test_how_much_data_a_platform_has_shows_nowhere(federation):
+    """Beside noised tensors, everything is the same for nine shoppers and for thirty-one."""
+    # sorted: a tree's objects stand in the order of their hashes
+    lengths = {tuple(sorted(map(len, one.bodies))) for one in federation.good()}
+    assert len(lengths) == 1, "a message is of one length, whoever sends it and in whichever round"
+    for number in range(1, ROUNDS + 1):
+        said = []
+        for one in federation.good():
+            if one.round == number:
+                receipt = dict(one.reply.content["receipt"])
+                assert receipt.pop("platform") == one.platform
+                if federation.private:
+                    head = Head.from_text(receipt.pop("head"))
+                    assert head.population == one.platform
+                    receipt["entries"] = head.seq + 1
+                said.append((receipt, dict(one.reply.content["metrics"])))
+        assert len(said) == len(SIZES)
+        assert all(other == said[0] for other in said)
+    failed = {(len(one.bodies[0]), one.platform) for one in federation.sent if not one.reply.has_content()}
+    assert len(failed) == len(FAILING), "a refusal is of the same length in every round"
+
+
+def test_the_head_of_the_ledger_is_the_same_whatever_the_data(patch, tmp_path, monkeypatch):
+    """Same key, clock and request, other shoppers, items and events: the same head, byte for byte."""
+
+    def clock():
+        return datetime(2026, 3, 1, tzinfo=UTC)
+
+    def opened(site):
+        return Ledger.open(Path(site.ledger), population=site.population, clock=clock)
+
+    monkeypatch.setattr(participation, "open_ledger", opened)
+    contributions, ask = [], instructions(8.0)
+    start = ask.spec.exchange.to_numpy(initial_shared(ask.spec), "start")
+    for number, (shoppers, items) in enumerate(SIZES.values()):
+        folder = tmp_path / str(number)
+        plant(folder, "alpha", shoppers, items)
+        site = site_in(folder, "alpha")
+        if number == 0:
+            Ledger.create(
+                Path(site.ledger), population="alpha", epsilon_cap=9.0, delta=site.delta, clock=clock
+            )
+            ledger, key = Path(site.ledger).read_bytes(), Path(f"{site.ledger}.key").read_bytes()
+        Path(site.ledger).write_bytes(ledger)
+        Path(f"{site.ledger}.key").write_bytes(key)
+        Path(f"{site.ledger}.key").chmod(0o600)
+        contributions.append(participation.participate(site, ask, start))
+    first, *others = contributions
+    for other in others:
+        assert (other.head, other.budget, other.weight) == (first.head, first.budget, first.weight)
+        assert any((other.arrays[name] != first.arrays[name]).any() for name in first.arrays)
+
+
+def test_a_client_s_log_stays_on_its_machine():
+    """Flower uploads the logs of servers and of simulations, and not those of a deployed node's client."""
+
+    def source(module: str) -> str:
+        return Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+
+    assert "start_log_uploader(" in source("flwr.superlink.runtime.run_serverapp")
+    for module in ("flwr.supernode.runtime.run_clientapp", "flwr.supernode.start_client_internal"):
+        assert "log_uploader" not in source(module)
+        assert "PushLogs" not in source(module)
+
+
+# The search finds what it should
+
+
+def leaks(planted: Planted) -> dict[str, Message | Error]:
+    name = next(t for t in sorted(planted.texts) if t.startswith("Kundin"))
+    when = next(n for n in sorted(planted.numbers) if 1.6e9 < n < 1.7e9)
+    price = min(planted.numbers)
+    receipt = {
+        "text": name,
+        "lower": name.lower(),
+        "utf16": name.encode("utf-16-le"),
+        "hex": name.encode().hex(),
+        "base64": base64.b64encode(b"x" + name.encode() + b"yz").decode(),
+        "urlsafe": base64.urlsafe_b64encode(b"xy" + name.encode() + b"z").decode(),
+        "hashed": hashlib.sha256(name.encode()).hexdigest(),
+        "inside": f"could not read {name}, giving up",
+        "time": int(when),
+        "milliseconds": int(when) * 1000,
+        "float time": float(when),
+        "price": price,
+        "price as text": f"costs {price:.2f}",
+    }
+    contents = {key: RecordDict({"receipt": ConfigRecord({"x": value})}) for key, value in receipt.items()}
+    contents["key"] = RecordDict({"receipt": ConfigRecord({name: 1})})
+    contents["record"] = RecordDict({name: MetricRecord({})})
+    contents["metric"] = RecordDict({"metrics": MetricRecord({"x": [0.5, price]})})
+    arrays = {
+        "float32": np.array([0.25, price], np.float32),
+        "float64": np.array([price]),
+        "big-endian": np.array([price], ">f4"),
+        "int64": np.array([int(when)]),
+        "nanoseconds": np.array([int(when) * 10**9]),
+    }
+    contents |= {k: RecordDict({"a": ArrayRecord({"x": Array(array)})}) for k, array in arrays.items()}
+    contents["tensor's name"] = RecordDict({"a": ArrayRecord({name: Array(np.zeros(1))})})
+    return contents | {"error": Error(REFUSED, f"alpha:{name}")}
+
+
+@pytest.mark.usefixtures("flower")
+def test_a_leak_of_each_kind_would_be_found(tmp_path):
+    planted = plant(tmp_path / "data", "alpha", 9, 40)
+    needles = planted.needles()
+    request = Message(RecordDict({}), dst_node_id=7, message_type="train")
+    request.metadata.__dict__["_message_id"] = "request"
+    assert search(wire(Message(RecordDict({}), reply_to=request))[0], needles) == set()
+    for kind, leak in leaks(planted).items():
+        protobuf, *objects = wire(Message(leak, reply_to=request))
+        assert search(protobuf, needles), kind
+        assert search(b"".join(objects), needles), kind
