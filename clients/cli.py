@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from clients.doctor import Target, examine_client
 from clients.enrol import init_folder, install_kit, write_request
 from clients.errors import PolicyError
 from clients.folder import ClientFolder
@@ -12,6 +13,7 @@ from clients.participate import open_ledger
 from clients.policy import approve as approve_bundle
 from clients.template import SiteAnswers
 from federation.bundle import CLIENT_PACKAGES, digest, installed_code
+from federation.checkup import exit_code, report_document, report_lines
 from federation.confirm import confirmed_fingerprint
 from federation.files import read_material
 from federation.keys import fingerprint, spoken
@@ -171,3 +173,27 @@ def cap(
         write_json({"population": budget.population, "cap": budget.cap, "committed": budget.committed})
         return
     write_lines([f"{budget.population}: ε {budget.committed:.3f} of {budget.cap:g} is spent or reserved."])
+
+
+@client.command()
+def doctor(
+    folder: FolderOption = Path(),
+    epsilon: Annotated[
+        float | None, typer.Option(help="ε of the run to be ready for; the policy's limit where left out.")
+    ] = None,
+    sample_rate: Annotated[
+        float, typer.Option(help="Chance of each shopper to join one step of that run.")
+    ] = 0.1,
+    steps: Annotated[int, typer.Option(help="Steps of that run: rounds times local steps.")] = 80,
+    format: FormatOption = Format.table,
+) -> None:
+    """Check whether this platform is ready: each line has passed, or names a problem and its fix.
+
+    Exit code 0: all passed; 1: a problem; 4: something cannot be read or written.
+    """
+    findings = examine_client(ClientFolder(folder), Target(epsilon, sample_rate, steps), now())
+    if format is Format.json:
+        write_json(report_document(findings))
+    else:
+        write_lines(report_lines(findings))
+    raise typer.Exit(exit_code(findings))

@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from federation.bundle import build_bundle, digest
+from federation.checkup import exit_code, report_document, report_lines
 from federation.confirm import confirmed_fingerprint
 from federation.files import create, read_material
 from federation.keys import fingerprint, spoken
@@ -15,6 +16,7 @@ from federation.request import Request, read_request
 from federation.validity import now
 from privacy.cli.output import Format, write_json, write_lines, write_table
 from server import enrol
+from server.doctor import examine_server
 from server.errors import FederationError
 from server.folder import ModelChoice, OperatorSettings, ServerFolder, SuperLinkSettings
 from server.members import Members
@@ -209,3 +211,23 @@ def bundle(
             "Send it to every member: fedcart client approve BUNDLE. Those with the same version find nothing new in it.",
         ]
     )
+
+
+@server.command()
+def doctor(
+    folder: FolderOption = Path(),
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First make Flower's nodes agree with the registry.")
+    ] = False,
+    format: FormatOption = Format.table,
+) -> None:
+    """Check whether this federation is ready: each line has passed, or names a problem and its fix.
+
+    Exit code 0: all passed; 1: a problem; 4: something cannot be read or written.
+    """
+    findings = examine_server(ServerFolder(folder), now(), repair=repair)
+    if format is Format.json:
+        write_json(report_document(findings))
+    else:
+        write_lines(report_lines(findings))
+    raise typer.Exit(exit_code(findings))

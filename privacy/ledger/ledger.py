@@ -227,6 +227,11 @@ class Ledger:
         with self._chain.writing(self._signer) as writer:
             writer.append(Kind.NOTE, {"text": text("note", message, at_most=2000)})
 
+    def check_writable(self) -> None:
+        """Raise LedgerUnreadableError if nothing could be appended now; appends nothing."""
+        with self._chain.writing(self._signer):
+            pass
+
     def budget(self) -> Budget:
         """What is spent, reserved and left."""
         return self._view.budget()

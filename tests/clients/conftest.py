@@ -180,11 +180,12 @@ class Operator:
         folder.mkdir()
         self.key = make_signing_key(folder / "signing.key")
         self.number = 0
+        self.authority = make_authority(name, TIME)
         self.card = Card(
             federation=name,
             address="fed.example.org:9443",
             signing_key=signing_text(self.key),
-            certificates=make_authority(name, TIME)[1].decode(),
+            certificates=self.authority[1].decode(),
             model=ModelTerms(
                 encoders="tiny",
                 encoder_identities=identities_to_json([e.identity for e in make_encoders(["tiny"])]),
