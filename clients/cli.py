@@ -89,12 +89,19 @@ def request(
     if format is Format.json:
         write_json({"request": str(sent.file), "fingerprint": sent.fingerprint})
         return
+    compare = [
+        "Tell the operator its fingerprint by another way than the file (telephone, in person):",
+        f"  {spoken(sent.fingerprint)}",
+    ]
     write_lines(
         [
             f"wrote {sent.file}",
             "Send this file to the federation's operator; it holds no secret and is good for 7 days.",
-            "Tell the operator its fingerprint by another way than the file (telephone, in person):",
-            f"  {spoken(sent.fingerprint)}",
+            *(
+                ["It is signed with the key in force, so nothing needs to be compared."]
+                if rotate
+                else compare
+            ),
         ]
     )
 

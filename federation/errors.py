@@ -15,10 +15,14 @@ from shared_model.errors import FedcartError
 
 
 class EnrolmentError(FedcartError):
-    """Material of enrolment that is not accepted; nothing was changed."""
+    """Material of enrolment that is not accepted; nothing was changed. The message begins with the kind."""
 
     exit_code = 5
     code = "enrolment"
+
+    def __str__(self) -> str:
+        kind = self.code.partition(".")[2]
+        return f"refused as {kind}: {super().__str__()}" if kind else super().__str__()
 
 
 class TamperedError(EnrolmentError):

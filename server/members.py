@@ -167,7 +167,7 @@ class Members:
                 node_key=request.node_key,
                 request=received.digest,
                 population_size=request.population_size,
-                contact=request.contact,
+                contact=request.contact or (in_force.contact if in_force is not None else ""),
                 since=moment(time),
                 reason="",
             )

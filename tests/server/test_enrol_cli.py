@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -72,6 +73,7 @@ def test_from_nothing_to_a_member(run, federation):
     rotated = run.json("client", "request", "--folder", "books", "--rotate")
     kit = run.json("server", "admit", rotated["request"], "--folder", "fed")
     assert kit["rotated"]
+    assert kit["member"]["contact"] == "anna@books.example"
     assert run.json("client", "join", kit["kit"], "--folder", "books")["kit"] == 2
     another = run.json("server", "kit", "books", "--folder", "fed")["kit"]
     assert run.json("client", "join", another, "--folder", "books")["kit"] == 3
@@ -116,7 +118,7 @@ def test_each_refusal_has_words_and_a_code(run, federation, tmp_path):
     whole = (tmp_path / federation.request).read_bytes()
     (tmp_path / "changed").write_bytes(whole.replace(b'"books"', b'"cooks"'))
     cases = [
-        ((*admit, "changed"), 5, "or was changed since"),
+        ((*admit, "changed"), 5, "refused as tampered: changed: "),
         ((*admit, "missing"), 2, "cannot be read"),
         (
             ("server", "admit", "--folder", "fed", "--fingerprint", "00", federation.request),
@@ -196,3 +198,18 @@ def test_help_names_every_command(run, group):
     for name in names[group]:
         assert f" {name} " in out
         assert run(group, name, "--help")[0] == 0
+
+
+def test_every_command_and_policy_setting_is_documented():
+    from clients.cli import client
+    from clients.site import PolicySettings
+    from server.cli import server
+
+    text = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text("utf-8")
+    for group in (client, server):
+        for command in group.registered_commands:
+            name = (command.name or command.callback.__name__).replace("_", "-")
+            if name != "members":
+                assert f"{group.info.name} {name}" in text, f"{group.info.name} {name}"
+    for key in PolicySettings.model_fields:
+        assert f"`{key}`" in text, key

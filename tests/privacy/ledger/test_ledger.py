@@ -436,3 +436,14 @@ def test_two_handles_see_each_other(ledger, reserve, tmp_path):
     assert other.budget().committed == ledger.budget().committed > 0
     other.settle(held)
     assert ledger.reservation("r/1").status is Status.SETTLED
+
+
+def test_looking_whether_it_can_be_written_appends_nothing(tmp_path):
+    ledger = Ledger.create(tmp_path / "l.sqlite", population="shop", epsilon_cap=1.0, delta=1e-6)
+    before = ledger.head()
+    ledger.check_writable()
+    assert ledger.head() == before
+    (tmp_path / "l.sqlite").unlink()
+    with pytest.raises(LedgerUnreadableError):
+        ledger.check_writable()
+    assert not (tmp_path / "l.sqlite").exists()
