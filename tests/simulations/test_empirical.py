@@ -87,7 +87,7 @@ def test_a_training_that_breaks_its_claim_is_refuted(write_scenario, empirical, 
 
 
 def test_the_self_test_says_what_it_caught_and_missed(write_scenario, empirical, tmp_path):
-    few = ("--self-test", "--quick", "--canaries", 20, "--steps", 8, "--seed", 1)
+    few = ("--self-test", "--quick", "--canaries", 20, "--steps", 4, "--seed", 1)
     code, text, said = empirical("--scenario", write_scenario(), *few, "--out", tmp_path / "report")
     assert code == 1  # twenty canaries prove nothing
     assert "alpha: 0 of 10 planted defects caught (missed: no noise, " in text

@@ -47,8 +47,8 @@ def test_every_planted_defect_is_caught_and_the_honest_training_is_not_accused(s
     assert found.markdown().count("VIOLATION") == 10
 
 
-def test_a_self_test_that_misses_or_accuses_says_so(subject):
-    found = selftest(subject, m=20)  # with twenty canaries nothing can be proved
+def test_a_self_test_that_misses_or_accuses_says_so(make_subject):
+    found = selftest(make_subject(steps=4), m=20)  # with twenty canaries nothing can be proved
     assert len(found.missed) == 10
     assert found.exit_code == 1
     assert "0 of 10 planted defects caught (missed: no noise, " in found.verdict
