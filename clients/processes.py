@@ -10,6 +10,7 @@ def supernode_arguments(folder: ClientFolder) -> list[str]:
 
     Raises SiteError before a kit is installed.
     """
+    folder = ClientFolder(folder.path.absolute())
     membership, node = folder.membership(), folder.site().node
     return [
         "flower-supernode",
@@ -25,4 +26,4 @@ def supernode_arguments(folder: ClientFolder) -> list[str]:
 def worker_arguments(folder: ClientFolder) -> list[str]:
     """The command that runs the worker, which executes installed code and nothing else (`-P`: not the current
     folder's)."""
-    return [sys.executable, "-P", "-m", "clients.worker", str(folder.path)]
+    return [sys.executable, "-P", "-m", "clients.worker", str(folder.path.absolute())]

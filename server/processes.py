@@ -6,6 +6,7 @@ from server.folder import ServerFolder
 
 def superlink_arguments(folder: ServerFolder) -> list[str]:
     """The command that runs SuperLink: TLS, node keys from the registry, server apps started by an executor of ours."""
+    folder = ServerFolder(folder.path.absolute())
     settings = folder.settings().superlink
     certificate = folder.server_certificate(folder.certificates().server)
     return [
@@ -24,6 +25,7 @@ def superlink_arguments(folder: ServerFolder) -> list[str]:
 
 def superexec_arguments(folder: ServerFolder) -> list[str]:
     """The command that executes server apps, beside SuperLink and on its machine."""
+    folder = ServerFolder(folder.path.absolute())
     settings = folder.settings().superlink
     certificate = folder.server_certificate(folder.certificates().server)
     return [
@@ -36,10 +38,11 @@ def superexec_arguments(folder: ServerFolder) -> list[str]:
 
 def flower_configuration(folder: ServerFolder) -> str:
     """The `config.toml` of Flower's own command line, for `FLWR_HOME`: where to submit and follow runs."""
+    folder = ServerFolder(folder.path.absolute())
     settings = folder.settings().superlink
     certificate = folder.server_certificate(folder.certificates().server)
     return (
         f'[superlink]\ndefault = "fedcart"\n\n[superlink.fedcart]\n'
         f'address = "{join_address(settings.host, settings.port)}"\n'
-        f'root-certificates = "{(certificate / "ca.crt").absolute()}"\n'
+        f'root-certificates = "{certificate / "ca.crt"}"\n'
     )

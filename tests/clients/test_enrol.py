@@ -174,6 +174,7 @@ def test_a_kit_is_installed_and_the_node_can_be_started(folder, operator):
     assert arguments[arguments.index("--superlink") + 1] == "fed.example.org:9443"
     for option in ("--root-certificates", "--auth-supernode-private-key", "--superexec-auth-secret-file"):
         assert Path(arguments[arguments.index(option) + 1]).exists()
+        assert Path(arguments[arguments.index(option) + 1]).is_absolute()
     assert arguments[arguments.index("--isolation") + 1] == "process"
     assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
     assert "--insecure" not in arguments
