@@ -13,7 +13,7 @@ from clients.data.split import Part
 from clients.platform import Platform
 from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, score_parts
 from shared_model.exchange import SharedTensors
-from shared_model.metrics import ndcg_at, target_ranks
+from shared_model.metrics import ndcg_at, target_ranks, top_items
 from shared_model.model import initial_shared
 
 BLENDS = (0.25, 0.5, 0.75, 1.0)
@@ -22,6 +22,9 @@ TRANSITION_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 CHOICE_USERS = 2000
 """At most so many validation shoppers choose a local layer."""
 _CHUNK = 256
+"""At most so many shoppers are scored at a time."""
+_SCORES = 2**23
+"""At most so many scores are held at a time, 32 MB of float32: a catalogue of a million items goes by 8 shoppers."""
 
 
 class Scorer(Protocol):
@@ -46,19 +49,25 @@ def evaluate(
     """Rank the whole catalogue for each shopper and find the held-out item.
 
     What the shopper had before is filtered out if the platform's task says so; the held-out item itself is
-    always a candidate.
+    always a candidate. Ties: see `target_ranks` and `top_items`. Memory does not grow with the number of shoppers.
     """
-    ranks, top = [np.zeros(0)], [np.zeros((0, min(k, len(platform.catalogue))), dtype=np.int64)]
-    for part in _chunks(users):
-        scores, target = _candidates(platform, which, part, scorer.scores(which, part).clone())
-        ranks.append(target_ranks(scores, target).numpy())
-        best = scores.nan_to_num(-torch.inf, torch.inf, -torch.inf).topk(top[0].shape[1], dim=1)
-        top.append(best.indices.where(best.values > -torch.inf, -1).numpy())
-    return Ranking(np.concatenate(ranks).astype(np.float64), np.concatenate(top))
+    ranks = np.empty(len(users))
+    top = np.empty((len(users), min(k, len(platform.catalogue))), dtype=np.int64)
+    for at in _chunks(platform, users):
+        scores, target = _candidates(platform, which, users[at], scorer.scores(which, users[at]).clone())
+        ranks[at] = target_ranks(scores, target).numpy()
+        top[at] = top_items(scores, k).numpy()
+    return Ranking(ranks, top)
 
 
-def _chunks(users: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [users[start : start + _CHUNK] for start in range(0, len(users), _CHUNK)]
+def _chunks(platform: Platform, users: NDArray[np.int64]) -> list[slice]:
+    """Return where each chunk of `users` lies.
+
+    Results belong in arrays made beforehand: a small array kept from every chunk would lie between the large ones
+    that are freed, and so keep the process from giving their memory back.
+    """
+    size = min(_CHUNK, max(1, _SCORES // len(platform.catalogue)))
+    return [slice(start, start + size) for start in range(0, len(users), size)]
 
 
 def _candidates(
@@ -119,12 +128,12 @@ def _validation(
     platform: Platform, shared: SharedTensors, layers: Sequence[LocalLayer]
 ) -> NDArray[np.float64]:
     """Return (len(layers), B) NDCG@10 of validation shoppers; all layers share one pass over the catalogue."""
-    ranks = [np.zeros((len(layers), 0))]
+    users = platform.valid_users[:CHOICE_USERS]
+    ranks = np.empty((len(layers), len(users)))
     near = any(layer.transitions > 0 for layer in layers)
-    for part in _chunks(platform.valid_users[:CHOICE_USERS]):
-        parts = score_parts(platform, shared, "valid", part, with_transitions=near)
-        chunk = [
-            target_ranks(*_candidates(platform, "valid", part, parts.blended(layer))) for layer in layers
-        ]
-        ranks.append(torch.stack(chunk).numpy())
-    return ndcg_at(np.concatenate(ranks, axis=1), 10)
+    for at in _chunks(platform, users):
+        parts = score_parts(platform, shared, "valid", users[at], with_transitions=near)
+        for row, layer in enumerate(layers):
+            scores, target = _candidates(platform, "valid", users[at], parts.blended(layer))
+            ranks[row, at] = target_ranks(scores, target).numpy()
+    return np.stack([ndcg_at(of_layer, 10) for of_layer in ranks])

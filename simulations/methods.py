@@ -12,31 +12,28 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from clients.evaluation import Ranking, Scorer, choose_blend, choose_local, choose_popularity, evaluate
+from clients.evaluation import Scorer, choose_blend, choose_local, choose_popularity, evaluate
 from clients.examples import TrainingData, training_data
 from clients.platform import Platform
 from clients.recommender import ZERO_SHOT, ZERO_SHOT_PRIOR, LocalLayer, Popularity, Recommender
 from clients.training import LocalRecipe, train_plain
 from shared_model.errors import CheckpointError
 from shared_model.exchange import SharedTensors
-from shared_model.metrics import Estimate, bootstrap, coverage, ndcg_at, recall_at, reciprocal_rank
 from shared_model.model import initial_shared
+from simulations.quality import Quality, quality
 from simulations.scenario import Scenario
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one method did on one platform: metric → estimate, coverage, and the local layer it was ranked with."""
+    """How one method did on one platform, and the local layer it was ranked with."""
 
-    estimates: dict[str, Estimate]
-    coverage: float
+    quality: Quality
     local: LocalLayer | None
 
     def to_json(self) -> dict[str, object]:
-        """Return means under the metrics' names and intervals under `intervals`."""
-        result: dict[str, object] = {name: e.mean for name, e in self.estimates.items()}
-        result["coverage@10"] = self.coverage
-        result["intervals"] = {name: [e.low, e.high] for name, e in self.estimates.items()}
+        """Return the metrics, and the local layer under `local_layer`."""
+        result = self.quality.to_json()
         if self.local is not None:
             result["local_layer"] = asdict(self.local)
         return result
@@ -135,9 +132,5 @@ class Judge:
 
     def _judge(self, scorer: Scorer, local: LocalLayer | None) -> Outcome:
         with torch.no_grad():
-            ranking: Ranking = evaluate(self.platform, scorer, "test", self.platform.test_users)
-        rng = np.random.default_rng(self.seed)
-        values = {f"recall@{k}": recall_at(ranking.ranks, k) for k in (10, 20, 50)}
-        values |= {"ndcg@10": ndcg_at(ranking.ranks, 10), "mrr": reciprocal_rank(ranking.ranks)}
-        estimates = {name: bootstrap(value, rng) for name, value in values.items()}
-        return Outcome(estimates, coverage(ranking.top, len(self.platform.catalogue)), local)
+            ranking = evaluate(self.platform, scorer, "test", self.platform.test_users)
+        return Outcome(quality(self.platform, ranking, np.random.default_rng(self.seed)), local)

@@ -1,6 +1,7 @@
 """Whole simulations of a small federation, through the command line in this process."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,11 @@ from privacy.accounting import epsilon
 from privacy.events import PoissonGaussian
 from privacy.ledger import Ledger
 
-METRICS = ("recall@10", "recall@20", "recall@50", "ndcg@10", "mrr", "coverage@10")
+AT_RANKS = {
+    f"{name}@{k}" for name in ("recall", "precision", "f1", "ndcg", "mrr", "map") for k in (10, 20, 50)
+}
+IN_UNIT_RANGE = AT_RANKS | {"mrr", "serendipity@10", "coverage@10", "gini@10"}
+TOTALS = {"coverage@10", "gini@10", "popularity_lift@10"}
 
 
 def run_of(folder: Path) -> Path:
@@ -36,10 +41,14 @@ def test_a_private_run_writes_all_that_it_promises(write_scenario, simulate, tmp
         expected = {"popularity", "prior", "federated", "federated_private", "centralised"}
         assert set(platform["methods"]) == expected | ({"prior_local", "local_only"} if member else set())
         for values in platform["methods"].values():
-            for metric in METRICS:
+            for metric in IN_UNIT_RANGE:
                 assert 0 <= values[metric] <= 1
-            for low, high in values["intervals"].values():
-                assert 0 <= low <= high <= 1
+            assert 0 <= values["diversity@10"] <= 2
+            assert 0 <= values["novelty@10"] <= math.log2(40)
+            assert values["popularity_lift@10"] >= -1
+            assert set(values["intervals"]) == (IN_UNIT_RANGE | {"diversity@10", "novelty@10"}) - TOTALS
+            for metric, (low, high) in values["intervals"].items():
+                assert low <= values[metric] <= high
         if member:
             spent = platform["privacy"]
             event = PoissonGaussian(spent["sample_rate"], spent["noise_multiplier"], spent["steps"])
