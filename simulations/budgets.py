@@ -1,12 +1,14 @@
 """The members' ledgers in a simulation: made or opened, their caps put in force, and shown before and after."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from clients.participate import open_ledger, plan_for
 from clients.site import SiteSettings
-from privacy.errors import BudgetRefusedError, LedgerUnreadableError, PlanError
-from privacy.ledger import Budget, Ledger, Preview
+from privacy.errors import BudgetRefusedError, LedgerUnreadableError, PlanError, PrivacyError
+from privacy.ledger import Budget, Kind, Ledger, Preview
 from privacy.ledger.keys import key_path
+from privacy.plan import PrivacyPlan
 from shared_model.instructions import TrainInstructions
 
 
@@ -38,18 +40,31 @@ def ensure_ledger(site: SiteSettings, *, cap_is_declared: bool) -> Ledger:
     return ledger
 
 
+@dataclass(frozen=True)
+class Spend:
+    """What a run has done to a ledger: ε before its first reservation, and what the ledger holds now.
+
+    A lasting ledger may hold more than this run by then.
+    """
+
+    before: float
+    budget: Budget
+
+
 def preview_run(sites: list[SiteSettings], ask: TrainInstructions) -> dict[str, Preview]:
     """Return what the run would cost each member; raise BudgetRefusedError naming all that cannot afford it.
 
-    A member whose ledger already holds part of this run (it is being resumed) is not judged again: its client
-    reserves round by round.
+    A member whose ledger already holds part of this run (it is being resumed) is shown what is left of it, and is
+    not judged again: its client reserves round by round.
     """
     previews, refused = {}, []
     for site in sites:
-        ledger = open_ledger(site)
-        if any(spend.run == ask.run_id for spend in ledger.runs()):
+        ledger, plan = open_ledger(site), plan_for(site, ask)
+        done = [spend.steps for spend in ledger.runs() if spend.run == ask.run_id]
+        if done:
+            previews[site.name] = _rest(ledger, plan, plan.steps - sum(done))
             continue
-        preview = ledger.preview(plan_for(site, ask).event)
+        preview = ledger.preview(plan.event)
         previews[site.name] = preview
         if not preview.allowed:
             refused.append(
@@ -63,6 +78,47 @@ def preview_run(sites: list[SiteSettings], ask: TrainInstructions) -> dict[str, 
     return previews
 
 
+def _rest(ledger: Ledger, plan: PrivacyPlan, steps: int) -> Preview:
+    if steps > 0:
+        return ledger.preview(plan.event_of(steps))
+    held = ledger.budget()
+    return Preview(held.committed, held.committed, held.cap)
+
+
 def budgets(sites: list[SiteSettings]) -> dict[str, Budget]:
     """Return what each ledger holds now."""
     return {site.name: open_ledger(site).budget() for site in sites}
+
+
+def spend_of(site: SiteSettings, run: str) -> Spend:
+    """Return what a run has done to the site's ledger; nothing if the ledger holds no part of it."""
+    ledger = open_ledger(site)
+    budget = ledger.budget()
+    reserved = (e for e in ledger.history() if e.kind is Kind.RESERVE and e.body["run"] == run)
+    first = next(reserved, None)
+    return Spend(budget.committed if first is None else float(first.body["epsilon_before"]), budget)
+
+
+def lines_before(previews: dict[str, Preview]) -> list[str]:
+    """Return a line per member: from where to where of which cap the run will take it."""
+    return [f"{name} goes from {_from_to(p.before, p.after, p.cap)}" for name, p in previews.items()]
+
+
+def lines_after(sites: list[SiteSettings], run: str) -> list[str]:
+    """Return a line per member: from where to where of which cap the run took it, and what is left."""
+    lines = []
+    for site in sites:
+        try:
+            spend = spend_of(site, run)
+        except PrivacyError as error:
+            lines.append(f"{site.name} cannot be read ({error.code}): fedcart audit verify {site.ledger}")
+            continue
+        held = spend.budget
+        open_part = f" ({held.reserved:.2f} of it reserved)" if held.reserved else ""
+        spent = _from_to(spend.before, held.committed, held.cap)
+        lines.append(f"{site.name} went from {spent}, {held.left:.2f} left{open_part}")
+    return lines
+
+
+def _from_to(before: float, after: float, cap: float) -> str:
+    return f"ε {before:.2f} to {after:.2f} of {cap:.2f}"

@@ -72,15 +72,27 @@ def _quality(result: dict[str, Any]) -> Table:
 
 def _privacy(result: dict[str, Any]) -> Table:
     table = Table(title="privacy, per shopper of each member", title_justify="left")
-    for column in ("platform", "ε", "of cap", "δ", "noise σ", "steps", "sample rate"):
+    for column in (
+        "platform",
+        "ε before",
+        "ε after",
+        "of cap",
+        "left",
+        "δ",
+        "noise σ",
+        "steps",
+        "sample rate",
+    ):
         table.add_column(column, justify="left" if column == "platform" else "right")
     for name, platform in result["platforms"].items():
         spent = platform["privacy"]
         if spent:
             table.add_row(
                 name,
+                f"{spent['epsilon_before']:.3f}",
                 f"{spent['epsilon']:.3f}",
                 f"{spent['epsilon_cap']:g}",
+                f"{spent['epsilon_left']:.3f}",
                 f"{spent['delta']:g}",
                 f"{spent['noise_multiplier']:.3f}",
                 str(spent["steps"]),

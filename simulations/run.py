@@ -28,7 +28,7 @@ from server.settings import FederationSettings
 from shared_model.errors import RunFailedError
 from shared_model.exchange import SharedTensors, fingerprint
 from shared_model.version import VERSION
-from simulations.budgets import budgets, ensure_ledger, preview_run
+from simulations.budgets import ensure_ledger, lines_after, lines_before, preview_run, spend_of
 from simulations.card import write_card
 from simulations.folder import RunFolder, declared_size, prepare, settings_of, site_of, write_federation
 from simulations.grid import ray_executor, run_inline, run_server
@@ -100,14 +100,17 @@ def simulate(simulation: Simulation) -> dict[str, Any]:
     """Run what is still missing of a simulation and return its result, which is also written."""
     run, say = simulation.run, simulation.say
     log = EventLog(run.path)
+    ask = simulation.settings.instructions
     if simulation.private:
-        for name, preview in preview_run(simulation.sites, simulation.settings.instructions).items():
-            say(
-                f"  budget: {name} goes from ε {preview.before:.2f} to {preview.after:.2f} of {preview.cap:.2f}"
-            )
+        for line in lines_before(preview_run(simulation.sites, ask)):
+            say(f"  budget: {line}")
     say("federation, private" if simulation.private else "federation, NOT private")
-    with simulation.timed("federation"):
-        federate(simulation, run.path, simulation.sites, simulation.settings)
+    try:
+        with simulation.timed("federation"):
+            federate(simulation, run.path, simulation.sites, simulation.settings)
+    finally:  # what was spent is spent, also if the run failed
+        for line in lines_after(simulation.sites, ask.run_id) if simulation.private else ():
+            say(f"  budget: {line}")
     shared = {"federated_private" if simulation.private else "federated": read_shared(run.path / MODEL)}
     with simulation.timed("comparisons"):
         shared |= _comparisons(simulation)
@@ -207,13 +210,16 @@ def _spent(simulation: Simulation) -> dict[str, dict[str, Any] | None]:
     """Return member → what this run and its ledger hold, None without privacy."""
     if not simulation.private:
         return {site.name: None for site in simulation.sites}
-    held = budgets(simulation.sites)
     ask = simulation.settings.instructions
     spent: dict[str, dict[str, Any] | None] = {}
     for site in simulation.sites:
-        plan, budget = plan_for(site, ask), held[site.name]
+        plan, spend = plan_for(site, ask), spend_of(site, ask.run_id)
+        budget = spend.budget
         spent[site.name] = {
+            "epsilon_before": spend.before,
             "epsilon": budget.committed,
+            "epsilon_reserved": budget.reserved,
+            "epsilon_left": budget.left,
             "delta": budget.delta,
             "noise_multiplier": plan.noise_multiplier,
             "steps": plan.steps,

@@ -58,7 +58,8 @@ def test_a_private_run_writes_all_that_it_promises(write_scenario, simulate, tmp
             ledger = Ledger.open(run / "ledgers" / f"{name}.sqlite", population=name)
             assert ledger.verify().ok
             assert ledger.budget().committed == pytest.approx(spent["epsilon"])
-            assert ledger.budget().reserved == 0
+            assert ledger.budget().reserved == spent["epsilon_reserved"] == spent["epsilon_before"] == 0
+            assert spent["epsilon_left"] == pytest.approx(8.0 - spent["epsilon"])
         else:
             assert platform["privacy"] is None
             assert not (run / "ledgers" / f"{name}.sqlite").exists()
@@ -72,11 +73,25 @@ def test_a_private_run_writes_all_that_it_promises(write_scenario, simulate, tmp
     assert events == ["started", "round", "round", "round", "finished", "evaluated"]
 
 
-def test_progress_goes_to_stderr_with_budget_before_and_rounds_during(write_scenario, simulate, tmp_path):
+def test_progress_goes_to_stderr_with_budgets_before_and_after_and_rounds_during(
+    write_scenario, simulate, tmp_path
+):
     code, out, err = simulate("--scenario", write_scenario(), "--out", tmp_path / "runs")
     assert code == 0
-    assert "budget: alpha goes from ε 0.00 to 8.00 of 8.00" in err
-    assert "round   3/3  2 replies" in err
+    lines = [line.strip() for line in err.splitlines()]
+    before = [lines.index(f"budget: {name} goes from ε 0.00 to 8.00 of 8.00") for name in ("alpha", "beta")]
+    after = [
+        lines.index(f"budget: {name} went from ε 0.00 to 8.00 of 8.00, 0.00 left")
+        for name in ("alpha", "beta")
+    ]
+    rounds = [n for n, line in enumerate(lines) if "round   3/3  2 replies" in line]
+    assert max(before) < rounds[0] < min(after)
+    (row,) = [line for line in out.splitlines() if line.split()[1:2] == ["alpha"] and "1e-06" in line]
+    cells = [cell.strip() for cell in row.strip("│ ").split("│")]
+    spent = json.loads((run_of(tmp_path / "runs") / "result.json").read_text())["platforms"]["alpha"][
+        "privacy"
+    ]
+    assert cells[:5] == ["alpha", "0.000", f"{spent['epsilon']:.3f}", "8", f"{spent['epsilon_left']:.3f}"]
     assert "federated, private" in out
     assert "round " not in out
 
@@ -164,9 +179,14 @@ def test_a_lasting_ledger_carries_over_to_the_next_run_and_refuses_what_passes_i
     code, out, _ = simulate("--scenario", scenario, "--out", tmp_path / "one", "--format", "json")
     assert code == 0
     first = json.loads(out)["platforms"]["alpha"]["privacy"]["epsilon"]
-    code, out, _ = simulate("--scenario", scenario, "--out", tmp_path / "two", "--format", "json")
+    code, out, err = simulate("--scenario", scenario, "--out", tmp_path / "two", "--format", "json")
     assert code == 0
-    second = json.loads(out)["platforms"]["alpha"]["privacy"]["epsilon"]
+    spent = json.loads(out)["platforms"]["alpha"]["privacy"]
+    second = spent["epsilon"]
+    assert spent["epsilon_before"] == pytest.approx(first, rel=1e-6)
+    assert spent["epsilon_left"] == pytest.approx(4.5 - second)
+    assert f"budget: alpha goes from ε {first:.2f} to {second:.2f} of 4.50\n" in err
+    assert f"budget: alpha went from ε {first:.2f} to {second:.2f} of 4.50, {4.5 - second:.2f} left\n" in err
     assert first < second < 2 * first, "the second run composes with the first"
     code, _, err = simulate("--scenario", scenario, "--out", tmp_path / "three")
     assert code == 5
@@ -235,6 +255,25 @@ def test_a_run_in_which_nobody_answers_well_fails(write_scenario, simulate, tmp_
     simulation = load(*open_run(run), lambda _: None)
     with pytest.raises(RunFailedError, match=r"alpha: budget\.refused"):
         federate(simulation, run, simulation.sites, simulation.settings)
+
+
+def test_a_run_that_fails_says_what_it_has_spent(write_scenario, simulate, tmp_path, monkeypatch):
+    import simulations.run as module
+    from shared_model.errors import RunFailedError
+
+    server = module.run_server
+
+    def failing(*arguments):
+        server(*arguments)
+        raise RunFailedError("the disk is full")
+
+    monkeypatch.setattr(module, "run_server", failing)
+    code, _, err = simulate("--scenario", write_scenario(rounds="1"), "--out", tmp_path / "runs")
+    assert code == 1
+    assert err.rstrip().endswith("the disk is full")
+    ledger = Ledger.open(run_of(tmp_path / "runs") / "ledgers" / "alpha.sqlite", population="alpha").budget()
+    assert ledger.committed > 7
+    assert f"budget: alpha went from ε 0.00 to {ledger.committed:.2f} of 8.00, {ledger.left:.2f} left" in err
 
 
 def test_a_k_core_taints_the_run(write_scenario, simulate, tmp_path):
