@@ -201,7 +201,7 @@ class Operator:
         return fingerprint(self.card.signing_key)
 
     def answer(self, file: Path, *, time=TIME, number=None, card=None, **recipient) -> bytes:
-        received = read_request(file.read_bytes(), "r", self.card.federation, TIME)
+        received = read_request(file.read_bytes(), "r", self.card.federation, now())
         to = Recipient.of(received.request, received.digest)
         self.number = number or self.number + 1
         return make_kit(
