@@ -1,4 +1,4 @@
-"""A picture of ε over a ledger's entries; needs matplotlib, the optional extra ``plots``."""
+"""A picture of ε over the rounds of every run; needs matplotlib, the optional extra ``plots``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from privacy.errors import PlanError
 
 
 def plot_budgets(budgets: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Draw each population's ε, its cap and its refusals over the entries of its ledger.
+    """Draw each population's ε, its cap and its refusals over what was reserved.
 
     Args:
         budgets: what `audit budget --format json` prints for each population.
@@ -27,7 +27,7 @@ def plot_budgets(budgets: Sequence[Mapping[str, Any]], file: Path) -> None:
     rows = figure.subplots(len(budgets), 1, squeeze=False)
     for axes, budget in zip(rows[:, 0], budgets, strict=True):
         _draw(axes, budget)
-    rows[-1, 0].set_xlabel("entry of the ledger")
+    rows[-1, 0].set_xlabel("releases that were reserved: the rounds of every run, in order")
     try:
         figure.savefig(file, dpi=150)
     except (OSError, ValueError) as error:
@@ -36,13 +36,17 @@ def plot_budgets(budgets: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 def _draw(axes: Any, budget: Mapping[str, Any]) -> None:
     history = budget["history"]
-    at = [moment["entry"] for moment in history]
+    at = [moment["release"] for moment in history]
     axes.step(at, [m["epsilon"] for m in history], where="post", label="spent and reserved")
     axes.step(at, [m["cap"] for m in history], where="post", linestyle="--", color="black", label="cap")
     refused = [moment for moment in history if moment["kind"] == "refuse"]
     if refused:
         axes.plot(
-            [m["entry"] for m in refused], [m["cap"] for m in refused], "x", color="tab:red", label="refused"
+            [m["release"] for m in refused],
+            [m["cap"] for m in refused],
+            "x",
+            color="tab:red",
+            label="refused after it",
         )
     axes.set_ylim(bottom=0)
     # A name may hold "_", but never mathematics.

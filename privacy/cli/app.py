@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from privacy.accounting import check_delta
+from privacy.accounting import check_delta, tally
 from privacy.cli.check import (
     TAMPERED,
     UNREADABLE,
@@ -19,12 +19,12 @@ from privacy.cli.check import (
     verdict_lines,
 )
 from privacy.cli.check import verify_place as check_place
-from privacy.cli.cross import cross_cell
+from privacy.cli.cross import complaints, cross_cell
 from privacy.cli.history import budget_document, committed
 from privacy.cli.locate import one_place, places
 from privacy.cli.output import Format, number, plain, warn, write_json, write_lines, write_table
 from privacy.cli.page import NEIGHBOURS, NOT_COVERED, TRUST, UNIT, sections, to_markdown, to_text
-from privacy.cli.price import ledger_line, plan_rows, planned_event, price
+from privacy.cli.price import beyond_rows, ledger_line, plan_rows, planned_event, price
 from privacy.cli.seen import own_witness, read_witness
 from privacy.errors import BudgetRefusedError, LedgerUnreadableError, PlanError
 from privacy.explain import Meaning, meaning_of_events, meaning_of_guarantee
@@ -62,18 +62,20 @@ def budget(
     ledger: LedgerArgument,
     population: PopulationOption = None,
     format: FormatOption = Format.table,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Also draw ε over the entries.")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Also draw ε over rounds.")] = None,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Also show ε of groups and of an exchange, and δ at other ε.")
+    ] = False,
     quick: QuickOption = False,
 ) -> None:
     """Show what is spent, reserved and left, each run's share, and what other accountants say."""
     documents = [
-        budget_document(place.open(), place.name, quick=quick) for place in places(ledger, population)
+        budget_document(place.open(), place.name, quick=quick, groups=groups)
+        for place in places(ledger, population)
     ]
     for document in documents:
-        for warning in document["warnings"]:
-            warn(f"{document['population']}: {warning}")
+        for complaint in complaints(document["cross_checks"]):
+            warn(f"{document['population']}: {complaint}")
     if plot is not None:
         plot_budgets(documents, plot)
     if format is Format.json:
@@ -116,6 +118,13 @@ def budget(
                 (d["population"], number(d["committed"], 4), *(cross_cell(c) for c in d["cross_checks"]))
                 for d in documents
             ],
+        )
+    if groups:
+        columns = [beyond_rows(document) for document in documents]
+        write_table(
+            "What is spent and reserved, for more than one shopper and at other ε",
+            ("", *(document["population"] for document in documents)),
+            [(rows[0][0], *(value for _, value in rows)) for rows in zip(*columns, strict=True)],
         )
     if plot is not None:
         warn(f"plot written to {plot}")
@@ -277,7 +286,7 @@ def _of_ledger(place: Any) -> tuple[str, str, list[Meaning]]:
     view = place.open()
     now = view.budget()
     meanings = [
-        meaning_of_events("spent until now", committed(view), now.delta),
+        meaning_of_events("spent until now", tally(committed(view)), now.delta),
         meaning_of_guarantee("if the whole cap is spent", now.cap, now.delta),
     ]
     source = (

@@ -85,7 +85,7 @@ def verify_place(
     if not quick and not findings and None not in (report.counts, report.delta, report.epsilon):
         checks = cross_documents(report.counts or {}, report.delta or 0.0, report.epsilon or 0.0)
     facts = _facts(report)
-    facts["warnings"] += complaints(checks)
+    facts["warnings"] = [*filter(None, [place.recovered]), *facts["warnings"], *complaints(checks)]
     return document | facts | {"findings": findings, "cross_checks": checks}
 
 

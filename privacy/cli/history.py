@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from privacy.accounting import Accountant
+from privacy.accounting import Accountant, tally
 from privacy.cli.cross import complaints, cross_documents
+from privacy.cli.price import beyond
+from privacy.events import Event
 from privacy.ledger import Entry, Kind, LedgerView
 from privacy.ledger.state import LedgerState
 
 
 @dataclass(frozen=True)
 class Moment:
-    """ε committed and the cap in force after one entry."""
+    """ε committed and the cap in force after one entry; ``release`` counts the reservations so far."""
 
     entry: int
+    release: int
     time: str
     kind: str
     run: str | None
@@ -39,7 +41,17 @@ def moments(population: str, entries: Iterable[Entry]) -> list[Moment]:
         elif entry.kind is Kind.SETTLE and state.given_back:
             epsilon = accountant.epsilon(state.committed(), state.delta)
         given_back = state.given_back
-        result.append(Moment(entry.seq, entry.time, str(entry.kind), _run(entry, state), epsilon, state.cap))
+        result.append(
+            Moment(
+                entry=entry.seq,
+                release=len(state.reservations),
+                time=entry.time,
+                kind=str(entry.kind),
+                run=_run(entry, state),
+                epsilon=epsilon,
+                cap=state.cap,
+            )
+        )
     return result
 
 
@@ -48,16 +60,25 @@ def _run(entry: Entry, state: LedgerState) -> str | None:
     return entry.body.get("run", held.run if held else None)
 
 
-def committed(view: LedgerView) -> Counter[tuple[float, float]]:
-    """The unit mechanisms that were released or set aside."""
+def committed(view: LedgerView) -> list[Event]:
+    """What was released or set aside."""
     state = LedgerState(view.population)
     for entry in view.history():
         state.apply(entry)
-    return state.committed()
+    return [r.event.with_count(r.charged) for r in state.reservations.values() if r.charged]
 
 
-def budget_document(view: LedgerView, where: str, *, quick: bool = False) -> dict[str, Any]:
-    """Everything that `audit budget` shows of one ledger; ``quick`` leaves out the other accountants."""
+def budget_document(
+    view: LedgerView, where: str, *, quick: bool = False, groups: bool = False
+) -> dict[str, Any]:
+    """Everything that `audit budget` shows of one ledger.
+
+    Args:
+        view: the ledger.
+        where: its name.
+        quick: leave out the other accountants.
+        groups: add what it comes to for groups, an exchange and other ε.
+    """
     budget, entries = view.budget(), list(view.history())
     history = moments(view.population, entries)
     reached = {m.run: m.epsilon for m in history if m.kind == Kind.RESERVE}
@@ -72,7 +93,8 @@ def budget_document(view: LedgerView, where: str, *, quick: bool = False) -> dic
         }
         for spend in view.runs()
     ]
-    checks = [] if quick else cross_documents(committed(view), budget.delta, budget.committed)
+    released = committed(view) if groups or not quick else []
+    checks = [] if quick else cross_documents(tally(released), budget.delta, budget.committed)
     return {
         "population": budget.population,
         "ledger": where,
@@ -86,6 +108,7 @@ def budget_document(view: LedgerView, where: str, *, quick: bool = False) -> dic
         "refused": sum(entry.kind is Kind.REFUSE for entry in entries),
         "runs": runs,
         "cross_checks": checks,
-        "warnings": complaints(checks),
+        **(beyond(released, budget.delta) if groups else {}),
+        "warnings": [*filter(None, [view.recovered]), *complaints(checks)],
         "history": [vars(moment) for moment in history],
     }

@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from privacy.cli.output import warn
 from privacy.errors import LedgerUnreadableError, PlanError
 from privacy.ledger import LedgerView
 from privacy.ledger.location import database_url, shown
@@ -21,10 +22,12 @@ class Place:
     Args:
         where: a SQLite file or a database URL.
         population: whose ledger.
+        recovered: what had to be undone to find out whose it is.
     """
 
     where: str | Path = field(repr=False)  # may hold a password
     population: str
+    recovered: str | None = None
 
     @property
     def name(self) -> str:
@@ -32,8 +35,12 @@ class Place:
         return shown(self.where)
 
     def open(self) -> LedgerView:
-        """Open it to read."""
-        return LedgerView.open(self.where, population=self.population)
+        """Open it to read; a remark on standard error says what had to be undone."""
+        view = LedgerView.open(self.where, population=self.population)
+        view.recovered = view.recovered or self.recovered
+        if view.recovered is not None:
+            warn(f"{self.population}: {view.recovered}")
+        return view
 
 
 def ledger_files(ledger: str) -> list[str | Path]:
@@ -86,11 +93,13 @@ def _lasting(folder: Path) -> list[str | Path]:
     return found
 
 
-def _population_in(where: str | Path) -> str:
-    with Store(where, "").reading() as transaction:
+def _place(where: str | Path) -> Place:
+    store = Store(where, "")
+    recovered = store.recover()
+    with store.reading() as transaction:
         names = sorted(transaction.populations())
     if len(names) == 1:
-        return names[0]
+        return Place(where, names[0], recovered)
     name = shown(where)
     if not names:
         raise LedgerUnreadableError(f"ledger {name} holds no population: restore it from backup")
@@ -127,7 +136,7 @@ def places(
         return []
     for where in files:
         try:
-            found.append(Place(where, _population_in(where)))
+            found.append(_place(where))
         except LedgerUnreadableError as error:
             if unreadable is None:
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from privacy.checks import real, whole
 from privacy.cli.cross import complaints, cross_cell, cross_documents
 from privacy.cli.output import number
 from privacy.errors import AccountingError, PlanError
-from privacy.events import PoissonGaussian
+from privacy.events import Event, PoissonGaussian
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 GROUPS = (2, 3, 4, 5)
@@ -66,13 +66,20 @@ def price(
         "delta": delta,
         "expected_batch": None if population_size is None else event.sample_rate * population_size,
         "cross_checks": checks,
-        "delta_at": [{"epsilon": e, "delta": delta_at([event], e)} for e in EPSILONS],
+        **beyond([event], delta),
+        "warnings": warnings,
+    }
+
+
+def beyond(events: Sequence[Event], delta: float) -> dict[str, Any]:
+    """What ``events`` cost at other ε, to groups, and if one shopper were exchanged for another."""
+    return {
+        "delta_at": [{"epsilon": e, "delta": delta_at(events, e)} for e in EPSILONS],
         "groups": [
-            {"size": size, "epsilon": _bounded(partial(group_epsilon, [event], delta, size))}
+            {"size": size, "epsilon": _bounded(partial(group_epsilon, events, delta, size))}
             for size in GROUPS
         ],
-        "replace_one_epsilon": _bounded(lambda: replace_one_epsilon([event], delta)),
-        "warnings": warnings,
+        "replace_one_epsilon": _bounded(lambda: replace_one_epsilon(events, delta)),
     }
 
 
@@ -103,7 +110,12 @@ def plan_rows(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     if document["expected_batch"] is not None:
         rows.append(("expected shoppers per step", f"{document['expected_batch']:g}"))
     rows += [(f"cross-check {check['name']}", cross_cell(check)) for check in document["cross_checks"]]
-    rows += [(f"δ at ε = {at['epsilon']:g}", f"{at['delta']:.3g}") for at in document["delta_at"]]
+    return rows + beyond_rows(document)
+
+
+def beyond_rows(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What ``beyond`` found, for people."""
+    rows = [(f"δ at ε = {at['epsilon']:g}", f"{at['delta']:.3g}") for at in document["delta_at"]]
     rows += [
         (f"ε for a group of {g['size']} shoppers", _or_unbounded(g["epsilon"])) for g in document["groups"]
     ]

@@ -12,6 +12,7 @@ What is reserved counts as spent until it is settled, so a crash anywhere can on
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +37,8 @@ from privacy.ledger.report import Budget, Head, Preview, RunSpend, VerifyReport
 from privacy.ledger.state import Reservation, Status, check_cap, check_population
 from privacy.ledger.store import SCHEMA_VERSION, Store
 from privacy.ledger.view import LedgerView, check_event
+
+_log = logging.getLogger("fedcart.ledger")
 
 
 class Ledger:
@@ -92,7 +95,7 @@ class Ledger:
         key: Ed25519PrivateKey | None = None,
         clock: Callable[[], datetime] = now,
     ) -> Ledger:
-        """Open an existing ledger and check its chain.
+        """Open an existing ledger and check its chain. A write that did not finish is undone, with a warning.
 
         Raises:
             LedgerUnreadableError: there is none, or it cannot be read; never a fresh budget.
@@ -101,6 +104,9 @@ class Ledger:
         """
         store = Store(url_or_path, check_population(population))
         store.require()
+        recovered = store.recover()
+        if recovered is not None:
+            _log.warning("ledger %s: %s", store.name, recovered)
         signer = key if key is not None else load_key_file(_key_path(store))
         chain = Chain(store, signer.public_key(), clock)
         with chain.reading():

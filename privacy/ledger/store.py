@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from privacy.errors import LedgerMismatchError, LedgerTamperedError, LedgerUnreadableError
 from privacy.ledger.entry import Row
+from privacy.ledger.journal import undo_unfinished_write
 from privacy.ledger.location import database_url, shown, without_secrets
 from privacy.ledger.triggers import install_triggers, missing_triggers
 
@@ -156,6 +157,10 @@ class Store:
         self.require()
         with self._connection(_READ) as connection:
             yield Transaction(connection, self.population)
+
+    def recover(self) -> str | None:
+        """Let an unfinished write be undone, and say so; None where there was none, or a server does it unseen."""
+        return undo_unfinished_write(self.path) if self.path is not None else None
 
     def require(self) -> None:
         """Raise LedgerUnreadableError when the SQLite file is not there: opening never makes one."""

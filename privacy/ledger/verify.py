@@ -53,6 +53,9 @@ def verify_ledger(
     chain = None
     warnings: list[str] = []
     findings: list[Finding] = []
+    recovered = store.recover()
+    if recovered is not None:
+        warnings.append(recovered)
     try:
         with store.reading() as transaction:
             warnings += transaction.weaknesses()

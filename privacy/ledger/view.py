@@ -39,10 +39,11 @@ class LedgerView:
     Args:
         url_or_path: where the ledger is.
         chain: its entries.
+        recovered: what had to be undone to read it.
     """
 
-    def __init__(self, url_or_path: str | Path, chain: Chain) -> None:
-        self._where, self._chain = url_or_path, chain
+    def __init__(self, url_or_path: str | Path, chain: Chain, recovered: str | None = None) -> None:
+        self._where, self._chain, self.recovered = url_or_path, chain, recovered
         self._accountant = Accountant()
         self.population = chain.store.population
 
@@ -61,6 +62,7 @@ class LedgerView:
             LedgerError: missing, unreadable, another population's or key's, or not what was written.
         """
         store = Store(url_or_path, check_population(population))
+        recovered = store.recover()
         if public_key is None:
             with store.reading() as transaction:
                 meta = transaction.meta()
@@ -69,7 +71,7 @@ class LedgerView:
             public_key = public_from_hex(meta[1])
         chain = Chain(store, public_key)
         with chain.reading():
-            return cls(url_or_path, chain)
+            return cls(url_or_path, chain, recovered)
 
     def judge(self, state: LedgerState, event: Event) -> tuple[Preview, str | None]:
         """What reserving would do, and why not (None: granted). Whatever cannot be computed is refused."""

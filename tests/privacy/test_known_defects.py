@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,78 @@ from privacy.ledger import Ledger
 from privacy.noise import ReproducibleNoise, SecureNoise
 from privacy.optimizer import SourcedDPOptimizer
 from privacy.plan import PrivacyPlan
+
+SHOWN_ELSEWHERE = {
+    "2 noise divided by weights that data decide": (
+        "server/test_replies.py",
+        "test_good_replies_come_by_name_with_their_declared_weight",
+    ),
+    "7 user tables joined across platforms": (
+        "shared_model/test_exchange.py",
+        "test_the_model_s_own_spec_admits_its_initial_tensors_only",
+    ),
+    "8 losses that mix the users of a batch": (
+        "clients/test_training.py",
+        "test_the_sensitivity_test_finds_in_batch_negatives",
+    ),
+    "9 a private table of item ids": (
+        "server/test_replies.py",
+        "test_arrays_that_the_spec_does_not_admit_are_refused",
+    ),
+    "10 negatives that were bought": (
+        "clients/test_evaluation.py",
+        "test_filtering_takes_out_what_was_seen_and_never_the_target",
+    ),
+    "wrong gradients of a table of items": (
+        "clients/test_training.py",
+        "test_every_shopper_s_gradient_equals_a_loop_over_single_shoppers",
+    ),
+    "chunks that are not one batch": (
+        "clients/test_training.py",
+        "test_more_shoppers_than_a_chunk_equal_one_big_batch",
+    ),
+    "empty batches left out": (
+        "clients/test_training.py",
+        "test_an_empty_batch_is_noised_and_counted",
+    ),
+    "clip bound that noise does not follow": (
+        "clients/test_training.py",
+        "test_no_shopper_moves_the_sum_by_more_than_the_clip_norm",
+    ),
+    "gradients used twice": (
+        "privacy/test_optimizer.py",
+        "test_gradients_cannot_be_used_twice",
+    ),
+    "state dict keys with a prefix": (
+        "privacy/test_optimizer.py",
+        "test_state_dict_keys_carry_no_prefix",
+    ),
+    "shuffled batches accounted as Poisson": (
+        "privacy/test_noise.py",
+        "test_batch_sizes_vary_as_poisson_sampling_says",
+    ),
+    "the same noise in two rounds or copies": (
+        "privacy/test_noise.py",
+        "test_a_copy_does_not_repeat_the_noise",
+    ),
+    "RDP that ignores replace-one": (
+        "privacy/accounting/test_groups.py",
+        "test_dp_accounting_rdp_is_not_used_because_it_ignores_the_relation",
+    ),
+    "PRV that ends in inf": (
+        "privacy/accounting/test_cross_checks.py",
+        "test_prv_is_not_asked_where_it_was_seen_to_fail",
+    ),
+    "groups that dp-accounting understates": (
+        "privacy/accounting/test_gaussian.py",
+        "test_dp_accounting_understates_large_groups",
+    ),
+    "seconds for every different event": (
+        "privacy/accounting/test_epsilon.py",
+        "test_ten_thousand_heterogeneous_rounds_take_one_convolution_more",
+    ),
+}
+"""Defects of the field and hazards of its libraries that another test is about."""
 
 ROUND = PoissonGaussian(32 / 400, 1.0, 12)
 """One round of a federated example: σ = 1, twelve batches of 32 from 400 users, δ = 1e-5."""
@@ -141,3 +214,9 @@ def test_the_update_is_divided_by_a_public_number():
         optimizer.step()
         sizes.append(float(weight.detach()))
     assert sizes[0] - sizes[1] == pytest.approx(6 * 0.5 / plan.normaliser)
+
+
+@pytest.mark.parametrize("defect", SHOWN_ELSEWHERE)
+def test_the_others_have_a_test_of_their_own(defect):
+    file, name = SHOWN_ELSEWHERE[defect]
+    assert f"def {name}(" in (Path(__file__).parents[1] / file).read_text(encoding="utf-8")

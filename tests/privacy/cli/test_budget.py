@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from privacy.accounting import epsilon
+from privacy.accounting import delta_at, epsilon, group_epsilon, replace_one_epsilon
 
 
 def test_budget_shows_what_the_ledger_holds(audit, path, spent):
@@ -42,6 +42,21 @@ def test_budget_of_a_run_s_folder(audit, folder, spent, event):
     assert (run["run"], run["open"], run["steps"]) == ("r1", 1, 60)
     history = [moment["epsilon"] for moment in north["history"]]
     assert history == pytest.approx([0.0, spent, north["spent"]], rel=1e-6), "steps given back show"
+
+
+def test_groups_and_an_exchange_are_shown_on_request(audit, folder, event):
+    events = [event.with_count(50), event.with_count(10)]
+    code, out, _ = audit("budget", folder, "--groups", "--quick", "--format", "json")
+    north, south = json.loads(out)["budgets"]
+    assert code == 0
+    assert {g["size"]: g["epsilon"] for g in south["groups"]}[3] == group_epsilon(events, 1e-6, 3)
+    assert south["replace_one_epsilon"] == replace_one_epsilon(events, 1e-6)
+    assert {at["epsilon"]: at["delta"] for at in south["delta_at"]}[2.0] == delta_at(events, 2.0)
+    assert north["replace_one_epsilon"] < south["replace_one_epsilon"]
+    out = audit("budget", folder, "--groups", "--quick")[1]
+    assert "ε for a group of 3 shoppers" in out
+    assert f"{group_epsilon(events, 1e-6, 3):.4f}" in out
+    assert "ε for a group" not in audit("budget", folder, "--quick")[1]
 
 
 def test_plot_says_what_is_missing(audit, path, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from privacy.errors import LedgerUnreadableError
 from privacy.ledger import Ledger
 from privacy.ledger.keys import public_hex
 from privacy.ledger.triggers import _wanted
@@ -114,6 +115,17 @@ def test_an_older_state_put_back_is_found_by_the_witness(verdict, recorded, tmp_
     assert verdict(*where)[0] == 0, "without a witness an older copy looks whole"
     code, document = verdict(*where, "--witness", tmp_path / "head")
     assert (code, [f["code"] for f in document["findings"]]) == (3, ["ledger.rollback"])
+
+
+def test_a_schema_that_is_not_known_is_unreadable(audit, verdict, recorded, key):
+    recorded.change("UPDATE ledger_meta SET schema_version = 99")
+    where = (recorded.url, "--population", recorded.population)
+    code, document = verdict(*where)
+    assert (code, document["status"]) == (4, "unreadable")
+    assert "schema 99" in document["findings"][0]["message"]
+    assert audit("budget", *where)[0] == 4
+    with pytest.raises(LedgerUnreadableError, match="use the version of fedcart that wrote it"):
+        Ledger.open(recorded.url, population=recorded.population, key=key)
 
 
 def test_missing_triggers_are_a_warning(audit, verdict, recorded):

@@ -193,30 +193,3 @@ def test_a_commit_that_happened_although_it_reported_failure_counts(ledger, rese
     assert ledger.budget().committed == epsilon([EVENT], DELTA)
     assert reserve(ledger, "r/1").retries == 1
     assert ledger.verify().ok
-
-
-def test_a_torn_write_is_undone_on_the_next_open(tmp_path, key, pem):
-    """A hot journal left by a process that died inside a transaction: SQLite rolls it back."""
-    path = tmp_path / "l"
-    url = f"sqlite:///{path}"
-    Ledger.create(url, population="shop", epsilon_cap=4.0, delta=DELTA, key=key)
-    spill = PRELUDE + (
-        "append = Transaction.append\n"
-        "def patched(self, row):\n"
-        "    self._connection.exec_driver_sql('PRAGMA cache_size = 1')\n"
-        "    self._connection.exec_driver_sql('PRAGMA cache_spill = 1')\n"
-        "    append(self, row)\n"
-        "    self._connection.exec_driver_sql('CREATE TABLE filler (x)')\n"
-        "    for _ in range(200):\n"
-        "        self._connection.exec_driver_sql('INSERT INTO filler VALUES (zeroblob(4000))')\n"
-        "    die()\n"
-        "Transaction.append = patched\n"
-        "reserve('torn')\n"
-    )
-    process = run(spill, url, "shop", pem, "torn")
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
-    assert path.with_name("l-journal").exists(), "the file was not torn: the test has no power"
-    ledger = Ledger.open(url, population="shop", key=key)
-    assert ledger.reservation("torn") is None
-    assert ledger.verify().ok

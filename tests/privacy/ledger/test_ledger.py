@@ -7,7 +7,6 @@ import math
 import os
 import sqlite3
 import stat
-from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -18,7 +17,6 @@ from privacy.errors import (
     AlreadySettledError,
     BudgetRefusedError,
     KeyReusedError,
-    LedgerClockError,
     LedgerMismatchError,
     LedgerTamperedError,
     LedgerUnreadableError,
@@ -261,14 +259,6 @@ class TestOpening:
             Ledger.create(database, population=population, epsilon_cap=2.5, delta=DELTA, key=key)
         assert Ledger.open(database, population=population, key=key).budget().committed > 0
 
-    def test_an_unknown_schema_version_is_refused(self, ledger, tmp_path):
-        path = tmp_path / "shop.ledger"
-        with sqlite3.connect(path) as connection:
-            connection.execute("DROP TRIGGER ledger_meta_no_update")
-            connection.execute("UPDATE ledger_meta SET schema_version = 2")
-        with pytest.raises(LedgerUnreadableError, match="schema 2"):
-            Ledger.open(path, population="shop")
-
     @pytest.mark.parametrize("bad", ["", " ", "a b", "naïve", "-x", "x" * 101, None, 3, "a\n"])
     def test_bad_population_names_are_refused(self, tmp_path, key, bad):
         with pytest.raises(PlanError, match="population"):
@@ -305,30 +295,6 @@ class TestKeyFile:
         (tmp_path / "shop.ledger").unlink()
         again = Ledger.create(tmp_path / "shop.ledger", population="shop", epsilon_cap=1.0, delta=DELTA)
         assert again.head().public_key == ledger._signer.public_key().public_bytes_raw().hex()
-
-
-class TestClock:
-    def at(self, moment):
-        return lambda: moment
-
-    def test_time_running_backwards_is_refused_with_the_entry_named(self, tmp_path, reserve):
-        start = datetime(2030, 1, 1, tzinfo=UTC)
-        path = tmp_path / "l"
-        Ledger.create(path, population="p", epsilon_cap=4.0, delta=DELTA, clock=self.at(start))
-        late = Ledger.open(path, population="p", clock=self.at(start - timedelta(seconds=2)))
-        with pytest.raises(LedgerClockError, match=r"entry 0 .* 2030-01-01T00:00:00"):
-            reserve(late, "r/1")
-        assert late.budget().committed == 0.0
-
-    def test_a_correction_under_a_second_is_absorbed(self, tmp_path, reserve):
-        start = datetime(2030, 1, 1, tzinfo=UTC)
-        path = tmp_path / "l"
-        Ledger.create(path, population="p", epsilon_cap=4.0, delta=DELTA, clock=self.at(start))
-        slightly = Ledger.open(path, population="p", clock=self.at(start - timedelta(milliseconds=900)))
-        reserve(slightly, "r/1")
-        assert slightly.verify().ok
-        times = [entry.time for entry in slightly.history()]
-        assert times == sorted(times)
 
 
 def test_triggers_refuse_change_and_removal(database, population, key, reserve):

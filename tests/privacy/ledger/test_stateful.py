@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
-import tempfile
-from pathlib import Path
+import uuid
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
@@ -29,27 +33,25 @@ CAPS = st.sampled_from([0.0, 0.8, 1.5, 2.5, 4.0])
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Two handles on one file, as two processes would have, against a plain list of what was charged."""
+    """Two handles on one ledger, as two processes would have, against a plain list of what was charged."""
 
-    def __init__(self):
+    def __init__(self, url, key):
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
-        self.path = self.folder / "l"
+        self.url, self.key, self.population = url, key, f"p-{uuid.uuid4().hex[:8]}"
         self.cap = 2.5
-        Ledger.create(self.path, population="p", epsilon_cap=self.cap, delta=DELTA)
+        Ledger.create(url, population=self.population, epsilon_cap=self.cap, delta=DELTA, key=key)
         self.handles = [self.fresh(), self.fresh()]
         self.charged = {}  # key -> event, exactly what an auditor would count
         self.open = set()
         self.names = 0
 
     def fresh(self):
-        return Ledger.open(self.path, population="p")
+        return Ledger.open(self.url, population=self.population, key=self.key)
 
     def teardown(self):
         report = self.fresh().verify()
         assert report.ok, report.findings
         assert report.epsilon == pytest.approx(self.spent(), rel=1e-6)
-        shutil.rmtree(self.folder)
 
     def spent(self):
         return epsilon([e for e in self.charged.values() if e is not None], DELTA)
@@ -135,5 +137,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.open == {k for k in self.charged if self.handles[1].reservation(k).status is Status.OPEN}
 
 
-TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)
+def test_no_history_passes_the_cap(database, key):
+    examples = 8 if database.startswith("sqlite") else 3
+    run_state_machine_as_test(
+        lambda: LedgerMachine(database, key),
+        settings=settings(max_examples=examples, stateful_step_count=12, deadline=None),
+    )
