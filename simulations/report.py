@@ -13,6 +13,7 @@ METHODS = (
     "local_only",
     "federated",
     "federated_private",
+    "adopted",
     "centralised",
 )
 _TITLES = {
@@ -22,6 +23,7 @@ _TITLES = {
     "local_only": "local only, trained",
     "federated": "federated, no privacy",
     "federated_private": "federated, private",
+    "adopted": "adopted + local layer",
     "centralised": "centralised (research)",
 }
 
@@ -34,7 +36,7 @@ def result_view(result: dict[str, Any]) -> Group:
     notes = [
         "NDCG@10 / Recall@10 over the whole catalogue, with the 95 % bootstrap interval of NDCG@10. Members rank "
         "with the local layer and the blend that their own validation shoppers chose; the newcomer has trained "
-        "nothing and chosen nothing (zero-shot)."
+        "nothing and, but for the two lines that say local layer, chosen nothing (zero-shot)."
     ]
     notes += [f"Not private: {reason}." for reason in result["taints"]]
     parts.append(Text("\n".join(notes), style="dim"))

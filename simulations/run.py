@@ -174,11 +174,17 @@ def _comparisons(simulation: Simulation) -> dict[str, Any]:
 def _judge(simulation: Simulation, name: str, shared: dict[str, SharedTensors]) -> dict[str, Outcome]:
     """Return method → outcome on one platform."""
     member = any(p.name == name for p in simulation.scenario.members)
-    judge = Judge.of(simulation.platforms[name], member=member, seed=simulation.scenario.scenario.seed)
+    platform, seed = simulation.platforms[name], simulation.scenario.scenario.seed
+    judge = Judge.of(platform, member=member, seed=seed)
     outcomes = {"popularity": judge.popularity(), "prior": judge.of_prior()}
     if member:
         outcomes["prior_local"] = judge.untrained()
         outcomes["local_only"] = judge.of_model(shared[f"local_only/{name}"])
+    else:  # the newcomer's second day: it still trains nothing, but chooses a local layer of its own
+        settled = Judge.of(platform, member=True, seed=seed)
+        outcomes["prior_local"] = settled.untrained()
+        adopted = "federated_private" if "federated_private" in shared else "federated"
+        outcomes["adopted"] = settled.of_model(shared[adopted])
     for method in ("federated", "federated_private", "centralised"):
         if method in shared:
             outcomes[method] = judge.of_model(shared[method])

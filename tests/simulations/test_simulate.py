@@ -39,7 +39,7 @@ def test_a_private_run_writes_all_that_it_promises(write_scenario, simulate, tmp
         member = name != "gamma"
         assert platform["role"] == ("member" if member else "newcomer")
         expected = {"popularity", "prior", "federated", "federated_private", "centralised"}
-        assert set(platform["methods"]) == expected | ({"prior_local", "local_only"} if member else set())
+        assert set(platform["methods"]) == expected | {"prior_local", "local_only" if member else "adopted"}
         for values in platform["methods"].values():
             for metric in IN_UNIT_RANGE:
                 assert 0 <= values[metric] <= 1
