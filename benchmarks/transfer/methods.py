@@ -6,6 +6,7 @@ shared tensors are served. A new kind of model is one more object like these, li
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -311,6 +312,14 @@ def scenario_of(platforms: Platforms, epsilon: float | None, seed: int) -> Scena
 
 def judge(audience: Audience, seed: int) -> Judge:
     """Return the judge that chooses the audience's local layer, on the shoppers that it may learn from."""
+    return _judge(
+        audience, seed if audience.shots else 0
+    )  # all shoppers, or none, are the same for every seed
+
+
+@cache
+def _judge(audience: Audience, seed: int) -> Judge:
+    """Choose once a process: every method asks."""
     return Judge.of(audience.own(seed), member=audience.shots != 0, seed=seed)
 
 
@@ -324,7 +333,8 @@ def tuned(
     """
     platforms = method.base.platforms if isinstance(method, FineTuned) else method.platforms
     scenario = scenario_of(platforms, None, seed)
-    own, judging = audience.own(seed), judge(audience, seed)
+    judging = judge(audience, seed)
+    own = judging.platform
     pool = pool_of(own, scenario)
 
     def trained(changes: dict[str, Any]) -> SharedTensors:
