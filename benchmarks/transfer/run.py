@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.provenance import commit
 from benchmarks.transfer.cells import Cell, CellId, CellStore, key_of, locked
@@ -25,10 +27,14 @@ from benchmarks.transfer.methods import (
 )
 from benchmarks.transfer.platforms import Audience, Platforms, fingerprint
 from benchmarks.transfer.rectools import RecTools
-from clients.evaluation import evaluate
+from clients.data.split import Part
+from clients.evaluation import Scorer, evaluate
 from privacy.errors import PrivacyError
 from shared_model.errors import BadInputError, FedcartError
 from shared_model.metrics import coverage, ndcg_at
+
+_CHUNK = 256
+"""Shoppers that are scored at once."""
 
 
 def lineup(platforms: Platforms) -> list[Method]:
@@ -141,13 +147,33 @@ def _run_job(
         say(f"  {audience.platform.name} {audience.label}: NDCG@10 {value:.4f}, {notes['seconds']:g} s")
 
 
+@dataclass(eq=False)
+class _Once:
+    """A scorer that remembers its last answer: filtered and unfiltered ranks need the same scores."""
+
+    scorer: Scorer
+    last: tuple[NDArray[np.int64], torch.Tensor] | None = None
+
+    def scores(self, which: Part, users: NDArray[np.int64]) -> torch.Tensor:
+        """Return (B, I) scores."""
+        if self.last is None or not np.array_equal(self.last[0], users):
+            self.last = (users, self.scorer.scores(which, users))
+        return self.last[1]
+
+
 def _judge(audience: Audience, served: Served, *, unfiltered: bool) -> Cell:
     """Rank the whole catalogue for every test shopper."""
     platform = audience.platform
+    bare = replace(platform, filter_seen=False)
+    scorer = _Once(served.scorer)
+    ranks, raw, tops = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
     with torch.no_grad():
-        ranking = evaluate(platform, served.scorer, "test", platform.test_users)
-        raw = None
-        if unfiltered:
-            bare = replace(platform, filter_seen=False)
-            raw = evaluate(bare, served.scorer, "test", platform.test_users).ranks
-    return Cell(ranking.ranks, raw, coverage(ranking.top, len(platform.catalogue)), {})
+        for start in range(0, len(platform.test_users), _CHUNK):
+            users = platform.test_users[start : start + _CHUNK]
+            ranking = evaluate(platform, scorer, "test", users)
+            ranks.append(ranking.ranks)
+            tops.append(ranking.top.ravel())
+            if unfiltered:
+                raw.append(evaluate(bare, scorer, "test", users).ranks)
+    covered = coverage(np.concatenate(tops), len(platform.catalogue))
+    return Cell(np.concatenate(ranks), np.concatenate(raw) if unfiltered else None, covered, {})
