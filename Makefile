@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format clean lock bench-quick bench-env bench-accounting bench-metrics
+.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-accounting bench-metrics
 
 help:  ## list the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -53,6 +53,11 @@ bench-accounting: $(VENV)/installed  ## measure ε of record and the ledger agai
 
 bench-metrics: $(VENV)/installed  ## measure ranking a million items for ten thousand shoppers (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.metrics
+
+PROTO := federation/registry/v1/registry.proto
+
+proto: $(VENV)/installed  ## generate the code of the gRPC interfaces from their .proto files
+	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
 
 lock: $(VENV)/installed  ## write the versions of this environment to constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' | grep -v '^fedcart' > constraints.txt

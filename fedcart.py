@@ -8,7 +8,7 @@
 | 3         | a ledger that was tampered with, or is not this population's;    |
 |           | an attack that proves more than is claimed                       |
 | 4         | a ledger, key, checkpoint … that cannot be read or written       |
-| 5         | refused by budget, platform's policy, or rules of enrolment      |
+| 5         | refused by budget, policy, rules of enrolment; model not trusted |
 | 6         | a mechanism refused to release (non-finite sums)                 |
 | 70        | a bug; the traceback is shown, please report it                  |
 | 130       | interrupted; the run can be resumed                              |

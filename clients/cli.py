@@ -9,6 +9,7 @@ from clients.doctor import Target, examine_client
 from clients.enrol import init_folder, install_kit, write_request
 from clients.errors import PolicyError
 from clients.folder import ClientFolder
+from clients.models_cli import models_commands
 from clients.participate import open_ledger
 from clients.policy import approve as approve_bundle
 from clients.template import SiteAnswers
@@ -24,6 +25,7 @@ from privacy.cli.output import Format, write_json, write_lines
 client = typer.Typer(
     name="client", no_args_is_help=True, help="Take part in a federation with one platform's data."
 )
+client.add_typer(models_commands)
 
 FolderOption = Annotated[
     Path, typer.Option(envvar="FEDCART_CLIENT", help="The platform's folder; the current one where left out.")

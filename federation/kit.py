@@ -60,11 +60,15 @@ class Card(_Strict):
     model: ModelTerms
     fedcart: Annotated[str, Field(max_length=50)]
     flower: Annotated[str, Field(max_length=50)]
+    registry: Annotated[str, Field(max_length=300)] | None = None
+    """Where published models are served, if anywhere."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         try:
             split_address(self.address)
+            if self.registry is not None:
+                split_address(self.registry)
             read_certificates(self.certificates.encode())
             self.model.spec  # noqa: B018  (raises where the identities cannot be read)
         except (BadInputError, TypeError) as error:
@@ -77,6 +81,7 @@ class Card(_Strict):
         return [
             f"federation       {self.federation}",
             f"address          {self.address}",
+            *([f"models           {self.registry}"] if self.registry else []),
             f"FINGERPRINT      {spoken(fingerprint(self.signing_key))}",
             *(f"certificates     {spoken(digits)}" for digits in authorities),
             f"encoders         {', '.join(map(str, self.model.identities))}",

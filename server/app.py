@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,15 @@ from server.events import EventLog
 from server.rounds import run_rounds
 from server.settings import FederationSettings
 from shared_model.errors import BadInputError, FedcartError, RunFailedError
+from shared_model.version import VERSION
 
 app = ServerApp()
 MODEL = "model.safetensors"
+
+
+def versions() -> dict[str, str]:
+    """The versions here that a model depends on."""
+    return {"fedcart": VERSION, **{name: version(name) for name in ("flwr", "torch", "numpy")}}
 
 
 @app.main()
@@ -35,7 +42,8 @@ def main(grid: Grid, context: Context) -> None:
         if line:
             sys.stderr.write(line + "\n")
 
-    observe("started", {"run": settings.instructions.run_id, "strategy": settings.strategy})
+    started = {"run": settings.instructions.run_id, "strategy": settings.strategy, "versions": versions()}
+    observe("started", started)
     try:
         outcome = run_rounds(grid, settings, folder, observe)
     except (FedcartError, PrivacyError) as error:

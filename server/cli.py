@@ -18,18 +18,20 @@ from privacy.cli.output import Format, write_json, write_lines, write_table
 from server import enrol
 from server.doctor import examine_server
 from server.errors import FederationError
-from server.folder import ModelChoice, OperatorSettings, ServerFolder, SuperLinkSettings
+from server.folder import ModelChoice, OperatorSettings, RegistrySettings, ServerFolder, SuperLinkSettings
 from server.members import Members
 from server.nodes import list_nodes
+from server.registry.cli import registry_commands
 
 server = typer.Typer(name="server", no_args_is_help=True, help="Operate a federation.")
+server.add_typer(registry_commands)
 
 FolderOption = Annotated[
     Path,
     typer.Option(envvar="FEDCART_SERVER", help="The federation's folder; the current one where left out."),
 ]
 FormatOption = Annotated[Format, typer.Option(help="What is printed on standard output.")]
-_MODEL, _SUPERLINK = ModelChoice(), SuperLinkSettings()
+_MODEL, _SUPERLINK, _REGISTRY = ModelChoice(), SuperLinkSettings(), RegistrySettings()
 
 
 @server.command()
@@ -43,6 +45,7 @@ def init(
         int, typer.Option(help="Events of a shopper that count.")
     ] = _MODEL.history_length,
     superlink_port: Annotated[int, typer.Option(help="Port of SuperLink on this machine.")] = _SUPERLINK.port,
+    registry_port: Annotated[int, typer.Option(help="Port of the registry of models.")] = _REGISTRY.port,
     format: FormatOption = Format.table,
 ) -> None:
     """Make a federation: its settings, keys, certificate authority, registry and Flower's database."""
@@ -54,6 +57,7 @@ def init(
                 encoders=encoder or _MODEL.encoders, width=width, history_length=history_length
             ),
             superlink=SuperLinkSettings(port=superlink_port, health_port=superlink_port + 1),
+            registry=RegistrySettings(port=registry_port),
         )
     except ValidationError as error:
         problems = "; ".join(f"{e['loc'][-1]} = {e['input']!r}: {e['msg']}" for e in error.errors())

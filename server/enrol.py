@@ -36,6 +36,7 @@ def init_folder(path: Path, settings: OperatorSettings, time: datetime) -> Serve
         for name in ("keys", "authorities", "certificates"):
             (new / name).mkdir(mode=0o700)
         folder.kits.mkdir()
+        folder.models.mkdir()
         make_signing_key(folder.signing_file)
         create(folder.secret, secrets.token_hex(32).encode(), PRIVATE)
         _new_authority(folder, 1, settings.name, time)
@@ -96,6 +97,7 @@ def card_of(folder: ServerFolder) -> Card:
         ),
         fedcart=VERSION,
         flower=flower_version(),
+        registry=settings.registry_address,
     )
 
 

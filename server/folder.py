@@ -8,6 +8,7 @@ certificates.json      which of them are in force
 members.sqlite         who was admitted, and every key and request ever seen
 superlink.sqlite       Flower's database
 kits/                  every kit that was made
+models/                every published model (`server.registry`)
 card.txt               the federation in public, with the fingerprint to read out
 """
 
@@ -18,7 +19,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from federation.address import split_address
+from federation.address import join_address, split_address
 from federation.errors import FolderError
 from federation.files import replace
 from federation.keys import SigningKey, load_signing_key
@@ -50,6 +51,14 @@ class SuperLinkSettings(_Section):
     health_port: Port = 8001
 
 
+class RegistrySettings(_Section):
+    """`[registry]`: where published models are served, over TLS and to members only. Platforms reach the same port at
+    the federation's host: set host to the address of the interface that faces them."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9444
+
+
 class OperatorSettings(_Section):
     """`federation.toml`."""
 
@@ -58,6 +67,12 @@ class OperatorSettings(_Section):
     """Where platforms reach the server: host:port."""
     model: ModelChoice = ModelChoice()
     superlink: SuperLinkSettings = SuperLinkSettings()
+    registry: RegistrySettings = RegistrySettings()
+
+    @property
+    def registry_address(self) -> str:
+        """Where platforms reach the registry of models: host:port."""
+        return join_address(split_address(self.address)[0], self.registry.port)
 
     @field_validator("address")
     @classmethod
@@ -114,6 +129,11 @@ class ServerFolder:
     def kits(self) -> Path:
         """Where kits are kept."""
         return self.path / "kits"
+
+    @property
+    def models(self) -> Path:
+        """Where published models are kept."""
+        return self.path / "models"
 
     @property
     def certificates_file(self) -> Path:

@@ -111,6 +111,7 @@ def _round(
             "rounds": ask.rounds,
             "platforms": [reply.platform for reply in good],
             "epsilon": {r.platform: r.receipt["committed"] for r in good if "committed" in r.receipt},
+            "noise": {r.platform: str(r.receipt.get("noise", ""))[:40] for r in good},
             "update_norm": float(np.sqrt(sum(np.square(result[n] - arrays[n]).sum() for n in result))),
             "model": fingerprint(result),
         },

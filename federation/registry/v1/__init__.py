@@ -1,0 +1,1 @@
+"""Version 1 of the service's interface: `registry.proto`, and what `make proto` generates from it."""

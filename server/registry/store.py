@@ -1,0 +1,242 @@
+"""The store of published models: one folder a version, which never changes, and one signed list.
+
+models/<version>/card.json, card.md, model.safetensors
+models/list.json
+
+A version is there when the list names it, and the list is replaced atomically: a crash at any moment leaves the old
+list or the new one. What a crash left beside it is removed by the next publication.
+"""
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from federation.errors import EnrolmentError, FolderError
+from federation.files import create, make_folder, replace
+from federation.keys import signing_text
+from federation.registry.card import (
+    CARD_LIMIT,
+    ModelCard,
+    make_card,
+    model_file,
+    read_card,
+    read_model,
+    require_signer,
+    version_of,
+)
+from federation.registry.page import markdown
+from federation.registry.versions import LIST_LIMIT, VersionList, make_list, read_list
+from federation.validity import moment
+from server.enrol import card_of
+from server.errors import FederationError
+from server.folder import ServerFolder
+from server.registry.run import FinishedRun
+from shared_model.encoders import require_same_identity
+from shared_model.errors import ExchangeError
+from shared_model.exchange import fingerprint
+
+LIST, LOCK, CARD, PAGE, MODEL = "list.json", ".lock", "card.json", "card.md", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One version."""
+
+    version: str
+    card: ModelCard
+
+
+class ModelStore:
+    """Reads need the federation's public key only; `publish` and `make_current` sign, one process at a time."""
+
+    def __init__(self, folder: ServerFolder, federation: str, signing_key: str) -> None:
+        self._folder, self._path = folder, folder.models
+        self._federation, self._key = federation, signing_key
+
+    @classmethod
+    def open(cls, folder: ServerFolder) -> "ModelStore":
+        """Open a federation's store, which may hold nothing yet."""
+        return cls(folder, folder.settings().name, signing_text(folder.signing_key()))
+
+    def list_bytes(self) -> bytes:
+        """Return the signed list as it is now; nothing before the first version."""
+        try:
+            return (self._path / LIST).read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise FolderError(f"{self._path / LIST}: cannot be read ({error.strerror}).") from None
+
+    def listing(self) -> VersionList | None:
+        """Return the list, None before the first version; raise FolderError if it is damaged."""
+        return self.parse(self.list_bytes())
+
+    def parse(self, data: bytes) -> VersionList | None:
+        """Return what `list_bytes` holds, checked."""
+        if not data:
+            self._refuse_lost_list()
+            return None
+        try:
+            listing = read_list(data, str(self._path / LIST))
+            require_signer(listing, self._federation, self._key, str(self._path / LIST))
+        except EnrolmentError as error:
+            raise FolderError(f"{error} Restore {self._path} from a backup.") from None
+        return listing
+
+    def _refuse_lost_list(self) -> None:
+        """A first publication that was cut off leaves a first version without a list; a later version had one."""
+        for file in self._path.glob(f"*/{CARD}"):
+            if self._read(file.parent.name).card.number > 1:
+                raise FolderError(f"{self._path / LIST}: is missing; restore {self._path} from a backup.")
+
+    def card_bytes(self, version: str) -> bytes:
+        """Return the card of a listed version; raise FolderError if it is not what was published."""
+        file = self._path / version / CARD
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise FolderError(
+                f"{file}: cannot be read ({error.strerror}); restore it from a backup."
+            ) from None
+        if len(data) > CARD_LIMIT or version_of(data) != version:
+            raise FolderError(f"{file}: was changed since it was published; restore it from a backup.")
+        return data
+
+    def open_model(self, version: str) -> BinaryIO:
+        """Open the model file of a listed version; raise FolderError."""
+        file = self._path / version / MODEL
+        try:
+            return file.open("rb")
+        except OSError as error:
+            raise FolderError(
+                f"{file}: cannot be read ({error.strerror}); restore it from a backup."
+            ) from None
+
+    def _read(self, version: str) -> Published:
+        return Published(version, read_card(self.card_bytes(version), str(self._path / version / CARD)))
+
+    def all(self) -> list[Published]:
+        """Return every version in order, each checked: card, chain and model file; raise FolderError."""
+        listing = self.listing()
+        found = []
+        for number, version in enumerate(listing.versions if listing else [], start=1):
+            published = self._read(version)
+            where = str(self._path / version)
+            try:
+                with self.open_model(version) as file:
+                    read_model(file.read(), published.card, where)
+            except (EnrolmentError, ExchangeError) as error:
+                raise FolderError(f"{error} Restore it from a backup.") from None
+            if listing and (published.card.number, published.card.parent) != (number, listing.parent(number)):
+                raise FolderError(f"{where}: is not version {number} of this list; restore it from a backup.")
+            found.append(published)
+        return found
+
+    def publish(self, run: FinishedRun, time: datetime) -> Published:
+        """Sign and list a run's model as the next version, which becomes current: all of it or nothing.
+
+        Raises FederationError if the run's model is not the federation's, or is published already.
+        """
+        self._require_ours(run)
+        key = self._folder.signing_key()
+        body = model_file(run.arrays)
+        with self._locked():
+            before = self.listing()
+            versions = list(before.versions) if before else []
+            self._refuse_again(run, versions)
+            data = make_card(
+                {
+                    "federation": self._federation,
+                    "number": len(versions) + 1,
+                    "parent": versions[-1] if versions else None,
+                    "published": moment(time),
+                    "run": run.facts.model_dump(),
+                    "model": run.terms.model_dump(),
+                    "exchange": run.terms.spec.exchange.fingerprint,
+                    "tensors": fingerprint(run.arrays),
+                    "file": sha256(body).hexdigest(),
+                    "size": len(body),
+                    "members": [m.model_dump() for m in run.members],
+                    "taints": list(run.taints),
+                    "evaluation": None
+                    if run.evaluation is None
+                    else [r.model_dump() for r in run.evaluation],
+                },
+                key,
+            )
+            version = version_of(data)
+            published = Published(version, read_card(data, CARD))
+            serial = before.serial + 1 if before else 1
+            listing = make_list(self._federation, key, [*versions, version], version, serial, time)
+
+            def fill(new: Path) -> None:
+                create(new / MODEL, body)
+                create(new / CARD, data)
+                create(new / PAGE, markdown(published.card, version).encode())
+
+            self._make(version, fill)
+            self._put(listing)
+        return published
+
+    def make_current(self, wanted: str, reason: str, time: datetime) -> VersionList:
+        """Make a listed version the current one, by its number or name; raise UnknownVersionError."""
+        key = self._folder.signing_key()
+        with self._locked():
+            before = self.listing()
+            if before is None:
+                raise FederationError(f"{self._path}: nothing is published yet: fedcart server publish RUN.")
+            version = before.find(wanted)
+            if version == before.current:
+                raise FederationError(f"Version {before.number(version)} is current already.")
+            self._read(version)
+            data = make_list(self._federation, key, before.versions, version, before.serial + 1, time, reason)
+            self._put(data)
+        return read_list(data, LIST)
+
+    def _put(self, data: bytes) -> None:
+        if len(data) > LIST_LIMIT:
+            raise FederationError(
+                f"The list of versions has {len(data)} bytes; at most {LIST_LIMIT} are served."
+            )
+        replace(self._path / LIST, data)
+
+    def _require_ours(self, run: FinishedRun) -> None:
+        ours = card_of(self._folder).model
+        require_same_identity(ours.identities, run.terms.identities)
+        if (ours.width, ours.history_length) != (run.terms.width, run.terms.history_length):
+            raise FederationError(
+                f"The run's model has width {run.terms.width} and history length {run.terms.history_length}, the "
+                f"federation's {ours.width} and {ours.history_length} ([model] in federation.toml): platforms would "
+                "refuse it."
+            )
+
+    def _refuse_again(self, run: FinishedRun, versions: list[str]) -> None:
+        made = fingerprint(run.arrays)
+        for version in versions:
+            card = self._read(version).card
+            if (card.run.id, card.tensors) == (run.facts.id, made):
+                raise FederationError(f"Run {card.run.id} was published as version {card.number} already.")
+
+    def _make(self, version: str, fill: Callable[[Path], None]) -> None:
+        """Make the folder of a version that is not listed, and remove what publications that were cut off left."""
+        for path in self._path.iterdir():
+            if path.name == version or (path.name.startswith(".") and path.name != LOCK):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        make_folder(self._path / version, fill)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self._path.mkdir(exist_ok=True)
+            file = (self._path / LOCK).open("ab")
+        except OSError as error:
+            raise FolderError(f"{self._path}: cannot be written ({error.strerror}).") from None
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
