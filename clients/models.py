@@ -284,7 +284,7 @@ class InstalledModels:
         if len(found) != 1:
             numbers = ", ".join(str(version.card.number) for version in versions) or "none"
             raise UnknownVersionError(
-                f"There is no version {wanted!r} on this platform; installed: {numbers}. Name one by its number, or by "
+                f"No version {wanted!r} is installed here and whole; those are: {numbers}. Name one by its number, or by "
                 "at least 8 digits of its name."
             )
         return found[0]

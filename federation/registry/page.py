@@ -93,7 +93,7 @@ def markdown(card: ModelCard, version: str) -> str:
         "",
         "*ε of this run* is computed by the server from the public plan, for the rounds in which an update of the member "
         "came. *ε of its ledger* is what the member's last receipt says of all that was ever released about its "
-        "shoppers; the number is its word, unsigned.",
+        "shoppers. That number, and where the noise came from, are the member's word, unsigned.",
         "",
         HEADS,
         "",

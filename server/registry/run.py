@@ -5,6 +5,7 @@ the ε of a run is computed from its plan. What is unknown counts against the mo
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from privacy.events import PoissonGaussian
 from privacy.ledger import Head
 from privacy.ledger.witness import NAME as WITNESS
 from privacy.ledger.witness import Kept, read_witness_file
+from privacy.noise import SecureNoise
 from server.app import MODEL
 from server.checkpoint import NAME as CHECKPOINT
 from server.checkpoint import Checkpoint, load_checkpoint
@@ -32,7 +34,7 @@ from shared_model.errors import CheckpointError
 from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
 
-_SECURE = "secure"
+_SECURE = SecureNoise.name
 _METHODS = ("federated_private", "federated")
 """Under which names a simulation's result holds its own model, the one that is meant first."""
 
@@ -160,8 +162,11 @@ def _members(
     for number, event in sorted(rounds.items()):
         for name in event["platforms"]:
             present.setdefault(name, set()).add(number)
-            if name in event["epsilon"]:
-                said[name] = float(event["epsilon"][name])
+            value = event["epsilon"].get(name)
+            if isinstance(value, float) and math.isfinite(value):
+                said[name] = value
+            else:
+                said.pop(name, None)
             # One round whose noise is not known to be secure decides for all of them.
             source = str(event.get("noise", {}).get(name, ""))
             if noise.get(name, _SECURE) == _SECURE:

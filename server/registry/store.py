@@ -91,7 +91,7 @@ class ModelStore:
 
     def _refuse_lost_list(self) -> None:
         """A first publication that was cut off leaves a first version without a list; a later version had one."""
-        for file in self._path.glob(f"*/{CARD}"):
+        for file in self._path.glob(f"[!.]*/{CARD}"):
             if self._read(file.parent.name).card.number > 1:
                 raise FolderError(f"{self._path / LIST}: is missing; restore {self._path} from a backup.")
 
