@@ -16,8 +16,9 @@ from flwr.supercore.constant import TaskType
 from clients.app import REFUSED, app
 from clients.errors import PolicyError
 from clients.folder import ClientFolder
-from clients.participate import open_ledger
+from clients.participate import open_ledger, plan_for
 from clients.policy import require_bundle, require_plan
+from clients.site import SiteSettings
 from privacy.errors import PrivacyError
 from shared_model.errors import BadInputError, FedcartError
 from shared_model.instructions import TrainInstructions
@@ -50,7 +51,10 @@ def answer(folder: ClientFolder, installed: Mapping[str, bytes], task: Task, tim
         exchange = folder.membership().kit.card.model.spec.exchange.fingerprint
         require_plan(site, ask, exchange, open_ledger(site).budget(), time)
         task.context.node_config = {"site": str(folder.site_file.absolute())}
-        return app(task.message, task.context)
+        _say_cost(site, ask)
+        reply = app(task.message, task.context)
+        _say_budget(site, ask)
+        return reply
     except (FedcartError, PrivacyError) as error:
         _log.error("refused", platform=name, code=error.code, message=str(error))
         return Message(Error(REFUSED, f"{name}:{error.code}"), reply_to=task.message)
@@ -58,6 +62,36 @@ def answer(folder: ClientFolder, installed: Mapping[str, bytes], task: Task, tim
         # A bug's text may hold a value from the data: it is logged here, if the policy says so, and never sent.
         _log.exception("failed", platform=name)
         return Message(Error(REFUSED, f"{name}:internal"), reply_to=task.message)
+
+
+def _say_cost(site: SiteSettings, ask: TrainInstructions) -> None:
+    """Log what a private run will cost, before its first round: the same numbers as a simulation shows."""
+    ledger = open_ledger(site)
+    if ask.epsilon == 0 or any(spend.run == ask.run_id for spend in ledger.runs()):
+        return
+    preview = ledger.preview(plan_for(site, ask).event)
+    _log.info(
+        "run-costs",
+        platform=site.name,
+        run=ask.run_id,
+        epsilon_before=round(preview.before, 3),
+        epsilon_after=round(preview.after, 3),
+        epsilon_cap=preview.cap,
+    )
+
+
+def _say_budget(site: SiteSettings, ask: TrainInstructions) -> None:
+    """Log what the ledger holds after a round, whether it trained or was refused."""
+    budget = open_ledger(site).budget()
+    _log.info(
+        "budget",
+        platform=site.name,
+        run=ask.run_id,
+        round=ask.round,
+        epsilon=round(budget.committed, 3),
+        epsilon_left=round(budget.left, 3),
+        epsilon_cap=budget.cap,
+    )
 
 
 def _require_training(name: str, task: Task) -> None:

@@ -19,8 +19,16 @@ from clients.folder import ClientFolder
 from clients.site import SiteSettings
 from federation.bundle import CLIENT_PACKAGES, installed_code
 
-_SAFE = ("event", "level", "time", "platform", "code", "task", "run", "bundle", "tries")
-"""What a log of codes may hold."""
+_SAFE = frozenset(
+    {"event", "level", "time", "platform", "code", "task", "run", "round", "bundle", "tries"}
+) | {
+    "epsilon",
+    "epsilon_before",
+    "epsilon_after",
+    "epsilon_left",
+    "epsilon_cap",
+}
+"""What a log of codes may hold; ε follows from public plans."""
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.common.serde import message_to_proto
 from flwr.supercore.constant import TaskType
+from structlog.testing import capture_logs
 
 from clients import gate
 from clients.enrol import init_folder, install_kit, write_request
@@ -82,6 +83,19 @@ def test_an_approved_request_is_trained_with_this_folder_s_settings(call, folder
     assert dict(reply.content["receipt"])["platform"] == "toys"
     assert spent(folder) > 0
     assert (folder.path / "work" / "outbox").exists()
+
+
+def test_the_log_shows_what_a_run_costs_before_it_and_the_budget_after_each_round(call, folder):
+    with capture_logs() as log:
+        call()
+    costs, budget = (line for line in log if line["event"] in {"run-costs", "budget"})
+    assert (costs["event"], costs["epsilon_before"], costs["epsilon_cap"]) == ("run-costs", 0, 9)
+    assert budget["epsilon"] == pytest.approx(spent(folder), abs=1e-3)
+    assert 0 < budget["epsilon"] <= costs["epsilon_after"] <= 9
+    assert budget["epsilon_left"] == pytest.approx(9 - spent(folder), abs=1e-3)
+    with capture_logs() as log:
+        call({"round": 2})
+    assert "run-costs" not in {line["event"] for line in log}
 
 
 def test_the_app_of_the_bundle_is_never_loaded(call, folder, monkeypatch):
