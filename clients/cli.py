@@ -12,6 +12,7 @@ from clients.folder import ClientFolder
 from clients.models_cli import models_commands
 from clients.participate import open_ledger
 from clients.policy import approve as approve_bundle
+from clients.start import start as run_client
 from clients.template import SiteAnswers
 from federation.bundle import CLIENT_PACKAGES, digest, installed_code
 from federation.checkup import exit_code, report_document, report_lines
@@ -206,3 +207,12 @@ def doctor(
     else:
         write_lines(report_lines(findings))
     raise typer.Exit(exit_code(findings))
+
+
+@client.command()
+def start(folder: FolderOption = Path()) -> None:
+    """Take part until SIGTERM or Ctrl-C: a node and its worker, started again when they end.
+
+    Log lines (JSON, no values of the data) go to standard error. Exit code 0: it was told to stop.
+    """
+    run_client(ClientFolder(folder))

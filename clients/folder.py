@@ -6,6 +6,8 @@ keys/worker.secret        shared by the node and the worker on this machine
 requests/                 every request that was made
 federation/3/             an installed kit: kit.json, ca.crt, card.txt
 membership.json           which kit and keys are in force
+node.json                 what `fedcart client start` wrote of its processes; keys/1/node.lock is its lock
+flower/                   what Flower writes
 ledger.sqlite, work/, cache/
 """
 
@@ -46,6 +48,11 @@ class Keys:
     def node_file(self) -> Path:
         """The node's private key, which Flower reads."""
         return self.folder / "node.key"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the one node that may use these keys."""
+        return self.folder / "node.lock"
 
     def identity(self) -> SigningKey:
         """Load the identity key; raise KeyFileError."""
@@ -96,6 +103,16 @@ class ClientFolder:
     def secret(self) -> Path:
         """The secret that the node and the worker share."""
         return self.path / "keys" / "worker.secret"
+
+    @property
+    def node_record(self) -> Path:
+        """What the supervisor wrote of its processes."""
+        return self.path / "node.json"
+
+    @property
+    def flower(self) -> Path:
+        """Flower's own folder."""
+        return self.path / "flower"
 
     def site(self) -> SiteSettings:
         """Load the settings; raise SiteError."""

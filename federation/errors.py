@@ -7,6 +7,7 @@
     └── WrongPartyError       5  enrolment.wrong      for another federation, platform or key, or another kind of file
     KeyFileError              4  enrolment.key        a key or certificate file that cannot be read, or is open to others
     FolderError               4  enrolment.folder     a folder that cannot be read or written
+    BusyError             4  busy                 a lock that another process holds
 
 The numbers are exit codes, as in `shared_model.errors`.
 """
@@ -61,3 +62,10 @@ class FolderError(FedcartError):
 
     exit_code = 4
     code = "enrolment.folder"
+
+
+class BusyError(FedcartError):
+    """Another process holds the lock; the message names both."""
+
+    exit_code = 4
+    code = "busy"

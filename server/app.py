@@ -10,8 +10,10 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from safetensors.numpy import save_file
 
+from federation.lock import held
 from privacy.errors import PrivacyError
 from server.events import EventLog
+from server.lines import describe
 from server.rounds import run_rounds
 from server.settings import FederationSettings
 from shared_model.errors import BadInputError, FedcartError, RunFailedError
@@ -34,6 +36,12 @@ def main(grid: Grid, context: Context) -> None:
         raise BadInputError("run-dir is empty: pass --run-config 'run-dir=\"/path/of/a/prepared/run\"'.")
     folder = Path(location)
     settings = FederationSettings.load(folder)
+    with held(folder / "app.lock", f"The server app of run {settings.instructions.run_id}"):
+        run(grid, settings, folder)
+
+
+def run(grid: Grid, settings: FederationSettings, folder: Path) -> None:
+    """Run the rounds and write the model; what happens is in the run's events."""
     log = EventLog(folder)
 
     def observe(event: str, values: Mapping[str, Any]) -> None:
@@ -47,34 +55,13 @@ def main(grid: Grid, context: Context) -> None:
     try:
         outcome = run_rounds(grid, settings, folder, observe)
     except (FedcartError, PrivacyError) as error:
-        observe("failed", {"code": error.code, "message": str(error)})
+        observe("failed", {"code": error.code, "exit_code": error.exit_code, "message": str(error)})
         raise
     except Exception as error:
-        observe("failed", {"code": "internal", "message": f"{type(error).__name__}: {error}"})
+        message = f"{type(error).__name__}: {error}"
+        observe("failed", {"code": "internal", "exit_code": FedcartError.exit_code, "message": message})
         raise RunFailedError(f"The server failed: {type(error).__name__}: {error}") from error
     temporary = folder / f"{MODEL}.tmp"
     save_file(outcome.arrays, temporary)
     temporary.replace(folder / MODEL)
     observe("finished", {"rounds": outcome.rounds})
-
-
-def describe(event: str, values: Mapping[str, Any]) -> str | None:
-    """Return a line for the person who watches, or None."""
-    match event:
-        case "round":
-            spent = ", ".join(f"{name} ε {value:.2f}" for name, value in values["epsilon"].items())
-            return (
-                f"  round {values['round']:>3}/{values['rounds']}  "
-                f"{len(values['platforms'])} replies  update {values['update_norm']:.3f}  {spent}"
-            ).rstrip()
-        case "client-failed":
-            return f"  round {values['round']:>3}  {values['platform']} left out: {values['reason']}"
-        case "no-reply":
-            waited = f"{values['timeout_s']:.0f} s"
-            return f"  round {values['round']:>3}  {values['clients']} clients gave no reply in {waited}"
-        case "witness-mended":
-            return f"  {values['bytes']} bytes of a witness line that a crash left unfinished were removed"
-        case "resumed":
-            return f"  resumed after round {values['after_round']} of {values['rounds']}"
-        case _:
-            return None

@@ -14,14 +14,24 @@ from federation.files import create, read_material
 from federation.keys import fingerprint, spoken
 from federation.request import Request, read_request
 from federation.validity import now
-from privacy.cli.output import Format, write_json, write_lines, write_table
+from privacy.cli.output import Format, say, write_json, write_lines, write_table
 from server import enrol
+from server.app import MODEL
 from server.doctor import examine_server
 from server.errors import FederationError
-from server.folder import ModelChoice, OperatorSettings, RegistrySettings, ServerFolder, SuperLinkSettings
+from server.folder import (
+    ModelChoice,
+    OperatorSettings,
+    RegistrySettings,
+    RunSettings,
+    ServerFolder,
+    SuperLinkSettings,
+)
+from server.launch import execute, find_run, prepare
 from server.members import Members
 from server.nodes import list_nodes
 from server.registry.cli import registry_commands
+from server.start import start as run_server
 
 server = typer.Typer(name="server", no_args_is_help=True, help="Operate a federation.")
 server.add_typer(registry_commands)
@@ -32,6 +42,7 @@ FolderOption = Annotated[
 ]
 FormatOption = Annotated[Format, typer.Option(help="What is printed on standard output.")]
 _MODEL, _SUPERLINK, _REGISTRY = ModelChoice(), SuperLinkSettings(), RegistrySettings()
+_BAD_OPTIONS = "--resume continues a run as it was prepared; it takes no other settings."
 
 
 @server.command()
@@ -235,3 +246,56 @@ def doctor(
     else:
         write_lines(report_lines(findings))
     raise typer.Exit(exit_code(findings))
+
+
+@server.command()
+def start(folder: FolderOption = Path()) -> None:
+    """Run the server until SIGTERM or Ctrl-C: SuperLink and what executes its apps, started again when they end.
+
+    Log lines (JSON) go to standard error. Exit code 0: it was told to stop.
+    """
+    run_server(ServerFolder(folder))
+
+
+@server.command()
+def run(
+    folder: FolderOption = Path(),
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds; [run] where left out.")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="ε of the whole run for each member.")] = None,
+    min_members: Annotated[int | None, typer.Option(min=1, help="Good replies that a round needs.")] = None,
+    round_timeout: Annotated[
+        float | None, typer.Option(min=1, help="Seconds for a round's replies; derived from sizes.")
+    ] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run: its name or folder.")] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Train with the members: submit a run, follow it, and end when its model is written.
+
+    Exit code 0: the model is written. Else what went wrong, as the front door's table says; 130: no longer followed.
+    """
+    place = ServerFolder(folder)
+    settings = place.settings()
+    if resume is None:
+        given = {"rounds": rounds, "epsilon": epsilon, "min_members": min_members}
+        wanted = settings.run.model_dump() | {key: value for key, value in given.items() if value is not None}
+        try:
+            chosen = RunSettings.model_validate(wanted)
+        except ValidationError as error:
+            problems = "; ".join(f"{e['loc'][-1]} = {e['input']!r}: {e['msg']}" for e in error.errors())
+            raise FederationError(f"The run's settings cannot be used: {problems}.") from None
+        run_folder = prepare(place, chosen, round_timeout)
+    elif any(option is not None for option in (rounds, epsilon, min_members, round_timeout)):
+        raise FederationError(_BAD_OPTIONS)
+    else:
+        run_folder = find_run(place, resume)
+    say(f"run {run_folder.name}")
+    try:
+        execute(place, run_folder, say)
+    except KeyboardInterrupt:
+        say(f"no longer followed; the server goes on with it: fedcart server run --resume {run_folder.name}")
+        raise
+    model = run_folder / MODEL
+    if format is Format.json:
+        write_json({"run": run_folder.name, "model": str(model)})
+        return
+    write_lines([f"wrote {model}"])

@@ -14,3 +14,10 @@ class RegistryError(FedcartError):
 
     exit_code = 4
     code = "registry"
+
+
+class ServerAwayError(FedcartError):
+    """SuperLink does not answer on this machine."""
+
+    exit_code = 1
+    code = "server-away"

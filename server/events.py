@@ -24,13 +24,38 @@ class EventLog:
             file.write(json.dumps(line, sort_keys=False).encode() + b"\n")
 
 
+class EventReader:
+    """Reads a run's events as they are written; with `from_end`, only those that are new from now on."""
+
+    def __init__(self, folder: Path, *, from_end: bool = False) -> None:
+        self.folder = folder
+        self._path = folder / "events.jsonl"
+        self._offset = self._path.stat().st_size if from_end and self._path.exists() else 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """Return the whole events since the last call."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return _parse(whole.decode("utf-8", "replace"))
+
+
 def read_events(folder: Path) -> list[dict[str, Any]]:
     """Return the events so far, without a line that was cut off by a crash."""
     path = folder / "events.jsonl"
     if not path.exists():
         return []
+    return _parse(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _parse(text: str) -> list[dict[str, Any]]:
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         try:
             events.append(json.loads(line))
         except ValueError:

@@ -9,6 +9,9 @@ members.sqlite         who was admitted, and every key and request ever seen
 superlink.sqlite       Flower's database
 kits/                  every kit that was made
 models/                every published model (`server.registry`)
+runs/                  a folder for every run
+server.json            what `fedcart server start` wrote of its processes; server.lock is its lock
+flower/                what Flower writes
 card.txt               the federation in public, with the fingerprint to read out
 """
 
@@ -27,6 +30,7 @@ from federation.request import Name
 from server.errors import FederationError
 from shared_model.errors import BadInputError
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -59,6 +63,27 @@ class RegistrySettings(_Section):
     port: Port = 9444
 
 
+class RunSettings(_Section):
+    """`[run]`: what `fedcart server run` asks for where its options do not say otherwise."""
+
+    rounds: Annotated[int, Field(ge=1)] = 10
+    epsilon: Positive = 8.0
+    """ε of the whole run for each member."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    """δ, which must be the one that every member declared."""
+    local_steps: Annotated[int, Field(ge=1)] = 8
+    clip_norm: Positive = 1.0
+    sample_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    learning_rate: Positive = 1e-3
+    scalar_learning_rate: Positive = 1e-2
+    targets: Annotated[int, Field(ge=1)] = 8
+    negatives: Annotated[int, Field(ge=1)] = 128
+    strategy: str = "FedAvg"
+    strategy_options: dict[str, float | int] = {}
+    min_members: Annotated[int, Field(ge=1)] = 2
+    """Good replies that a round needs; with fewer it is repeated, never averaged."""
+
+
 class OperatorSettings(_Section):
     """`federation.toml`."""
 
@@ -68,6 +93,7 @@ class OperatorSettings(_Section):
     model: ModelChoice = ModelChoice()
     superlink: SuperLinkSettings = SuperLinkSettings()
     registry: RegistrySettings = RegistrySettings()
+    run: RunSettings = RunSettings()
 
     @property
     def registry_address(self) -> str:
@@ -134,6 +160,31 @@ class ServerFolder:
     def models(self) -> Path:
         """Where published models are kept."""
         return self.path / "models"
+
+    @property
+    def runs(self) -> Path:
+        """Where runs' folders are."""
+        return self.path / "runs"
+
+    @property
+    def server_record(self) -> Path:
+        """What the supervisor wrote of its processes."""
+        return self.path / "server.json"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the one server that may use this folder."""
+        return self.path / "server.lock"
+
+    @property
+    def flower(self) -> Path:
+        """Flower's own folder."""
+        return self.path / "flower"
+
+    @property
+    def control_certificates(self) -> Path:
+        """The authorities by which local commands know SuperLink."""
+        return self.server_certificate(self.certificates().server) / "ca.crt"
 
     @property
     def certificates_file(self) -> Path:

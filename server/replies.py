@@ -38,7 +38,11 @@ class BadReply:
 
 
 def sort_replies(
-    replies: Iterable[Message], ask: TrainInstructions, settings: FederationSettings, witness: Witness
+    replies: Iterable[Message],
+    ask: TrainInstructions,
+    settings: FederationSettings,
+    witness: Witness,
+    registered: Mapping[str, str],
 ) -> tuple[list[GoodReply], list[BadReply]]:
     """Split a round's replies into those that may be averaged and those that may not.
 
@@ -46,22 +50,24 @@ def sort_replies(
     no private count can enter. Good replies come in the order of their platforms' names: sums of floats then do
     not depend on who answered first. A second reply of a platform in the same round is refused, and so is one whose
     ledger went back against what `witness` holds.
+
+    `registered` says under which name the node of each request is registered: request's id → name. A reply that
+    speaks for another platform is refused. It is empty in simulations, whose nodes have no names.
     """
     good: dict[str, GoodReply] = {}
     bad: list[BadReply] = []
     for message in replies:
         if message.has_error():
-            platform, _, code = (message.error.reason or "").partition(":")
-            bad.append(
-                BadReply(platform or f"node {message.metadata.src_node_id}", code or "no reason given")
-            )
+            bad.append(_failure(message, registered))
             continue
         try:
             reply = _check(message, ask, settings)
+            _require_registered(reply.platform, message, registered)
             if reply.platform in good:
                 raise ExchangeError(f"{reply.platform}: replied twice in round {ask.round}")
         except ExchangeError as error:
-            bad.append(BadReply(_name(message), str(error)))
+            who = registered.get(message.metadata.reply_to_message_id) or _name(message)
+            bad.append(BadReply(who, str(error)))
             continue
         try:
             if reply.head is not None:
@@ -75,10 +81,34 @@ def sort_replies(
     return [good[name] for name in sorted(good)], bad
 
 
+def _failure(message: Message, registered: Mapping[str, str]) -> BadReply:
+    """A client's `<platform>:<code>`, or Flower's own words about a node, under the registered name."""
+    reason = message.error.reason or "no reason given"
+    platform, _, code = reason.partition(":")
+    name = registered.get(message.metadata.reply_to_message_id)
+    if name is None:
+        return BadReply(
+            platform if message.error.reason else _name_of_node(message), code or "no reason given"
+        )
+    return BadReply(name, code if platform == name and code else reason)
+
+
+def _require_registered(platform: str, message: Message, registered: Mapping[str, str]) -> None:
+    name = registered.get(message.metadata.reply_to_message_id)
+    if registered and name != platform:
+        raise ExchangeError(
+            f"its receipt speaks for {platform!r}, but its node is registered as {name!r}: both names must be one"
+        )
+
+
+def _name_of_node(message: Message) -> str:
+    return f"node {message.metadata.src_node_id}"
+
+
 def _name(message: Message) -> str:
     receipt = message.content.config_records.get("receipt")
     name = receipt.get("platform") if receipt is not None else None
-    return name if isinstance(name, str) else f"node {message.metadata.src_node_id}"
+    return name if isinstance(name, str) else _name_of_node(message)
 
 
 def _shape(content: RecordDict) -> dict[str, type]:

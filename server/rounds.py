@@ -1,9 +1,8 @@
 """The round loop: ask, check, average, checkpoint. Resumes after the last checkpoint, never before it."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord
@@ -13,15 +12,14 @@ from numpy.typing import NDArray
 
 from privacy.ledger import Witness
 from server.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
-from server.replies import sort_replies
+from server.presence import Observer, Presence, Present
+from server.replies import BadReply, GoodReply, sort_replies
 from server.settings import FederationSettings
 from server.strategies import make_strategy, restore_strategy, strategy_state
 from shared_model.errors import CheckpointError, RunFailedError
 from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
 from shared_model.model import initial_shared
-
-Observer = Callable[[str, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,12 @@ class Outcome:
 def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: Observer) -> Outcome:
     """Run or resume the rounds of `settings`, with a checkpoint in `folder` after each.
 
-    A client that fails is reported and left out of its round. Raises RunFailedError when a round has fewer than
-    `min_replies` good replies: the checkpoint stays at the round before, and the run can be resumed. The heads of
-    the platforms' ledgers are on the disk before a round counts. Raises LedgerError if they cannot be kept.
+    A client that fails is reported and left out of its round. A round with fewer than `min_replies` good replies is
+    asked again, `attempts` times in all, with the same request: who answered before sends what it stored then, and is
+    not charged again. Raises RunFailedError if that does not help: the checkpoint stays at the round before, and the
+    run can be resumed.
+
+    The heads of the platforms' ledgers are on the disk before a round counts. Raises LedgerError if they cannot be kept.
     """
     ask = settings.instructions
     spec = ask.spec.exchange
@@ -60,9 +61,10 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
     if witness.cut:
         observe("witness-mended", {"bytes": witness.cut})
     arrays = dict(checkpoint.arrays)
+    presence = Presence(grid, settings.weights, settings.member_wait, observe)
     for number in range(checkpoint.round + 1, ask.rounds + 1):
         now = ask.model_copy(update={"round": number})
-        arrays = _round(grid, strategy, settings, now, arrays, witness, observe)
+        arrays = _round(grid, presence, strategy, settings, now, arrays, witness, observe)
         state = strategy_state(strategy)
         save_checkpoint(folder, Checkpoint(ask.run_id, number, arrays, state, witness.latest))
     return Outcome(arrays, ask.rounds)
@@ -70,6 +72,7 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
 
 def _round(
     grid: Grid,
+    presence: Presence,
     strategy: FedAvg,
     settings: FederationSettings,
     ask: TrainInstructions,
@@ -78,27 +81,7 @@ def _round(
     observe: Observer,
 ) -> dict[str, NDArray]:
     """Return the shared tensors after one round."""
-    # In the spec's order: FedAvgM pairs old and new tensors by their position.
-    record = ArrayRecord({t.name: Array(arrays[t.name]) for t in ask.spec.exchange.tensors})
-    config = ConfigRecord(ask.model_dump())
-    messages = list(strategy.configure_train(ask.round, record, config, grid))
-    for message in messages:
-        _keep_to_instructions(message.content.config_records["config"])
-    replies = list(grid.send_and_receive(messages, timeout=settings.round_timeout))
-    good, bad = sort_replies(replies, ask, settings, witness)
-    refused = {b.platform: b.head for b in bad if b.head}
-    witness.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
-    for failure in bad:
-        observe("client-failed", {"round": ask.round, "platform": failure.platform, "reason": failure.reason})
-    if len(replies) < len(messages):
-        missing = len(messages) - len(replies)
-        observe("no-reply", {"round": ask.round, "clients": missing, "timeout_s": settings.round_timeout})
-    if len(good) < settings.min_replies:
-        reasons = "; ".join(f"{b.platform}: {b.reason}" for b in bad) or "no client answered"
-        raise RunFailedError(
-            f"Round {ask.round} of run {ask.run_id} has {len(good)} good replies, {settings.min_replies} are needed. "
-            f"{reasons}. The model of round {ask.round - 1} is kept; resume when the cause is mended."
-        )
+    good = _enough_replies(grid, presence, strategy, settings, ask, arrays, witness, observe)
     averaged, _ = strategy.aggregate_train(ask.round, [reply.message for reply in good])
     if averaged is None:
         raise RunFailedError(f"Round {ask.round}: the strategy {settings.strategy} returned no model.")
@@ -117,6 +100,82 @@ def _round(
         },
     )
     return result
+
+
+def _enough_replies(
+    grid: Grid,
+    presence: Presence,
+    strategy: FedAvg,
+    settings: FederationSettings,
+    ask: TrainInstructions,
+    arrays: dict[str, NDArray],
+    witness: Witness,
+    observe: Observer,
+) -> list[GoodReply]:
+    """Ask until `min_replies` good replies have come in one attempt; raise RunFailedError after the last one."""
+    reasons = "no client answered"
+    good: list[GoodReply] = []
+    for attempt in range(1, settings.attempts + 1):
+        present = presence.gather(ask.round, settings.min_replies)
+        if len(present.names) < settings.min_replies:
+            good, reasons = [], f"{len(present.names)} members are online"
+        else:
+            good, bad = _ask(grid, present, strategy, settings, ask, arrays, witness, observe)
+            if len(good) >= settings.min_replies:
+                return good
+            reasons = "; ".join(f"{b.platform}: {b.reason}" for b in bad) or "no client answered"
+        if attempt < settings.attempts:
+            observe(
+                "repeated",
+                {
+                    "round": ask.round,
+                    "good": len(good),
+                    "needed": settings.min_replies,
+                    "attempt": attempt + 1,
+                    "attempts": settings.attempts,
+                },
+            )
+    raise RunFailedError(
+        f"Round {ask.round} of run {ask.run_id} has {len(good)} good replies, {settings.min_replies} are needed. "
+        f"{reasons}. The model of round {ask.round - 1} is kept; resume when the cause is mended."
+    )
+
+
+def _ask(
+    grid: Grid,
+    present: Present,
+    strategy: FedAvg,
+    settings: FederationSettings,
+    ask: TrainInstructions,
+    arrays: dict[str, NDArray],
+    witness: Witness,
+    observe: Observer,
+) -> tuple[list[GoodReply], list[BadReply]]:
+    """Ask everybody present once; report who failed, and who gave no reply in time."""
+    # In the spec's order: FedAvgM pairs old and new tensors by their position.
+    record = ArrayRecord({t.name: Array(arrays[t.name]) for t in ask.spec.exchange.tensors})
+    config = ConfigRecord(ask.model_dump())
+    # Flower's strategies draw nodes from a Grid and wait for ever if there are none: they get those who are there.
+    messages = list(strategy.configure_train(ask.round, record, config, cast(Grid, present)))
+    for message in messages:
+        _keep_to_instructions(message.content.config_records["config"])
+    names = [present.name(message.metadata.dst_node_id) for message in messages]
+    observe("asked", {"round": ask.round, "platforms": names, "limit_s": settings.round_timeout})
+    # Flower empties the messages while it sends them, and gives each its id.
+    addressed = [(message.metadata, message.metadata.dst_node_id) for message in messages]
+    replies = list(grid.send_and_receive(messages, timeout=settings.round_timeout))
+    asked = {metadata.message_id: present.name(node) for metadata, node in addressed}
+    registered = asked if any(present.names.values()) else {}
+    good, bad = sort_replies(replies, ask, settings, witness, registered)
+    refused = {b.platform: b.head for b in bad if b.head}
+    witness.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
+    for failure in bad:
+        observe("client-failed", {"round": ask.round, "platform": failure.platform, "reason": failure.reason})
+    answered = {reply.metadata.reply_to_message_id for reply in replies}
+    late = sorted(name for message_id, name in asked.items() if message_id not in answered)
+    if late:
+        observe("no-reply", {"round": ask.round, "platforms": late, "timeout_s": settings.round_timeout})
+    return good, bad
 
 
 def _keep_to_instructions(config: ConfigRecord) -> None:

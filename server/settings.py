@@ -19,10 +19,19 @@ class FederationSettings(BaseModel):
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     """Declared, public weight of each platform in the average; a reply from anyone else is refused."""
     min_replies: Annotated[int, Field(ge=1)] = 1
-    """A round with fewer good replies ends the run."""
-    round_timeout: Annotated[float, Field(gt=0)] = 600.0
+    """A round with fewer good replies is not averaged: it is repeated, or ends the run."""
+    attempts: Annotated[int, Field(ge=1)] = 1
+    """How often a round is tried that gets too few good replies."""
+    member_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Seconds that a round waits for members who are not online."""
+    round_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
     """Seconds to wait for a round's replies."""
     instructions: TrainInstructions
+
+    @property
+    def silence_limit(self) -> float:
+        """Seconds after which a run that reports nothing hangs: what one attempt may take, and some more."""
+        return self.member_wait + self.round_timeout + 120
 
     def save(self, folder: Path) -> None:
         """Write `federation.json`."""
@@ -36,7 +45,8 @@ class FederationSettings(BaseModel):
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BadInputError(
-                f"{path}: cannot be read ({error.strerror}). Prepare a run first: fedcart simulate --prepare."
+                f"{path}: cannot be read ({error.strerror}). Prepare a run first: fedcart server run, or "
+                "fedcart simulate --prepare."
             ) from None
         except (UnicodeDecodeError, ValidationError) as error:
             raise BadInputError(f"{path}: is not a run's settings: {error}.") from None

@@ -70,6 +70,12 @@ def write_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     console.print(table)
 
 
+def say(line: str) -> None:
+    """Print a line of progress on standard error, control characters made visible."""
+    sys.stderr.write(f"{plain(line)}\n")
+    sys.stderr.flush()
+
+
 def warn(message: str) -> None:
     """Print a remark on standard error."""
     sys.stderr.write(f"fedcart: {plain(message)}\n")

@@ -107,7 +107,7 @@ class Federation:
     shopper = SHOPPER
     wait_for = staticmethod(wait_for)
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, **sections: dict) -> None:
         self.processes, self.root = processes, processes.folder
         port, health = free_port(), free_port()
         settings = OperatorSettings.model_validate(
@@ -116,14 +116,18 @@ class Federation:
                 "address": f"localhost:{port}",
                 "model": {"width": 2, "history_length": 6},
                 "superlink": {"port": port, "health_port": health},
+                **sections,
             }
         )
         self.folder: ServerFolder = enrol.init_folder(self.root / "fed", settings, now())
         self.fingerprint = fingerprint(signing_text(self.folder.signing_key()))
         self.port = port
-        processes.start("link", superlink_arguments(self.folder))
-        processes.start("superexec", superexec_arguments(self.folder))
         write_data(self.root / "data")
+
+    def start(self) -> None:
+        """Start the server's processes, without anything that watches them."""
+        self.processes.start("link", superlink_arguments(self.folder))
+        self.processes.start("superexec", superexec_arguments(self.folder))
 
     def platform(self, name: str) -> ClientFolder:
         """Enrol a platform from init to join."""
@@ -178,4 +182,12 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 @pytest.fixture(scope="module")
 def federation(processes: Processes) -> Federation:
     """Return a federation whose SuperLink is starting."""
-    return Federation(processes)
+    made = Federation(processes)
+    made.start()
+    return made
+
+
+@pytest.fixture(scope="module")
+def make_federation(processes: Processes) -> Callable[..., Federation]:
+    """Return what makes a federation with these sections of settings; nothing of it is started."""
+    return lambda **sections: Federation(processes, **sections)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
 
 from privacy.ledger import Head
 from privacy.ledger.entry import signed_bytes
@@ -95,15 +96,30 @@ Answer = Callable[[Message, int], Message | None]
 
 
 class FakeGrid:
-    """Nodes 1 … n that answer through a function; keeps what was asked. `order` reorders the replies."""
+    """Nodes 1 … n that answer through a function; keeps what was asked. `order` reorders the replies.
 
-    def __init__(self, nodes: int, answer: Answer, order: Callable[[list], list] = list) -> None:
-        self.nodes, self.answer, self.order = nodes, answer, order
+    `registered` are the nodes' names, as in a deployment: a function of how often it was asked who is there.
+    """
+
+    def __init__(
+        self,
+        nodes: int,
+        answer: Answer,
+        order: Callable[[list], list] = list,
+        registered: Callable[[int], Mapping[int, str]] | None = None,
+    ) -> None:
+        self.nodes, self.answer, self.order, self.registered = nodes, answer, order, registered
+        self.looked = 0
         self.asked: list[list[dict[str, Any]]] = []
         self.sent: list[dict[str, np.ndarray]] = []
 
     def get_node_ids(self) -> list[int]:
         return list(range(1, self.nodes + 1))
+
+    def get_nodes(self) -> list[NodeInfo]:
+        self.looked += 1
+        names = self.registered(self.looked) if self.registered else dict.fromkeys(self.get_node_ids(), "")
+        return [NodeInfo(node_id=node, name=name) for node, name in names.items()]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         messages = sorted(messages, key=lambda m: m.metadata.dst_node_id)

@@ -16,7 +16,9 @@ from shared_model.model import initial_shared
 @pytest.fixture
 def sort_replies(tmp_path):
     """Sort with a witness that has seen nothing."""
-    return lambda replies, ask, settings: module.sort_replies(replies, ask, settings, Witness(tmp_path))
+    return lambda replies, ask, settings, names={}: module.sort_replies(
+        replies, ask, settings, Witness(tmp_path), names
+    )
 
 
 @pytest.fixture
@@ -226,7 +228,7 @@ def test_a_ledger_that_went_back_makes_a_bad_reply_that_says_so(kit, asked, tmp_
     witness = Witness(tmp_path)
     witness.keep(1, {"toys": kit.head("toys", 5), "food": kit.head("food", 1)})
     replies = [kit.reply(message(1), "toys", arrays), kit.reply(message(2), "food", arrays)]
-    (good,), (bad,) = module.sort_replies(replies, ask, settings, witness)
+    (good,), (bad,) = module.sort_replies(replies, ask, settings, witness, {})
     assert good.platform == "food"
     assert (bad.platform, bad.head) == ("toys", kit.head("toys", 2))
     assert bad.reason.startswith(
@@ -244,7 +246,7 @@ def test_a_ledger_may_have_a_population_of_another_name_but_one_owner(kit, asked
     witness = Witness(tmp_path)
     (good,), _ = module.sort_replies(replies[:1], ask, settings, witness)
     witness.keep(1, {good.platform: good.head})
-    (again,), (bad,) = module.sort_replies(replies, ask, settings, witness)
+    (again,), (bad,) = module.sort_replies(replies, ask, settings, witness, {})
     assert again.platform == "toys"
     assert (bad.platform, bad.head) == ("games", None)
     assert bad.reason.startswith("ledger.mismatch: the ledger of 'games' names the population 'shoppers'")

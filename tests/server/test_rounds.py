@@ -74,7 +74,7 @@ def test_a_failing_client_is_left_out_and_reported(kit, tmp_path, kind):
     others = ["beauty", "games", "toys"]
     assert [r["platforms"] for r in watch.of("round")] == [list(kit.names), others, list(kit.names)]
     if kind == "silent":
-        assert watch.of("no-reply") == [{"round": 2, "clients": 1, "timeout_s": 600.0}]
+        assert watch.of("no-reply") == [{"round": 2, "platforms": ["node 2"], "timeout_s": 600.0}]
     else:
         (failure,) = watch.of("client-failed")
         assert (failure["round"], failure["platform"]) == (2, "food")

@@ -8,8 +8,9 @@ from flwr.app import Context, RecordDict
 from safetensors.numpy import load_file
 
 from privacy.errors import LedgerTamperedError
-from server.app import MODEL, describe, main
+from server.app import MODEL, main
 from server.events import EventLog, read_events
+from server.lines import describe
 from server.settings import FederationSettings
 from shared_model.errors import BadInputError, RunFailedError
 
@@ -153,8 +154,8 @@ def test_what_nobody_needs_to_see_has_no_line():
     assert "toys left out: data" in describe(
         "client-failed", {"round": 2, "platform": "toys", "reason": "data"}
     )
-    assert "1 clients gave no reply in 600 s" in describe(
-        "no-reply", {"round": 2, "clients": 1, "timeout_s": 600.0}
+    assert "toys gave no reply in 600 s" in describe(
+        "no-reply", {"round": 2, "platforms": ["toys"], "timeout_s": 600.0}
     )
     assert "40 bytes of a witness line" in describe("witness-mended", {"bytes": 40})
     assert "resumed after round 1 of 3" in describe("resumed", {"after_round": 1, "rounds": 3})

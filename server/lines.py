@@ -1,0 +1,47 @@
+"""What a person who watches a run reads of its events."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Values = Mapping[str, Any]
+
+
+def describe(event: str, values: Values) -> str | None:
+    """Return a line for an event, or None if nobody needs to see it."""
+    line = _LINES.get(event)
+    return line(values) if line else None
+
+
+def _round(values: Values) -> str:
+    spent = ", ".join(f"{name} ε {value:.2f}" for name, value in values["epsilon"].items())
+    replies, moved = len(values["platforms"]), values["update_norm"]
+    line = f"  round {values['round']:>3}/{values['rounds']}  {replies} replies  update {moved:.3f}  {spent}"
+    return line.rstrip()
+
+
+def _of_round(text: Callable[[Values], str]) -> Callable[[Values], str]:
+    return lambda values: f"  round {values['round']:>3}  {text(values)}"
+
+
+def _names(values: Values) -> str:
+    return ", ".join(values["platforms"])
+
+
+_LINES: Mapping[str, Callable[[Values], str]] = {
+    "round": _round,
+    "asked": _of_round(lambda v: f"{_names(v)} asked, waiting up to {v['limit_s']:.0f} s"),
+    "waiting": _of_round(lambda v: f"waiting up to {v['limit_s']:.0f} s for {_names(v)}"),
+    "absent": _of_round(lambda v: f"{_names(v)} did not come, left out"),
+    "client-failed": _of_round(lambda v: f"{v['platform']} left out: {v['reason']}"),
+    "no-reply": _of_round(lambda v: f"{_names(v)} gave no reply in {v['timeout_s']:.0f} s, left out"),
+    "repeated": _of_round(
+        lambda v: (
+            f"{v['good']} good replies, {v['needed']} are needed: nothing is averaged; asked again "
+            f"(attempt {v['attempt']} of {v['attempts']})"
+        )
+    ),
+    "witness-mended": lambda v: (
+        f"  {v['bytes']} bytes of a witness line that a crash left unfinished were removed"
+    ),
+    "resumed": lambda v: f"  resumed after round {v['after_round']} of {v['rounds']}",
+}
