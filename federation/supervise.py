@@ -14,6 +14,7 @@ Arguments are asked for at every start, so that new keys, kits and certificates 
 import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,6 +39,8 @@ GRACE = 30.0
 _POLL = 0.25
 _TERMINATE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "PYTHONUNBUFFERED": "1"}
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 Pass = Callable[[str], bool]
 
@@ -83,8 +86,8 @@ class Supervisor:
                     watched.look(self._log)
                 self._write()
                 stop.wait(_POLL)
-        finally:
             self._log.info("stopping", grace_s=GRACE)
+        finally:  # also if the log cannot be written any more
             for watched in reversed(self._watched):
                 watched.stop(self._log)
             self._write()
@@ -156,7 +159,9 @@ class _Watched:
             log.error("cannot-start", process=self.child.name, reason=str(error))
             self._ended(log, None)
             return
-        self.state = ChildState("running", moment(now()), self._process.pid, self.state.starts + 1)
+        self.state = ChildState(
+            "running", moment(now()), self._process.pid, self.state.starts + 1, self.state.exit
+        )
         log.info("started", process=self.child.name, child=self._process.pid)
         assert self._process.stdout is not None  # noqa: S101
         reader = threading.Thread(
@@ -172,9 +177,9 @@ class _Watched:
         try:
             code = self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
-            log.warning("killed", process=self.child.name, grace_s=GRACE)
             _signal_group(self._process.pid, signal.SIGKILL)
             code = self._process.wait()
+            log.warning("killed", process=self.child.name, grace_s=GRACE)
         _signal_group(self._process.pid, signal.SIGKILL)
         self._process = None
         self.state = ChildState("stopped", moment(now()), None, self.state.starts, code)
@@ -190,7 +195,7 @@ def _copy_lines(source: IO[str], child: Child, log: structlog.typing.FilteringBo
     """Write a child's lines to standard error: JSON objects as they are, others as an event."""
     with source:
         for raw in source:
-            line = raw.rstrip()
+            line = _COLOURS.sub("", raw).rstrip()
             if line.startswith("{") and _is_json(line):
                 sys.stderr.write(line + "\n")
             elif line and child.passes(line):
