@@ -7,6 +7,7 @@ runs/<federation>-<time>/
 """
 
 import json
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -63,6 +64,7 @@ def prepare(folder: ServerFolder, run: RunSettings, round_timeout: float | None)
             f"{folder.path}: has {len(members)} members, and a round needs {run.min_members}. Admit more, or lower "
             "--min-members."
         )
+    logging.getLogger("flwr").setLevel(logging.ERROR)  # it would say that nothing is evaluated
     make_strategy(run.strategy, run.strategy_options)
     model = card_of(folder).model
     run_id = f"{settings.name}-{now():%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"

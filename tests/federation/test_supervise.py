@@ -115,8 +115,9 @@ def test_what_cannot_be_started_is_tried_again_with_arguments_as_they_are_then(l
             raise found
         return found
 
-    record, _ = supervised(Child("a", arguments, first=0.01))
+    record, end = supervised(Child("a", arguments, first=0.01))
     until(lambda: state(record, "a")["state"] == "running")
+    end()
     assert state(record, "a")["starts"] == 1
     reasons = [line["reason"] for line in log() if line["event"] == "cannot-start"]
     assert "/no/such/program" in reasons[0]

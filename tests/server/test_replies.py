@@ -244,7 +244,7 @@ def test_a_ledger_may_have_a_population_of_another_name_but_one_owner(kit, asked
         kit.reply(message(2), "games", arrays, receipt={"head": stranger.to_text()}),
     ]
     witness = Witness(tmp_path)
-    (good,), _ = module.sort_replies(replies[:1], ask, settings, witness)
+    (good,), _ = module.sort_replies(replies[:1], ask, settings, witness, {})
     witness.keep(1, {good.platform: good.head})
     (again,), (bad,) = module.sort_replies(replies, ask, settings, witness, {})
     assert again.platform == "toys"

@@ -345,3 +345,98 @@ def test_a_round_whose_heads_cannot_be_kept_does_not_count(kit, tmp_path, monkey
         with pytest.raises(LedgerUnreadableError):
             run_rounds(kit.grid(4, kit.honest), kit.settings(), tmp_path, Watch())
     assert load_checkpoint(tmp_path).round == 0
+
+
+# Who is there, and rounds that are asked again
+
+
+NODES = dict(enumerate(("beauty", "food", "games", "toys"), 1))
+
+
+@pytest.fixture
+def _quick(monkeypatch):
+    """Look again at once whether a member has come."""
+    import server.presence as module
+
+    monkeypatch.setattr(module, "_POLL", 0.0)
+
+
+def test_a_round_with_too_few_good_replies_is_asked_again_and_not_averaged(kit, tmp_path):
+    attempts = []
+
+    def answer(message, node):
+        number = message.content.config_records["config"]["round"]
+        attempts.append((number, node))
+        if number == 2 and node > 1 and attempts.count((2, node)) == 1:
+            return kit.failing(message, f"{kit.names[node - 1]}:data")
+        return kit.honest(message, node)
+
+    watch, grid = Watch(), kit.grid(4, answer)
+    outcome = run_rounds(grid, kit.settings(min_replies=3, attempts=2), tmp_path, watch)
+    assert [asked[0]["round"] for asked in grid.asked] == [1, 2, 2, 3]
+    assert grid.asked[1] == grid.asked[2], "the same request: it is answered from the outbox"
+    assert fingerprint(grid.sent[1]) == fingerprint(grid.sent[2]), "nothing was averaged in between"
+    assert watch.of("repeated") == [{"round": 2, "good": 1, "needed": 3, "attempt": 2, "attempts": 2}]
+    (tmp_path / "clean").mkdir()
+    clean = run_rounds(kit.grid(4, kit.honest), kit.settings(), tmp_path / "clean", Watch())
+    assert fingerprint(outcome.arrays) == fingerprint(clean.arrays)
+
+
+def test_a_round_is_asked_again_only_so_often(kit, tmp_path):
+    grid = kit.grid(4, lambda m, n: kit.failing(m, f"{kit.names[n - 1]}:policy.bundle"))
+    with pytest.raises(RunFailedError, match=r"0 good replies, 2 are needed.*toys: policy\.bundle"):
+        run_rounds(grid, kit.settings(min_replies=2, attempts=3), tmp_path, Watch())
+    assert len(grid.asked) == 3
+
+
+@pytest.mark.usefixtures("_quick")
+def test_members_are_waited_for_and_then_asked(kit, tmp_path):
+    grid = kit.grid(4, kit.honest, registered=lambda looked: NODES if looked > 3 else {1: "beauty"})
+    watch = Watch()
+    run_rounds(grid, kit.settings(member_wait=60.0, min_replies=4), tmp_path, watch)
+    assert watch.of("waiting") == [{"round": 1, "platforms": ["food", "games", "toys"], "limit_s": 60.0}]
+    assert watch.of("absent") == []
+    assert [len(asked) for asked in grid.asked] == [4, 4, 4]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_who_does_not_come_is_named_and_waited_for_once(kit, tmp_path):
+    grid = kit.grid(4, kit.honest, registered=lambda _: {1: "beauty", 4: "toys"})
+    watch = Watch()
+    run_rounds(grid, kit.settings(member_wait=0.05, min_replies=2), tmp_path, watch)
+    assert watch.of("absent") == [{"round": 1, "platforms": ["food", "games"]}]
+    assert [r["platforms"] for r in watch.of("round")] == [["beauty", "toys"]] * 3
+
+
+@pytest.mark.usefixtures("_quick")
+def test_too_few_members_online_end_the_run_after_the_wait(kit, tmp_path):
+    grid = kit.grid(4, kit.honest, registered=lambda _: {2: "food"})
+    with pytest.raises(RunFailedError, match="1 members are online"):
+        run_rounds(grid, kit.settings(member_wait=0.05, min_replies=2, attempts=2), tmp_path, Watch())
+    assert grid.asked == [], "nobody is charged for a round that cannot count"
+
+
+def test_a_node_that_is_no_member_of_the_run_is_not_asked(kit, tmp_path):
+    grid = kit.grid(4, kit.honest, registered=lambda _: NODES | {9: "latecomer"})
+    run_rounds(grid, kit.settings(), tmp_path, Watch())
+    assert [len(asked) for asked in grid.asked] == [4, 4, 4]
+
+
+def test_stragglers_and_dead_nodes_are_named_as_registered(kit, tmp_path):
+    def answer(message, node):
+        if node == 2:
+            return None
+        if node == 3:
+            return kit.failing(message, "Error: Node Unavailable - it went away.")
+        if node == 4:  # speaks for another
+            return kit.honest(message, 2)
+        return kit.honest(message, node)
+
+    watch = Watch()
+    settings = kit.settings(instructions={"rounds": 1})
+    run_rounds(kit.grid(4, answer, registered=lambda _: NODES), settings, tmp_path, watch)
+    assert watch.of("no-reply") == [{"round": 1, "platforms": ["food"], "timeout_s": 600.0}]
+    failed = {f["platform"]: f["reason"] for f in watch.of("client-failed")}
+    assert failed["games"] == "Error: Node Unavailable - it went away."
+    assert "speaks for 'food', but its node is registered as 'toys'" in failed["toys"]
+    assert watch.of("round")[0]["platforms"] == ["beauty"]
