@@ -13,6 +13,7 @@ from clients.models_cli import models_commands
 from clients.participate import open_ledger
 from clients.policy import approve as approve_bundle
 from clients.start import start as run_client
+from clients.status import client_status, client_status_lines
 from clients.template import SiteAnswers
 from federation.bundle import CLIENT_PACKAGES, digest, installed_code
 from federation.checkup import exit_code, report_document, report_lines
@@ -20,6 +21,7 @@ from federation.confirm import confirmed_fingerprint
 from federation.files import read_material
 from federation.keys import fingerprint, spoken
 from federation.kit import read_kit
+from federation.supervise import all_run
 from federation.validity import now
 from privacy.cli.output import Format, write_json, write_lines
 
@@ -216,3 +218,17 @@ def start(folder: FolderOption = Path()) -> None:
     Log lines (JSON, no values of the data) go to standard error. Exit code 0: it was told to stop.
     """
     run_client(ClientFolder(folder))
+
+
+@client.command()
+def status(folder: FolderOption = Path(), format: FormatOption = Format.table) -> None:
+    """Show this platform's processes, its last round, and what is left of its budget.
+
+    Exit code 0: all processes run; 1: they do not.
+    """
+    found = client_status(ClientFolder(folder))
+    if format is Format.json:
+        write_json(found)
+    else:
+        write_lines(client_status_lines(found))
+    raise typer.Exit(0 if all_run(found) else 1)

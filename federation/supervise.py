@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import structlog
 
@@ -252,3 +252,28 @@ def read_record(path: Path) -> dict[str, dict]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def read_processes(path: Path, running: bool) -> dict[str, dict]:
+    """Return the processes' states; those of a supervisor that is gone are "stopped", whatever it wrote last."""
+    states = read_record(path)
+    return states if running else {name: state | {"state": "stopped"} for name, state in states.items()}
+
+
+def all_run(status: Mapping[str, Any]) -> bool:
+    """Whether a status says that the supervisor and all of its processes run."""
+    states = [process["state"] for process in status["processes"].values()]
+    return bool(status["running"] and states) and set(states) == {"running"}
+
+
+def process_lines(status: Mapping[str, Any], command: str) -> list[str]:
+    """A status's processes, for people."""
+    if not status["running"]:
+        return [f"  is not running; start it: {command}"]
+    lines = []
+    for name, state in status["processes"].items():
+        ended = "" if state.get("exit") is None else f", last exit code {state['exit']}"
+        lines.append(
+            f"  {name}: {state['state']} since {state.get('since')}, {state.get('starts')} starts{ended}"
+        )
+    return lines

@@ -21,6 +21,7 @@ from shared_model.version import VERSION
 
 app = ServerApp()
 MODEL = "model.safetensors"
+LOCK = "app.lock"
 
 
 def versions() -> dict[str, str]:
@@ -36,7 +37,7 @@ def main(grid: Grid, context: Context) -> None:
         raise BadInputError("run-dir is empty: pass --run-config 'run-dir=\"/path/of/a/prepared/run\"'.")
     folder = Path(location)
     settings = FederationSettings.load(folder)
-    with held(folder / "app.lock", f"The server app of run {settings.instructions.run_id}"):
+    with held(folder / LOCK, f"The server app of run {settings.instructions.run_id}"):
         run(grid, settings, folder)
 
 

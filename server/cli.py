@@ -13,6 +13,7 @@ from federation.confirm import confirmed_fingerprint
 from federation.files import create, read_material
 from federation.keys import fingerprint, spoken
 from federation.request import Request, read_request
+from federation.supervise import all_run
 from federation.validity import now
 from privacy.cli.output import Format, say, write_json, write_lines, write_table
 from server import enrol
@@ -32,6 +33,7 @@ from server.members import Members
 from server.nodes import list_nodes
 from server.registry.cli import registry_commands
 from server.start import start as run_server
+from server.status import server_status, server_status_lines
 
 server = typer.Typer(name="server", no_args_is_help=True, help="Operate a federation.")
 server.add_typer(registry_commands)
@@ -299,3 +301,17 @@ def run(
         write_json({"run": run_folder.name, "model": str(model)})
         return
     write_lines([f"wrote {model}"])
+
+
+@server.command()
+def status(folder: FolderOption = Path(), format: FormatOption = Format.table) -> None:
+    """Show the server's processes, the members' nodes and budgets, and how far the runs are.
+
+    Exit code 0: all processes run; 1: they do not.
+    """
+    found = server_status(ServerFolder(folder))
+    if format is Format.json:
+        write_json(found)
+    else:
+        write_lines(server_status_lines(found))
+    raise typer.Exit(0 if all_run(found) else 1)

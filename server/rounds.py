@@ -1,5 +1,6 @@
 """The round loop: ask, check, average, checkpoint. Resumes after the last checkpoint, never before it."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -94,12 +95,19 @@ def _round(
             "rounds": ask.rounds,
             "platforms": [reply.platform for reply in good],
             "epsilon": {r.platform: r.receipt["committed"] for r in good if "committed" in r.receipt},
+            "caps": {r.platform: cap for r in good if (cap := _cap(r)) is not None},
             "noise": {r.platform: str(r.receipt.get("noise", ""))[:40] for r in good},
             "update_norm": float(np.sqrt(sum(np.square(result[n] - arrays[n]).sum() for n in result))),
             "model": fingerprint(result),
         },
     )
     return result
+
+
+def _cap(reply: GoodReply) -> float | None:
+    """The cap that a receipt names; it decides nothing here."""
+    cap = reply.receipt.get("cap")
+    return cap if isinstance(cap, float) and math.isfinite(cap) else None
 
 
 def _enough_replies(
