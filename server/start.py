@@ -44,11 +44,11 @@ def children(folder: ServerFolder) -> list[Child]:
     """What is kept running, in the order of its start."""
     flower = {"FLWR_HOME": str(folder.flower)}
     return [
-        Child("superlink", lambda: superlink_arguments(folder), passes=_no_access, environment=flower),
+        Child("superlink", lambda: superlink_arguments(folder), passes=_tells, environment=flower),
         Child("superexec", lambda: superexec_arguments(folder), environment=flower),
     ]
 
 
-def _no_access(line: str) -> bool:
-    """Every request has a line, several a second: they say nothing that the others do not."""
-    return "[uvicorn.access]" not in line
+def _tells(line: str) -> bool:
+    """Whether SuperLink's line says something: every request and every question after a run has one, too."""
+    return "[uvicorn.access]" not in line and "ControlServicer.ListRuns" not in line

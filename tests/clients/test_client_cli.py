@@ -68,3 +68,22 @@ def test_a_cap_is_lowered_and_not_raised_above_the_settings(folder, run):
         "cap": 8.0,
         "committed": 0.0,
     }
+
+
+def test_a_platform_that_does_not_run_is_said_with_its_budget(folder, run):
+    code, out, _ = run("client", "status", "--folder", "toys", "--format", "json")
+    status = json.loads(out)
+    assert (code, status["running"], status["last_success"], status["budget"]["left"]) == (
+        1,
+        False,
+        None,
+        8.0,
+    )
+    code, out, _ = run("client", "status", "--folder", "toys")
+    assert (code, "is not running; start it: fedcart client start" in out) == (1, True)
+    assert "ε 0.000 of 8 is spent or reserved, 8.000 left" in out
+
+
+def test_a_platform_without_a_kit_is_not_started(folder, run):
+    code, _, err = run("client", "start", "--folder", "toys")
+    assert (code, "no kit is installed yet" in err) == (2, True)
