@@ -20,7 +20,7 @@ from server.errors import FederationError, ServerAwayError
 from server.events import EventLog
 from server.folder import OperatorSettings, RunSettings
 from server.settings import FederationSettings
-from server.start import require_local
+from server.start import children, require_local
 from shared_model.errors import BadInputError, RunFailedError
 
 
@@ -248,3 +248,11 @@ def test_a_run_is_found_by_name_and_by_folder(folder, place):
     assert FederationSettings.load(place).silence_limit > FederationSettings.load(place).round_timeout
     with pytest.raises(BadInputError):
         launch.find_run(folder, "run-2")
+
+
+def test_superlink_s_requests_stay_out_of_the_log_and_its_troubles_do_not(folder):
+    superlink, _ = children(folder)
+    assert not superlink.passes(
+        'INFO [uvicorn.access] 127.0.0.1 - "POST /v1/fleet/pull-messages HTTP/1.1" 200'
+    )
+    assert superlink.passes("ERROR :     [/v1/fleet/activate-node][ApiError:2004] Attempted to register")
