@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-accounting bench-metrics
+.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-accounting bench-metrics bench-dp-step
 
 help:  ## list the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ format: $(VENV)/installed  ## rewrite the code in the project's style
 
 bench-quick: $(VENV)/installed  ## the transfer benchmark on tiny made-up shops (the real one: docs/benchmarks/transfer.md)
 	$(BIN)/python -m benchmarks.transfer --quick
+
+bench-dp-step: $(VENV)/installed  ## what a private step costs, against plain training and Opacus (docs/benchmarks/dp-step.md)
+	$(BIN)/python -m benchmarks.dp_step
 
 .venv-rectools/installed: benchmarks/rectools/requirements.txt
 	$(PYTHON) -m venv .venv-rectools
