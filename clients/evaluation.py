@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clients.data.split import Part
 from clients.platform import Platform
 from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, score_parts
+from shared_model.device import to_device
 from shared_model.exchange import SharedTensors
 from shared_model.metrics import ndcg_at, target_ranks, top_items
 from shared_model.model import initial_shared
@@ -55,8 +56,8 @@ def evaluate(
     top = np.empty((len(users), min(k, len(platform.catalogue))), dtype=np.int64)
     for at in _chunks(platform, users):
         scores, target = _candidates(platform, which, users[at], scorer.scores(which, users[at]).clone())
-        ranks[at] = target_ranks(scores, target).numpy()
-        top[at] = top_items(scores, k).numpy()
+        ranks[at] = target_ranks(scores, target).cpu().numpy()
+        top[at] = top_items(scores, k).cpu().numpy()
     return Ranking(ranks, top)
 
 
@@ -75,14 +76,15 @@ def _candidates(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Filter (B, I) scores in place; return them and the (B,) held-out items."""
     targets = platform.split.test_target if which == "test" else platform.split.valid_target
-    target = torch.from_numpy(targets[part])
+    target = to_device(torch.from_numpy(targets[part]), scores.device)
     if platform.filter_seen:
         of_target = scores.gather(1, target.unsqueeze(1))
         indptr, seen = platform.seen(which)
         lengths = indptr[part + 1] - indptr[part]
         rows = np.repeat(np.arange(len(part)), lengths)
         columns = np.concatenate([seen[indptr[user] : indptr[user + 1]] for user in part])
-        scores[torch.from_numpy(rows), torch.from_numpy(columns)] = -torch.inf
+        at = [to_device(torch.from_numpy(x), scores.device) for x in (rows, columns)]
+        scores[at[0], at[1]] = -torch.inf
         scores.scatter_(1, target.unsqueeze(1), of_target)
     return scores, target
 
@@ -135,5 +137,5 @@ def _validation(
         parts = score_parts(platform, shared, "valid", users[at], with_transitions=near)
         for row, layer in enumerate(layers):
             scores, target = _candidates(platform, "valid", users[at], parts.blended(layer))
-            ranks[row, at] = target_ranks(scores, target).numpy()
+            ranks[row, at] = target_ranks(scores, target).cpu().numpy()
     return np.stack([ndcg_at(of_layer, 10) for of_layer in ranks])

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from clients.data.split import Split
+from shared_model.device import to_device
 from shared_model.loss import Negatives, ShopperExample
 from shared_model.model import ModelSpec
 
@@ -21,7 +22,8 @@ class TrainingData:
     items : (U, L) int64, the last L training events, oldest first, −1 where padded.
     groups : (U, L) int64, the basket of each event, counted back from the end; 0 where padded.
     seen : (U+1,) and (E,) CSR of all distinct items of each shopper's training history, however long.
-    features, norms : (I, F) float32 and (I, E) block norms of the catalogue, public.
+    features, norms : (I, F) float32 and (I, E) block norms of the catalogue, public; on the device that trains. All
+        else is on the CPU, and moved chunk by chunk.
     targets : T, how many of the last events serve as targets.
     """
 
@@ -41,6 +43,7 @@ class TrainingData:
 
     def negatives(self, rows: torch.Tensor) -> Negatives:
         """Gather what the loss needs of (N,) negative rows."""
+        rows = to_device(rows, self.features.device)
         return Negatives(self.features[rows], self.norms[rows])
 
     def chunk(self, users: NDArray[np.int64], negatives: torch.Tensor) -> ShopperExample:
@@ -58,15 +61,18 @@ class TrainingData:
         ages = torch.where(counts, ages, torch.inf)
         repeated = (counts & (items.unsqueeze(1) == target_items.unsqueeze(2))).any(-1)
         mask = (target_items >= 0) & counts.any(-1) & ~repeated
-        rows_of, targets_of = items.clamp(min=0), target_items.clamp(min=0)
+        negative_mask = ~self._seen_matrix(users)[:, negatives]
+        device = self.features.device
+        real, mask = to_device(real, device), to_device(mask, device)
+        rows_of, targets_of = (to_device(x.clamp(min=0), device) for x in (items, target_items))
         return ShopperExample(
             history=self.features[rows_of] * real.unsqueeze(-1),  # (B, L, F)
             history_norms=self.norms[rows_of],
-            ages=ages,
+            ages=to_device(ages, device),
             targets=self.features[targets_of] * mask.unsqueeze(-1),  # (B, T, F)
             target_norms=self.norms[targets_of],
             target_mask=mask.to(torch.float32),
-            negative_mask=~self._seen_matrix(users)[:, negatives],
+            negative_mask=to_device(negative_mask, device),
         )
 
     def _seen_matrix(self, users: NDArray[np.int64]) -> torch.Tensor:

@@ -16,6 +16,7 @@ from clients.data.split import Part, Split, leave_one_out
 from clients.data.views import first_purchases, single_events
 from clients.site import SiteSettings
 from clients.transitions import transitions
+from shared_model.device import resolve_device, to_device
 from shared_model.encoders import EncoderIdentity, require_same_identity
 from shared_model.features import FeatureCache, encode_catalogue, make_encoders
 from shared_model.model import ModelSpec, block_norms
@@ -25,7 +26,7 @@ from shared_model.model import ModelSpec, block_norms
 class Platform:
     """Everything a platform's client works on; private but for the catalogue and its features.
 
-    features : (I, F) float32, norms : (I, E).
+    features : (I, F) float32, norms : (I, E); both on the site's device. scoring : the precision of `table`.
     """
 
     name: str
@@ -37,9 +38,20 @@ class Platform:
     filter_seen: bool
     reports: tuple[CleaningReport, CleaningReport]
     fingerprint: str
+    scoring: torch.dtype
 
     def __len__(self) -> int:
         return len(self.split.sequences)
+
+    @property
+    def device(self) -> torch.device:
+        """Where features are and scores are computed."""
+        return self.features.device
+
+    @cached_property
+    def table(self) -> torch.Tensor:
+        """The (I, F) features that queries are multiplied with, in the precision that the site asks for."""
+        return self.features.to(self.scoring)
 
     def popularity(self, which: Part) -> torch.Tensor:
         """Return (I,) float32: how many shoppers have each item before what `which` holds out.
@@ -47,7 +59,8 @@ class Platform:
         A function of all shoppers: it belongs to the local layer and never enters shared training.
         """
         _, items = self.seen(which)
-        return torch.from_numpy(np.bincount(items, minlength=len(self.catalogue)).astype(np.float32))
+        counts = np.bincount(items, minlength=len(self.catalogue)).astype(np.float32)
+        return to_device(torch.from_numpy(counts), self.device)
 
     def recent(self, which: Part) -> tuple[Ints, Ints]:
         """Return `split.padded(which, L)`, computed once: (U, L) items and ages."""
@@ -105,9 +118,10 @@ def prepare_platform(
 ) -> Platform:
     """Load a platform's data and features. Cached per process: a client is asked once a round.
 
-    Raises DataError for unusable files and EncoderError for unusable encoders.
+    Raises DataError for unusable files, EncoderError for unusable encoders, DeviceError for a device that is not there.
     """
     settings = site.settings
+    device = resolve_device(settings.compute.device)
     data = load_platform(
         settings.events,
         settings.items,
@@ -128,6 +142,7 @@ def prepare_platform(
     features = torch.from_numpy(
         encode_catalogue(encoders, data.catalogue.texts(), FeatureCache(settings.cache))
     )
+    features = to_device(features, device)
     return Platform(
         name=settings.name,
         catalogue=data.catalogue,
@@ -135,6 +150,7 @@ def prepare_platform(
         spec=spec,
         features=features,
         norms=block_norms(spec, features),
+        scoring=torch.bfloat16 if settings.compute.scoring == "bfloat16" else torch.float32,
         filter_seen=settings.task.filter_seen,
         reports=(data.items_report, data.events_report),
         fingerprint=data.sequences.fingerprint(),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clients.data.split import Part
 from clients.platform import Platform
 from clients.transitions import transition_scores
+from shared_model.device import to_device
 from shared_model.exchange import SharedTensors
 from shared_model.model import PRIOR_DECAY, initial_shared, queries, scores
 
@@ -42,13 +43,15 @@ def _model_scores(
 ) -> torch.Tensor:
     """Return (B, I) scores of the shared model alone, before what `which` holds out."""
     items, ages = platform.recent(which)
-    rows = torch.from_numpy(items[users])  # (B, L)
+    shared = {name: to_device(tensor, platform.device) for name, tensor in shared.items()}
+    rows = to_device(torch.from_numpy(items[users]), platform.device)  # (B, L)
     real = rows >= 0
-    age = torch.where(real, torch.from_numpy(ages[users]).to(torch.float32), torch.inf)
+    age = torch.from_numpy(ages[users]).to(torch.float32)
+    age = to_device(age, platform.device).where(real, torch.inf)
     at = rows.clamp(min=0)
     history = platform.features[at] * real.unsqueeze(-1)  # (B, L, F)
     query = queries(shared, platform.spec, history, platform.norms[at], age.unsqueeze(1)).squeeze(1)
-    return scores(shared, platform.spec, query, platform.features, platform.norms)
+    return scores(shared, platform.spec, query, platform.table, platform.norms)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +110,7 @@ def _log_transitions(platform: Platform, which: Part, users: NDArray[np.int64]) 
     """Return (B, I) log(1 + 10 t)."""
     items, ages = platform.recent(which)
     near = transition_scores(platform.transitions(which), items[users], ages[users], PRIOR_DECAY)
-    return torch.from_numpy(near).mul_(10).log1p_()
+    return to_device(torch.from_numpy(near), platform.device).mul_(10).log1p_()
 
 
 @dataclass(frozen=True, eq=False)

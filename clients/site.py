@@ -10,6 +10,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clients.errors import SiteError
+from shared_model.device import Device
 
 Compile = Literal["auto", "always", "never"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -75,6 +76,11 @@ class NodeSettings(_Section):
 class ComputeSettings(_Section):
     """How this machine computes. It decides speed and last bits, never what is private."""
 
+    device: Device = "auto"
+    """Where features, gradients and scores are: "cuda", "mps", "cpu", or the fastest of them that is there."""
+    scoring: Literal["float32", "bfloat16"] = "float32"
+    """The precision in which items are scored. "bfloat16" needs half the memory traffic and moves few ranks; gradients
+    and clipping are float32 always."""
     compile: Compile = "auto"
     """Whether per-shopper gradients are compiled, which needs a C++ compiler: "auto" for long runs on a CPU, "always"
     or "never". Without a compiler they are computed as they are."""

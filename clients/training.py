@@ -28,6 +28,7 @@ from clients.site import Compile
 from privacy.noise import NoiseSource
 from privacy.optimizer import SourcedDPOptimizer
 from privacy.plan import PrivacyPlan
+from shared_model.device import to_device
 from shared_model.exchange import SharedTensors
 from shared_model.loss import shopper_loss
 from shared_model.model import ModelSpec
@@ -92,6 +93,7 @@ class Shoppers:
 
         def of(shared: SharedTensors, users: NDArray[np.int64], weights: torch.Tensor) -> SharedTensors:
             example = self.data.chunk(users, rows)
+            weights = to_device(weights, self.data.features.device)
             return per_shopper_gradients(
                 shared, self.spec, example, negatives, weights, compiled=self.compiled
             )
@@ -116,9 +118,12 @@ def train_private(
     `public_rng` draws negatives and may be known to anyone; sampling and noise come from `noise`. `compile` says
     how gradients are computed, and changes no more than their last bits.
     """
-    compiled = compiles(compile, plan, spec, data.targets, data.features.device)
+    device = data.features.device
+    compiled = compiles(compile, plan, spec, data.targets, device)
     shoppers = Shoppers(spec, data, recipe.negatives, compiled)
-    return train_population(shared, shoppers, recipe, plan, noise, public_rng, lambda _: None)
+    start = _on(device, shared)
+    trained = train_population(start, shoppers, recipe, plan, noise, public_rng, lambda _: None)
+    return _back(trained, shared)
 
 
 def train_population(
@@ -169,7 +174,8 @@ def train_plain(
     One pool is a platform that trains alone; several pools are centralised training, for research only: each
     step averages the loss of the shoppers sampled from all pools, each against its own catalogue.
     """
-    parameters = _parameters(shared)
+    start = _on(pools[0].features.device, shared)
+    parameters = _parameters(start)
     optimizer = _adam(parameters, recipe)
     for _ in range(recipe.steps):
         sampled = [np.flatnonzero(rng.random(len(data)) < recipe.sample_rate) for data in pools]
@@ -182,9 +188,18 @@ def train_plain(
                 losses = shopper_loss(parameters, spec, example, data.negatives(rows))
                 (losses.sum() / total).backward()
         if total:
-            _pull(parameters, shared, recipe.proximal)
+            _pull(parameters, start, recipe.proximal)
             optimizer.step()
-    return {name: p.detach().clone() for name, p in parameters.items()}
+    return _back({name: p.detach().clone() for name, p in parameters.items()}, shared)
+
+
+def _on(device: torch.device, shared: SharedTensors) -> SharedTensors:
+    return {name: to_device(tensor, device) for name, tensor in shared.items()}
+
+
+def _back(trained: SharedTensors, shared: SharedTensors) -> SharedTensors:
+    """Return trained tensors where the tensors were that training began with."""
+    return {name: tensor.to(shared[name].device) for name, tensor in trained.items()}
 
 
 def _parameters(shared: SharedTensors) -> dict[str, torch.Tensor]:

@@ -48,7 +48,9 @@ class SourcedDPOptimizer(DPOptimizer):
         self.noise = noise
 
     def add_noise(self) -> None:
-        """Put ``p.summed_grad`` + N(0, (σC)²) into ``p.grad``, summed in float64 and rounded once.
+        """Put ``p.summed_grad`` + N(0, (σC)²) into ``p.grad``, summed on the CPU in float64 and rounded once.
+
+        So noise is the same on every device: none of their generators is used, and MPS has no float64.
 
         Raises:
             MechanismError: a sum is not finite, or gradients were accumulated as lists.
@@ -67,6 +69,7 @@ class SourcedDPOptimizer(DPOptimizer):
                 )
         std = self.noise_multiplier * self.max_grad_norm
         for p in self.params:
-            noised = p.summed_grad.double() + std * normal_like(self.noise, p.summed_grad)
-            p.grad = noised.to(p.dtype).view_as(p)
+            summed = p.summed_grad.cpu().double()
+            noised = summed + std * normal_like(self.noise, summed)
+            p.grad = noised.to(p.dtype).to(p.device).view_as(p)
             _mark_as_processed(p.summed_grad)

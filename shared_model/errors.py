@@ -3,6 +3,7 @@
     FedcartError            70  internal       a bug: please report it
     ├── BadInputError        2  bad-input      a file, option or scenario that cannot be used as it is
     │   ├── EncoderError     2  encoder        an encoder is missing, or differs from the federation's
+    │   ├── DeviceError      2  device         a device that this machine does not have
     │   └── (DataError …)    2  data           in `clients.errors`
     ├── ExchangeError        1  exchange       a tensor that the exchange spec does not admit
     ├── CheckpointError      4  checkpoint     a checkpoint or model file that cannot be read
@@ -31,6 +32,12 @@ class EncoderError(BadInputError):
     """An encoder is missing here, or its identity differs from the one that was agreed."""
 
     code = "encoder"
+
+
+class DeviceError(BadInputError):
+    """A device was asked for that this machine does not have."""
+
+    code = "device"
 
 
 class ExchangeError(FedcartError):

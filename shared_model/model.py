@@ -132,5 +132,9 @@ def scores(
     features: torch.Tensor,
     norms: torch.Tensor,
 ) -> torch.Tensor:
-    """Return (…, I) scores of (…, F) queries against (I, F) items with (I, E) `block_norms`."""
-    return query @ features.T * item_scales(shared, spec, norms)
+    """Return (…, I) scores of (…, F) queries against (I, F) items with (I, E) `block_norms`.
+
+    Queries are multiplied in the precision of `features`; the scores have the precision that the queries had.
+    """
+    products = (query.to(features.dtype) @ features.T).to(query.dtype)
+    return products * item_scales(shared, spec, norms)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from shared_model.device import resolve_device
 from shared_model.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def simulate(
             backend=backend.value if backend else None,
             noise="secure" if secure_noise else None,
         )
+        resolve_device(chosen.compute.device)
         run = new_run(out, chosen)
     say(f"run {run.path}")
     if run.result.exists():

@@ -161,7 +161,7 @@ def write_exchange(folder: Path, own: Platform, everyone: Platform) -> None:
             "position": (at - sequences.offsets[owner])[inside],
         }
         pd.DataFrame(frame).to_parquet(folder / f"{part}.parquet")
-    values = everyone.features.contiguous().numpy()
+    values = everyone.features.cpu().contiguous().numpy()
     column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
     pq.write_table(pa.table({"item": np.arange(len(values)), "vector": column}), folder / "features.parquet")
 

@@ -51,6 +51,7 @@ def platform_of(shoppers, features, *, width=None, filter_seen=True):
         filter_seen=filter_seen,
         reports=(report, report),
         fingerprint="",
+        scoring=torch.float32,
     )
 
 

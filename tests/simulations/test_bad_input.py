@@ -10,6 +10,7 @@ import pytest
 
 import fedcart
 from server.checkpoint import NAME
+from shared_model import device
 from shared_model.features import ENCODERS
 
 
@@ -44,10 +45,31 @@ def change(path: Path, old: str, new: str) -> None:
             "'bert' is unknown; choose from hashed-words, minilm",
         ),
         ("width = 2", "width = 2\nencoders = []", "model.encoders"),
+        (
+            "[model]",
+            '[compute]\ndevice = "gpu"\n[model]',
+            "compute.device = 'gpu': Input should be 'auto', 'cpu', 'cuda'",
+        ),
+        (
+            "[model]",
+            '[compute]\ndevice = "cuda"\n[model]',
+            'compute.device = "cuda": there is no such device here; available: cpu',
+        ),
+        (
+            "[model]",
+            '[compute]\nscoring = "float16"\n[model]',
+            "compute.scoring = 'float16': Input should be 'float32' or",
+        ),
+        (
+            "[model]",
+            "[compute]\ncompile = true\n[model]",
+            "compute.compile = True: Input should be 'auto', 'always'",
+        ),
         ("[model]", "[model", "cannot be read as TOML"),
     ],
 )
-def test_scenario_that_cannot_be_used(write_scenario, simulate, tmp_path, old, new, message):
+def test_scenario_that_cannot_be_used(write_scenario, simulate, tmp_path, monkeypatch, old, new, message):
+    monkeypatch.setattr(device, "available_devices", lambda: ("cpu",))
     scenario = write_scenario()
     change(scenario, old, new)
     code, out, err = simulate("--scenario", scenario, "--out", tmp_path / "runs")
