@@ -58,6 +58,7 @@ def make_platform(items: int, shoppers: int, width: int) -> Platform:
         filter_seen=True,
         reports=(),  # type: ignore[arg-type]
         fingerprint="",
+        scoring=torch.float32,
     )
 
 

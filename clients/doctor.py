@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from clients.data import PlatformData, load_platform
 from clients.folder import ClientFolder, Membership
 from clients.gradients import CHUNK
@@ -23,6 +25,7 @@ from federation.machine import check_disk, check_flower, check_memory, current_m
 from federation.reach import Sight, check_clock, look
 from federation.versions import FLOWER
 from privacy.plan import PrivacyPlan
+from shared_model.device import resolve_device
 
 SIGNAL_OVER_NOISE = 10.0
 """Below this, what the shoppers of a whole run could add up to, if all pulled the same way, is less than ten times
@@ -294,13 +297,7 @@ class Patient:
 
     def device(self) -> str:
         """What `client.toml` wants to compute on is there."""
-        if self.site.policy.device == "cpu":
-            return f"cpu ({os.cpu_count()} cores), as client.toml says"
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ProblemError(
-                "client.toml wants a GPU, and torch sees none",
-                'Install a driver and a torch that fit it, or write device = "cpu" under [policy].',
-            )
-        return f"cuda ({torch.cuda.get_device_name()})"
+        device = resolve_device(self.site.compute.device)
+        if device.type == "cuda":
+            return f"cuda ({torch.cuda.get_device_name()})"
+        return f"{device.type} ({os.cpu_count()} cores)"

@@ -10,9 +10,9 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clients.errors import SiteError
-from shared_model.device import Device
 
 Compile = Literal["auto", "always", "never"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
@@ -51,8 +51,6 @@ class PolicySettings(_Section):
     quiet_hours: tuple[Annotated[str, Field(pattern=_HOURS)], ...] = ()
     """Times of day, such as "22:00-06:00", in which nothing is trained."""
     timezone: str = "UTC"
-    device: Literal["cpu", "cuda"] = "cpu"
-    """What training may use; with "cpu" no GPU is visible to it."""
     log: Literal["codes", "messages"] = "codes"
     """What the worker writes to its log: codes only, or also messages, which may quote a value from the data."""
 
@@ -77,7 +75,8 @@ class ComputeSettings(_Section):
     """How this machine computes. It decides speed and last bits, never what is private."""
 
     device: Device = "auto"
-    """Where features, gradients and scores are: "cuda", "mps", "cpu", or the fastest of them that is there."""
+    """Where features, gradients and scores are: "cuda", "mps", "cpu", or the fastest of them that is there. With "cpu" no
+    GPU is visible to a deployed client."""
     scoring: Literal["float32", "bfloat16"] = "float32"
     """The precision in which items are scored. "bfloat16" needs half the memory traffic and moves few ranks; gradients
     and clipping are float32 always."""

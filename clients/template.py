@@ -59,8 +59,13 @@ cache = "cache"
 # epsilon_per_run = 2.0          # the most that one run may ask for
 # quiet_hours = ["08:00-20:00"]  # nothing is trained then
 # timezone = "UTC"
-# device = "cpu"                 # or "cuda"
 # log = "codes"                  # or "messages", which may quote a value from the data
+
+# How this machine computes; it decides speed, never what is private.
+[compute]
+# device = "auto"       # the fastest that is there, or "cuda", "mps", "cpu"; with "cpu" no GPU is even visible
+# scoring = "float32"   # or "bfloat16"
+# compile = "auto"      # compile gradients in long runs, which needs a C++ compiler; or "always", "never"
 
 # Ports on this machine, for this platform's own processes only.
 [node]

@@ -121,8 +121,8 @@ def train_private(
     device = data.features.device
     compiled = compiles(compile, plan, spec, data.targets, device)
     shoppers = Shoppers(spec, data, recipe.negatives, compiled)
-    start = _on(device, shared)
-    trained = train_population(start, shoppers, recipe, plan, noise, public_rng, lambda _: None)
+    begin = _on(device, shared)
+    trained = train_population(begin, shoppers, recipe, plan, noise, public_rng, lambda _: None)
     return _back(trained, shared)
 
 
@@ -174,8 +174,8 @@ def train_plain(
     One pool is a platform that trains alone; several pools are centralised training, for research only: each
     step averages the loss of the shoppers sampled from all pools, each against its own catalogue.
     """
-    start = _on(pools[0].features.device, shared)
-    parameters = _parameters(start)
+    begin = _on(pools[0].features.device, shared)
+    parameters = _parameters(begin)
     optimizer = _adam(parameters, recipe)
     for _ in range(recipe.steps):
         sampled = [np.flatnonzero(rng.random(len(data)) < recipe.sample_rate) for data in pools]
@@ -188,7 +188,7 @@ def train_plain(
                 losses = shopper_loss(parameters, spec, example, data.negatives(rows))
                 (losses.sum() / total).backward()
         if total:
-            _pull(parameters, start, recipe.proximal)
+            _pull(parameters, begin, recipe.proximal)
             optimizer.step()
     return _back({name: p.detach().clone() for name, p in parameters.items()}, shared)
 

@@ -36,7 +36,7 @@ def main() -> None:
     installed = installed_code(CLIENT_PACKAGES)
     folder = ClientFolder(Path(sys.argv[1]))
     site = folder.site()
-    if site.policy.device == "cpu":
+    if site.compute.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported
     configure_log(site)
     from clients.tasks import serve

@@ -13,13 +13,9 @@ guarantee is the same on every device, and no device's own generator is ever ask
 gradient or a norm they would loosen the clipping bound, so it is for scores only.
 """
 
-from typing import Literal
-
 import torch
 
 from shared_model.errors import DeviceError
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def available_devices() -> tuple[str, ...]:
@@ -28,7 +24,7 @@ def available_devices() -> tuple[str, ...]:
     return tuple(name for name, there in found.items() if there)
 
 
-def resolve_device(name: Device) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """Return the device called `name`, or for "auto" the fastest; raise DeviceError where it is not available."""
     available = available_devices()
     if name == "auto":

@@ -55,7 +55,7 @@ def quality(platform: Platform, ranking: Ranking, rng: np.random.Generator) -> Q
     values = {f"{name}@{k}": at(ranking.ranks, k) for name, at in _AT_K.items() for k in CUTOFFS}
     values["mrr"] = reciprocal_rank(ranking.ranks)
     lists, items = ranking.top[:, :10], len(platform.catalogue)
-    counts = platform.popularity("test").numpy()
+    counts = platform.popularity("test").cpu().numpy()
     targets = platform.split.test_target[platform.test_users]
     values["novelty@10"] = novelty(lists, counts, len(platform))
     values["serendipity@10"] = serendipity(lists, targets, counts)

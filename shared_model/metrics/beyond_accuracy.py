@@ -150,20 +150,20 @@ def intra_list_diversity(lists: ArrayLike, features: torch.Tensor) -> Floats:
     >>> intra_list_diversity([[0, 1], [0, 2]], torch.tensor([[1., 0.], [2., 0.], [0., 3.]])).tolist()
     [0.0, 1.0]
     """
-    rows = torch.from_numpy(item_rows(lists, len(features))).to(features.device)
+    rows = torch.from_numpy(item_rows(lists, len(features)))
     values = [torch.zeros(0, dtype=torch.float64)]
     size = max(1, _GATHERED // max(1, rows.shape[1] * features.shape[1]))
     for block in rows.split(size) if rows.shape[1] else []:
         real = block >= 0
-        found = features[block.clamp(min=0)].double()
+        found = features[block.clamp(min=0).to(features.device)].cpu().double()
         unit = torch.nn.functional.normalize(found, dim=2, eps=torch.finfo(torch.float64).tiny)
         unit = unit * real.unsqueeze(2)  # (b, K, F)
         own, whole = unit.square().sum((1, 2)), unit.sum(1).square().sum(1)
         count = real.sum(1)
         pairs = (count * (count - 1)).double()
-        values.append(torch.where(pairs > 0, 1 - (whole - own) / pairs, torch.nan).cpu())
+        values.append(torch.where(pairs > 0, 1 - (whole - own) / pairs, torch.nan))
     diversity = torch.cat(values).numpy() if rows.shape[1] else np.full(len(rows), np.nan)
-    if np.isnan(diversity[np.asarray((rows >= 0).sum(1).cpu()) > 1]).any():
+    if np.isnan(diversity[np.asarray((rows >= 0).sum(1)) > 1]).any():
         raise ValueError(
             "features of a recommended item are NaN or infinite; diversity needs finite features"
         )

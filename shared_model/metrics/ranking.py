@@ -17,7 +17,7 @@ _BLOCK = 16384
 
 
 def target_ranks(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the ranks, from 1, of relevant items in `scores` (B, I); float64, shaped like `targets`.
+    """Return the ranks, from 1, of relevant items in `scores` (B, I); float64 on the CPU, shaped like `targets`.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ def target_ranks(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     higher, equal = _count(scores, own, torch.gt), _count(scores, own, torch.eq)
     tied = (own.unsqueeze(2) == own.unsqueeze(1)) & ~missing.unsqueeze(1)  # (B, R, R)
     relevant, before = tied.sum(2), tied.tril(-1).sum(2)
-    ranks = 1.0 + (higher + before).double() + (equal - relevant).double() / 2.0
-    return ranks.masked_fill(missing, torch.nan).reshape(targets.shape)
+    above, ties = (higher + before).cpu().double(), (equal - relevant).cpu().double()
+    return (1.0 + above + ties / 2.0).masked_fill(missing.cpu(), torch.nan).reshape(targets.shape)
 
 
 def top_items(scores: torch.Tensor, k: int) -> torch.Tensor:

@@ -157,7 +157,7 @@ ILLNESSES = [
     ("ledger", lambda p: (p.folder.path / "ledger.sqlite.key").chmod(0o644), "chmod 600", 4),
     ("budget", lambda p: ledger(p).change_cap(9.0, "test"), "fedcart client cap 8", 1),
     ("budget", spend, "would be refused", 1),
-    ("device", lambda p: p.edit('# device = "cpu"', 'device = "cuda"'), "torch sees none", 1),
+    ("device", lambda p: p.edit('# device = "auto"', 'device = "mps"'), "no such device here", 1),
 ]  # fmt: skip
 
 
@@ -254,7 +254,6 @@ def test_a_federation_with_another_flower_is_named(patient):
 def test_a_gpu_that_is_there_passes(patient, monkeypatch):
     import torch
 
-    patient.edit('# device = "cpu"', 'device = "cuda"')
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A100")
     assert patient.examine()["device"] == Finding("device", True, "cuda (A100)")

@@ -104,7 +104,6 @@ def test_quiet_hours_are_local(site, ask):
         ('timezone = "Europe"', "is no time zone"),
         ('bundles = ["abc"]', "policy.bundles.0"),
         ("epsilon_per_run = nan", "policy.epsilon_per_run"),
-        ('device = "tpu"', "policy.device"),
         ('log = "everything"', "policy.log"),
         ("quiet_hour = []", "did you mean 'quiet_hours'"),
     ],
