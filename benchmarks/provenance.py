@@ -43,14 +43,46 @@ def provenance() -> dict[str, Any]:
 
 
 @cache
-def own_code() -> str:
-    """Return a hash of what fedcart's modules do: comments, docstrings and layout do not count."""
+def code_of(module: str) -> str:
+    """Return a hash of what a module and all that it imports of this project do; comments and layout do not count.
+
+    >>> code_of("shared_model.metrics") == code_of("shared_model.model")
+    False
+    """
     digest = hashlib.sha256()
-    for package in ("shared_model", "privacy", "clients", "server", "simulations"):
-        for file in sorted((PROJECT / package).rglob("*.py")):
-            digest.update(str(file.relative_to(PROJECT)).encode())
-            digest.update(_meaning(file.read_text(encoding="utf-8")).encode())
+    for file in sorted(_needed(module)):
+        digest.update(str(file.relative_to(PROJECT)).encode())
+        digest.update(_meaning(file.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
+
+
+def _needed(module: str) -> set[Path]:
+    """Return the project's files that importing a module can run, imports inside functions included."""
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        parent = name.rpartition(".")[0]
+        path = PROJECT / name.replace(".", "/")
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file() and file not in found:
+                found.add(file)
+                waiting += [
+                    *_imports(ast.parse(file.read_text(encoding="utf-8"))),
+                    *([parent] if parent else []),
+                ]
+    return found
+
+
+def _imports(tree: ast.Module) -> list[str]:
+    """Return the names that may be modules; the project imports absolutely."""
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def _meaning(source: str) -> str:

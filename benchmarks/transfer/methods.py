@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.provenance import own_code
+from benchmarks.provenance import code_of
 from benchmarks.transfer.cells import key_of, locked, read_json, write_json
 from benchmarks.transfer.platforms import Audience, Platforms, fingerprint
 from clients.evaluation import CHOICE_USERS, Scorer, evaluate
@@ -81,7 +81,7 @@ class PopularityMethod:
 
     def inputs(self) -> dict[str, Any]:
         """Nothing but the audience decides."""
-        return {"code": own_code()}
+        return {"code": code_of(__name__)}
 
     def serves(self, audience: Audience) -> bool:
         """Everyone once: a member's own layer changes nothing."""
@@ -105,7 +105,7 @@ class Prior:
 
     def inputs(self) -> dict[str, Any]:
         """The model's features decide."""
-        return {"model": self.platforms.recipe.model.model_dump(mode="json"), "code": own_code()}
+        return {"model": self.platforms.recipe.model.model_dump(mode="json"), "code": code_of(__name__)}
 
     def serves(self, audience: Audience) -> bool:
         """Everyone."""
@@ -133,7 +133,7 @@ class PriorLocal:
 
     def inputs(self) -> dict[str, Any]:
         """The model's features decide."""
-        return {"model": self.platforms.recipe.model.model_dump(mode="json"), "code": own_code()}
+        return {"model": self.platforms.recipe.model.model_dump(mode="json"), "code": code_of(__name__)}
 
     def serves(self, audience: Audience) -> bool:
         """Whoever has shoppers to learn from."""
@@ -161,7 +161,10 @@ class LocalOnly:
 
     def inputs(self) -> dict[str, Any]:
         """The recipe decides."""
-        return {"recipe": self.platforms.recipe.model_dump(mode="json", exclude={"name"}), "code": own_code()}
+        return {
+            "recipe": self.platforms.recipe.model_dump(mode="json", exclude={"name"}),
+            "code": code_of(__name__),
+        }
 
     def serves(self, audience: Audience) -> bool:
         """Whoever has shoppers to train on."""
@@ -379,7 +382,7 @@ def _of_members(platforms: Platforms) -> dict[str, Any]:
         "recipe": platforms.recipe.model_dump(mode="json", exclude={"name", "local"}),
         "members": {p.name: p.model_dump(mode="json") for p in platforms.study.members},
         "data": {p.name: fingerprint(p) for p in platforms.members},
-        "code": own_code(),
+        "code": code_of(__name__),
     }
 
 

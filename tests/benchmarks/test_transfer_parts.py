@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks import provenance
+from benchmarks.provenance import code_of
 from benchmarks.transfer.cells import CellStore
 from benchmarks.transfer.methods import Federated, LocalOnly, PopularityMethod, Prior, PriorLocal
 from benchmarks.transfer.platforms import Audience, Platforms, with_shoppers
@@ -126,6 +128,41 @@ def test_a_cell_of_another_recipe_counts_as_missing(platforms, tmp_path):
     renamed = replace(platforms, recipe=platforms.recipe.model_copy(update={"name": "other"}))
     [job] = jobs(renamed, only)
     assert store.load(*job.cell(job.audiences[0])) is not None
+
+
+def test_the_code_of_a_method_is_what_it_imports_without_comments(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "PROJECT", tmp_path)
+    (tmp_path / "shop").mkdir()
+
+    def code(**files: str) -> str:
+        for name, text in files.items():
+            (tmp_path / "shop" / f"{name}.py").write_text(text, "utf-8")
+        code_of.cache_clear()
+        return code_of("shop.sells")
+
+    first = code(
+        __init__="", sells="def f():\n    from shop import deep\n", deep="import os\nX = 1\n", other="X = 1\n"
+    )
+    assert code(other="X = 2\n") == first
+    assert code(deep='"""Says X."""\nimport os\n\nX = 1  # one\n') == first
+    assert code(deep="import os\nX = 2\n") != first
+    assert code(deep="import os\nX = 1\n") == first
+    assert code(__init__="Y = 1\n") != first
+    code_of.cache_clear()
+
+
+def test_the_code_of_the_methods_holds_training_and_serving_but_no_command():
+    needed = {
+        str(file.relative_to(provenance.PROJECT))
+        for file in provenance._needed("benchmarks.transfer.methods")
+    }
+    assert needed >= {
+        "clients/training.py",
+        "clients/recommender.py",
+        "privacy/optimizer.py",
+        "server/rounds.py",
+    }
+    assert not needed & {"simulations/cli.py", "fedcart.py", "benchmarks/transfer/report.py"}
 
 
 FAKE = """
