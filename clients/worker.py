@@ -38,6 +38,8 @@ def main() -> None:
     site = folder.site()
     if site.compute.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported
+    # Compiled gradients are code that will run: not in a folder that others of this machine may write to.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(site.cache / "compiled"))
     configure_log(site)
     from clients.tasks import serve
 

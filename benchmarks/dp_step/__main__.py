@@ -12,6 +12,7 @@ import json
 import sys
 import warnings
 from enum import StrEnum
+from statistics import median
 from typing import Annotated, Any
 
 import torch
@@ -49,16 +50,17 @@ def dp_step(
     problem = make_problem(users, seed)
     methods = {name: make(problem) for name, make in METHODS.items()}
     timed = times(methods, repeats, seed, say)
-    wrong = errors(problem)
+    plain, wrong = timed["plain"], errors(problem)
     rows: dict[str, dict[str, Any]] = {}
     for name, taken in timed.items():
         say(f"{name}: memory, in a process of its own")
         held = memory(name, users, seed)
         rows[name] = {
-            "median_seconds": taken.median,
-            "least_seconds": min(taken.rounds),
+            "median_seconds": median(taken.wall),
+            "least_seconds": min(taken.wall),
+            "median_cpu_seconds": median(taken.cpu),
+            "least_cpu_seconds": min(taken.cpu),
             "first_step_seconds": taken.first,
-            "users_per_second": users / taken.median,
             "memory_before_mb": held and held.before,
             "peak_memory_mb": held and held.peak,
             "relative_error": wrong.get(name),
@@ -71,9 +73,10 @@ def dp_step(
         "repeats": repeats,
         "problem": problem.describe(),
         "methods": rows,
-        "ratios": {name: ratio(taken, timed["plain"]) for name, taken in timed.items()},
-        "ratios_of_least": {name: min(t.rounds) / min(timed["plain"].rounds) for name, t in timed.items()},
-        "ours_over_plain_compiled": ratio(timed["ours"], timed["plain_compiled"]),
+        "ratios": {name: ratio(t.wall, plain.wall) for name, t in timed.items()},
+        "ratios_of_least": {name: min(t.wall) / min(plain.wall) for name, t in timed.items()},
+        "cpu_ratios": {name: ratio(t.cpu, plain.cpu) for name, t in timed.items()},
+        "ours_over_plain_compiled": ratio(timed["ours"].wall, timed["plain_compiled"].wall),
         "targets": {"ratios.ours": 1.2, "methods.ours.peak_memory_mb": 1000},
         "formulation_for_opacus": (formulation or "").strip(),
     }
@@ -86,7 +89,7 @@ def dp_step(
 def _show(result: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
     table = Table(title="One step", title_justify="left")
-    for column in ("method", "× plain", "(least)", "median s", "first s", "peak MB", "error"):
+    for column in ("method", "× plain", "least", "CPU", "median s", "CPU s", "first s", "peak MB", "error"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for name, row in result["methods"].items():
         peak, error = row["peak_memory_mb"], row["relative_error"]
@@ -94,7 +97,9 @@ def _show(result: dict[str, Any]) -> None:
             name,
             f"{result['ratios'][name]:.2f}",
             f"{result['ratios_of_least'][name]:.2f}",
+            f"{result['cpu_ratios'][name]:.2f}",
             f"{row['median_seconds']:.3f}",
+            f"{row['median_cpu_seconds']:.3f}",
             f"{row['first_step_seconds']:.1f}",
             "" if peak is None else f"{peak:.0f}",
             "" if error is None else f"{error:.0e}",

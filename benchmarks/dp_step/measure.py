@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -58,46 +58,45 @@ METHODS: dict[str, Callable[[Problem], Method]] = {
 
 @dataclass(frozen=True)
 class Times:
-    """Wall-clock seconds of one method: its first step (which may compile), then one a round."""
+    """Seconds of one method's steps: the first (which may compile), then one a round; `cpu`: of all its threads."""
 
     first: float
-    rounds: list[float]
-
-    @property
-    def median(self) -> float:
-        """The median step."""
-        return statistics.median(self.rounds)
+    wall: list[float]
+    cpu: list[float]
 
 
-def ratio(method: Times, baseline: Times) -> float:
+def ratio(method: Sequence[float], baseline: Sequence[float]) -> float:
     """Return the median over rounds of this method's time over the baseline's in the *same* round.
 
     Pairs share what else the machine was busy with at that moment, so the ratio does not.
     """
-    return statistics.median(m / b for m, b in zip(method.rounds, baseline.rounds, strict=True))
+    return statistics.median(m / b for m, b in zip(method, baseline, strict=True))
 
 
 def times(
     methods: Mapping[str, Method], repeats: int, seed: int, say: Callable[[str], object]
 ) -> dict[str, Times]:
     """Take one step of every method to warm up, then `repeats` rounds of one step each in a new random order."""
-    first, rounds = {}, {name: list[float]() for name in methods}
+    timed = {}
     for name, method in methods.items():
         say(f"{name}: first step")
-        first[name] = _seconds(method.step)
+        timed[name] = Times(_seconds(method.step)[0], [], [])
     order, random = list(methods), Random(seed)  # noqa: S311  # an order, not a secret
     for number in range(repeats):
         say(f"round {number + 1} of {repeats}")
         random.shuffle(order)
         for name in order:
-            rounds[name].append(_seconds(methods[name].step))
-    return {name: Times(first[name], rounds[name]) for name in methods}
+            wall, cpu = _seconds(methods[name].step)
+            timed[name].wall.append(wall)
+            timed[name].cpu.append(cpu)
+    return timed
 
 
-def _seconds(step: Step) -> float:
-    start = time.perf_counter()
+def _seconds(step: Step) -> tuple[float, float]:
+    """Return wall-clock seconds, and CPU seconds of all threads."""
+    wall, cpu = time.perf_counter(), time.process_time()
     step()
-    return time.perf_counter() - start
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def errors(problem: Problem) -> dict[str, float]:
