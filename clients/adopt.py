@@ -8,11 +8,11 @@
 | made with other encoders than those that are installed here   | EncoderError         |
 | of another shape than the federation's card, or the site's    | ExchangeError        |
 | policy, allows                                                |                      |
+| a transfer that breaks off                                    | TruncatedError       |
 | older than what was adopted here                              | OlderModelError      |
 | a list that went back or was written anew                     | HistoryError         |
-| a transfer that breaks off                                    | TruncatedError       |
 
-The last three change nothing either; the two before it are lifted by `allow_older`, after asking the operator.
+`allow_older` lifts the last two, and no other.
 """
 
 from collections.abc import Callable
@@ -88,7 +88,7 @@ class Adopter:
                 f"{place}: holds version {card.number} ({version[:16]}), not {wanted!r}."
             )
         if not self._allow_older:
-            self._models.require_newer(card.number, f"{place}: holds version {card.number}.")
+            self._models.require_newer(version, card.number, f"{place}: holds version {card.number}.")
             for held in self._models.all():
                 if held.card.number == card.number and held.name != version:
                     raise HistoryError(
@@ -96,7 +96,8 @@ class Adopter:
                         f"({version[:16]}, not {held.name[:16]}): ask the operator. Nothing was changed; if the "
                         "operator confirms it: --allow-older."
                     )
-        return self._adopt(VersionFiles(data, read_material(place / MODEL, card.size)), None)
+        model = read_material(place / MODEL, card.size)
+        return self._adopt(VersionFiles(data, model), None, str(place / MODEL))
 
     def from_registry(self, client: RegistryClient, where: str, wanted: str | None = None) -> Adoption:
         """Adopt the registry's current version, or another one by number or name."""
@@ -115,7 +116,7 @@ class Adopter:
         version = listing.current if wanted is None else listing.find(wanted)
         number = listing.number(version)
         if not self._allow_older:
-            self._models.require_newer(number, _why(listing, where, wanted, number))
+            self._models.require_newer(version, number, _why(listing, where, wanted, number))
         if self._models.has(version):
             files = self._models.files(version)
             self._judge(files.card, where)
@@ -123,7 +124,7 @@ class Adopter:
             largest = self._membership.kit.card.model.spec.exchange.parameters * 4 + HEADER_LIMIT
             accept = self._acceptor(listing, version, where)
             files = VersionFiles(*client.fetch(version, largest, accept))
-        return self._adopt(files, seen)
+        return self._adopt(files, seen, where)
 
     def wait(self, client: RegistryClient, where: str) -> Adoption:
         """Wait until the registry's current version is newer than any that was adopted here, and adopt it."""
@@ -178,10 +179,10 @@ class Adopter:
         kit = self._membership.kit
         require_signer(document, kit.card.federation, self._membership.signing_key, where)
 
-    def _adopt(self, files: VersionFiles, seen: SeenList | None) -> Adoption:
+    def _adopt(self, files: VersionFiles, seen: SeenList | None, where: str) -> Adoption:
         current = self._models.record().current
         before = next((v for v in self._models.all() if v.name == current), None)
-        version = self._models.adopt(files, seen, allow_older=self._allow_older)
+        version = self._models.adopt(files, seen, where, allow_older=self._allow_older)
         return Adoption(version, before)
 
 

@@ -208,22 +208,26 @@ class InstalledModels:
         """The highest number of a version that was ever adopted here; 0 for none."""
         return max([self.record().newest, *(version.card.number for version in self.all())])
 
-    def require_newer(self, number: int, why: str) -> None:
-        """Raise OlderModelError, saying `why`, if version `number` is older than one that was adopted here."""
+    def require_newer(self, version: str, number: int, why: str) -> None:
+        """Raise OlderModelError, saying `why`, if a version is older than one that was adopted here.
+
+        The current one is not, also where the platform went back to it.
+        """
         newest = self.newest()
-        if number < newest:
+        if number < newest and version != self.record().current:
             raise OlderModelError(
                 f"{why} Version {newest} was adopted here, which is newer, so nothing was changed. To go back to a "
                 "version that is installed: fedcart client rollback; to adopt an older one: --allow-older."
             )
 
-    def adopt(self, files: VersionFiles, seen: SeenList | None, *, allow_older: bool) -> Version:
+    def adopt(self, files: VersionFiles, seen: SeenList | None, where: str, *, allow_older: bool) -> Version:
         """Install a version, unless it is there, and make it current: all of it or nothing.
 
         Raises what `read_card` and `read_model` raise for files that are not whole, OlderModelError, FolderError.
         """
-        version = Version(version_of(files.card), read_card(files.card, CARD))
-        read_model(files.model, version.card, MODEL)
+        version = Version(version_of(files.card), read_card(files.card, where))
+        number = version.card.number
+        read_model(files.model, version.card, where)
 
         def fill(new: Path) -> None:
             create(new / MODEL, files.model)
@@ -232,14 +236,14 @@ class InstalledModels:
 
         with self._locked():
             if not allow_older:
-                self.require_newer(version.card.number, f"This is version {version.card.number}.")
+                self.require_newer(version.name, number, f"{where}: has version {number}.")
             if not self.has(version.name):
                 for path in self._path.iterdir():
                     if path.is_dir() and (path.name == version.name or path.name.startswith(".")):
                         shutil.rmtree(path)
                 make_folder(self._path / version.name, fill)
             record = self.record()
-            changes: dict[str, object] = {"newest": max(record.newest, version.card.number)}
+            changes: dict[str, object] = {"newest": max(record.newest, number)}
             if record.current != version.name:
                 before = record.before if record.current is None else (*record.before, record.current)
                 changes |= {"current": version.name, "before": before}

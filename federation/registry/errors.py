@@ -1,17 +1,17 @@
 """Why a published model is not taken: each reason has its own name.
 
-    (TamperedError)          5  enrolment.tampered  in `federation.errors`: not byte for byte what was signed
-    (ExpiredError)           5  enrolment.expired   in `federation.errors`: a certificate whose time is over
-    WrongSignerError         5  model.signer        signed by another key than the one confirmed at enrolment
-    WrongFederationError     5  model.federation    another federation's
-    OlderModelError          5  model.older         older than a version that is installed
-    HistoryError             5  model.history       the list of versions went back, or was written anew
-    AccessRefusedError       5  registry.refused    the registry does not serve this platform
-    UnknownVersionError      2  model.unknown       there is no such version
-    UnreachableError         1  registry.unreachable  no answer
-    TruncatedError           1  model.truncated     the transfer broke off
-    (EncoderError)           2  encoder             in `shared_model.errors`
-    (ExchangeError)          1  exchange            in `shared_model.errors`
+    (TamperedError)        5  enrolment.tampered      in `federation.errors`: not byte for byte what was signed
+    (ExpiredError)         5  enrolment.expired       in `federation.errors`: a certificate whose time is over
+    WrongSignerError       5  model.wrong-signer      signed by another key than the one confirmed at enrolment
+    WrongFederationError   5  model.wrong-federation  another federation's
+    OlderModelError        5  model.older             older than a version that is installed
+    HistoryError           5  model.history           the list of versions went back, or was written anew
+    AccessRefusedError     5  registry.refused        the registry does not serve this platform
+    UnknownVersionError    2  model.unknown           there is no such version
+    UnreachableError       1  registry.unreachable    no answer
+    TruncatedError         1  model.truncated         the transfer broke off
+    (EncoderError)         2  encoder                 in `shared_model.errors`
+    (ExchangeError)        1  exchange                in `shared_model.errors`
 
 The numbers are exit codes.
 """
@@ -23,13 +23,13 @@ from shared_model.errors import BadInputError, FedcartError
 class WrongSignerError(WrongPartyError):
     """Whole, but signed by another key than the federation's."""
 
-    code = "model.signer"
+    code = "model.wrong-signer"
 
 
 class WrongFederationError(WrongPartyError):
     """Whole, but another federation's."""
 
-    code = "model.federation"
+    code = "model.wrong-federation"
 
 
 class OlderModelError(FedcartError):

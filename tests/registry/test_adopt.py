@@ -155,7 +155,9 @@ def test_a_cut_file_is_refused(fed, books, publish, tmp_path, cut):
 def test_another_signer_is_refused_by_name(books, run_of, tmp_path):
     forger = make_signing_key(tmp_path / "forger")
     place = write_version(tmp_path / "v", run_of(1), forger)
-    with pytest.raises(WrongSignerError, match=r"signed by key .*, not by the federation's"):
+    with pytest.raises(
+        WrongSignerError, match=r"^refused as wrong-signer: .* signed by key .*, not by the federation's"
+    ):
         Adopter(books).from_file(place)
     with pytest.raises(WrongSignerError):
         Adopter(books, allow_older=True).from_file(place)
@@ -167,7 +169,9 @@ def test_another_federation_s_model_is_refused_by_name(root, books, run_of, tmp_
 
     key = ServerFolder(root / "other").signing_key()
     place = write_version(tmp_path / "v", run_of(1), key, federation="fashion")
-    with pytest.raises(WrongFederationError, match="of federation 'fashion', and this is 'groceries'"):
+    with pytest.raises(
+        WrongFederationError, match=r"^refused as wrong-federation: .* 'fashion', and this is 'groceries'"
+    ):
         Adopter(books).from_file(place)
     assert not (books.path / "models").exists()
 
@@ -249,6 +253,8 @@ def test_an_older_version_needs_to_be_allowed(fed, books, publish):
     assert files(books) == before
     assert adopt(books, fed, one, allow_older=True).version.card.number == 1
     assert load_adopted(books.path).version == one
+    adopt(books, fed, one)
+    adopt(books, fed, two)
     with pytest.raises(OlderModelError):
         adopt(books, fed, one)  # what was allowed once is asked again
 

@@ -119,12 +119,19 @@ def test_a_large_model_comes_in_chunks(fed, books, publish, run_of, served):
 
 
 def test_a_rollback_by_the_operator_is_reported_and_not_followed(fed, books, publish, served):
-    publish(1), publish(2)
+    publish(1)
+    adopt(books, served.address)
+    publish(2)
     adopt(books, served.address)
     ModelStore.open(fed).make_current("1", "worse on toys", now())
     with pytest.raises(OlderModelError, match=r"serves version 1 as current since .* \(worse on toys\)"):
         adopt(books, served.address)
     assert load_adopted(books.path).card.number == 2
+    InstalledModels(books).rollback(None)
+    assert adopt(books, served.address).version.card.number == 1, (
+        "the platform went back by itself: all agree"
+    )
+    InstalledModels(books).rollback("2")
     assert adopt(books, served.address, allow_older=True).version.card.number == 1
     publish(3)
     assert adopt(books, served.address).version.card.number == 3
