@@ -1,20 +1,22 @@
 """The store: a chain of versions that never change, a list that is old or new at any moment, one publisher at a time."""
 
 import json
-import multiprocessing
 import os
+import pickle
 import shutil
-import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from federation.errors import FolderError
 from federation.registry.card import model_file, version_of
 from federation.registry.errors import UnknownVersionError
-from federation.registry.versions import read_list
+from federation.registry.versions import make_list
 from federation.validity import now
 from server.errors import FederationError
+from server.folder import ServerFolder
 from server.registry.store import ModelStore
 from shared_model.errors import BadInputError, EncoderError
 
@@ -114,8 +116,6 @@ def test_damage_is_found(fed, publish, name, harm):
 
 def test_versions_in_another_order_are_found(fed, publish):
     """Whole cards and a whole list, put together wrongly by somebody with the key."""
-    from federation.registry.versions import make_list
-
     one, two = publish(1), publish(2)
     data = make_list("groceries", fed.signing_key(), [two.version, one.version], one.version, 3, now())
     (fed.models / "list.json").write_bytes(data)
@@ -124,8 +124,6 @@ def test_versions_in_another_order_are_found(fed, publish):
 
 
 def test_another_federation_s_list_is_refused(fed, root, publish):
-    from server.folder import ServerFolder
-
     publish(1)
     other = ServerFolder(root / "other")
     shutil.rmtree(other.models)
@@ -134,97 +132,57 @@ def test_another_federation_s_list_is_refused(fed, root, publish):
         ModelStore.open(other).listing()
 
 
-STEPS = ("fsync", "rename", "replace", "link", "mkdir", "unlink", "fchmod")
+@pytest.fixture
+def killed(fed, tmp_path):
+    """Return what runs `killed.py` and gives what it saw after each child."""
 
+    def run(runs, *arguments: str) -> list[dict]:
+        file = tmp_path / "runs.pickle"
+        file.write_bytes(pickle.dumps(runs))
+        command = [sys.executable, Path(__file__).with_name("killed.py"), fed.path, file, *arguments]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return [json.loads(line) for line in ended.stdout.splitlines()]
 
-def killed_before_step(number: int, action: Callable[[], object]) -> bool:
-    """Run `action` in a process that is killed before its `number`-th step on the disk; whether it came so far."""
-    child = os.fork()
-    if child == 0:
-        left = [number]
-
-        def step(real):
-            def call(*arguments, **options):
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*arguments, **options)
-
-            return call
-
-        for name in STEPS:
-            setattr(os, name, step(getattr(os, name)))
-        try:
-            action()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+    return run
 
 
 @pytest.mark.parametrize("start", [0, 1], ids=["first version", "second version"])
-def test_kill_9_at_any_moment_leaves_the_old_list_or_the_new(fed, publish, start):
+def test_kill_9_at_any_moment_leaves_the_old_list_or_the_new(fed, publish, run_of, killed, start):
     for seed in range(start):
         publish(seed + 1)
-    before = (fed.models / "list.json").read_bytes() if start else b""
-    step, outcomes = 0, []
-    while True:
-        step += 1
-        killed = killed_before_step(step, lambda: publish(9))
-        whole = ModelStore.open(fed).all()
-        listed = ModelStore.open(fed).list_bytes()
-        outcomes.append(len(whole))
-        assert [p.card.run.id for p in whole] == [f"run-{n + 1}" for n in range(start)] + ["run-9"] * (
-            listed != before
-        )
-        if not killed or listed != before:
-            break
-    assert step > 10, "the publication has many steps, and each was the last once"
-    assert outcomes == [start] * (step - 1) + [start + 1]
-    following = publish(10)
-    assert following.card.number == start + 2
-    assert not [p for p in fed.models.iterdir() if p.name.startswith(".") and p.name != ".lock"], (
-        "what was left is gone"
-    )
+    before = [f"run-{seed + 1}" for seed in range(start)]
+    seen = killed([run_of(9)], "kill", "publish")
+    old = {"ended": "killed", "runs": before, "serial": start, "current": start}
+    new = {"runs": [*before, "run-9"], "serial": start + 1, "current": start + 1}
+    assert len(seen) > 10, "the publication has many steps, and each was the last once"
+    changed = next(n for n, after in enumerate(seen) if after["serial"] != start)
+    assert seen[:changed] == [old] * changed
+    assert changed > 10
+    assert all(after | new == after for after in seen[changed:])
+    assert {after["ended"] for after in seen[changed:-1]} <= {"killed", "exit 1"}
+    assert publish(10).card.number == start + 2
+    left = [p.name for p in fed.models.iterdir() if p.name.startswith(".") and p.name != ".lock"]
+    assert left == [], "what was left is gone"
 
 
-def test_kill_9_while_rolling_back_leaves_the_old_list_or_the_new(fed, publish):
+def test_kill_9_while_rolling_back_leaves_the_old_list_or_the_new(publish, killed):
     publish(1), publish(2)
-    store = ModelStore.open(fed)
-    old = store.list_bytes()
-    step = 0
-    while store.list_bytes() == old:
-        step += 1
-        killed_before_step(step, lambda: store.make_current("1", "", now()))
-        assert store.listing().number(store.listing().current) in {1, 2}
-        assert len(store.all()) == 2
-    assert step > 2
-    assert store.listing().serial == 3
+    seen = killed([], "kill", "rollback")
+    states = [(after["serial"], after["current"]) for after in seen]
+    assert set(states) == {(2, 2), (3, 1)}
+    assert states == sorted(states)
+    assert all(after["runs"] == ["run-1", "run-2"] for after in seen)
+    assert states.count((2, 2)) > 2
 
 
-def publish_in_a_process(path, seed, terms, make_run):
-    from server.folder import ServerFolder
-
-    ModelStore.open(ServerFolder(path)).publish(make_run(terms, seed), now())
-
-
-def test_two_publishers_take_turns(fed, run_of, helpers):
+def test_two_publishers_take_turns(fed, run_of, killed):
     """Five processes at once: five versions, one chain."""
-    forked = multiprocessing.get_context("fork")
-    terms = run_of().terms
-    publishers = [
-        forked.Process(target=publish_in_a_process, args=(fed.path, seed, terms, helpers.make_run))
-        for seed in range(1, 6)
-    ]
-    for publisher in publishers:
-        publisher.start()
-    for publisher in publishers:
-        publisher.join(60)
-        assert publisher.exitcode == 0
-    published = ModelStore.open(fed).all()
-    assert [p.card.number for p in published] == [1, 2, 3, 4, 5]
-    assert {p.card.run.id for p in published} == {f"run-{seed}" for seed in range(1, 6)}
-    assert read_list((fed.models / "list.json").read_bytes(), "list").serial == 5
+    seen = killed([run_of(seed) for seed in range(1, 6)], "together")
+    assert [after["ended"] for after in seen] == ["exit 0"] * 5
+    assert sorted(seen[-1]["runs"]) == [f"run-{seed}" for seed in range(1, 6)]
+    assert (seen[-1]["serial"], seen[-1]["current"]) == (5, 5)
+    assert [p.card.number for p in ModelStore.open(fed).all()] == [1, 2, 3, 4, 5]
 
 
 def test_a_lost_list_is_not_started_anew(fed, publish):
