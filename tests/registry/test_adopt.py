@@ -328,12 +328,14 @@ def test_an_encoder_that_changed_since_is_found(fed, books, publish, monkeypatch
     from shared_model import features
     from shared_model.encoders import HashedWordsEncoder
 
-    adopt(books, fed, publish(1).version)
+    version = publish(1).version
+    adopt(books, fed, version)
     other = HashedWordsEncoder(number_weight=0.4)
     monkeypatch.setattr(features, "_encoder", lambda _: other)
-    with pytest.raises(EncoderError) as refusal:
-        load_adopted(books.path)
-    assert str(other.identity) in str(refusal.value)
+    for use in (lambda: load_adopted(books.path), lambda: adopt(books, fed, version)):
+        with pytest.raises(EncoderError) as refusal:
+            use()
+        assert str(other.identity) in str(refusal.value)
 
 
 def test_an_adoption_that_is_cut_off_leaves_the_old_version(fed, books, publish, monkeypatch):

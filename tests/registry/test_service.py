@@ -1,6 +1,7 @@
 """The registry over gRPC on loopback, with TLS: who is served, what breaks off, what a lying server achieves."""
 
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from federation.registry.v1.registry_pb2_grpc import (
     add_ModelRegistryServicer_to_server,
 )
 from federation.registry.versions import make_list
+from federation.signed import sign
 from federation.validity import now
 from server import enrol
 from server.errors import FederationError
@@ -422,7 +424,10 @@ def test_changed_bytes_are_refused_by_name(fed, books, publish, run_of, tmp_path
     def flip(data):
         return data[:150] + bytes([data[150] ^ 1]) + data[151:]
 
+    twin = json.loads(Liar(fed).cards[two])["body"] | {"published": "2026-01-01T00:00:00Z"}
+    twin_card = sign("fedcart-model/1", twin, fed.signing_key())  # the operator signed two, and listed one
     lies = {
+        "another card of the same number": lambda liar: liar.cards.update({two: twin_card}),
         "list": lambda liar: setattr(liar, "list", flip(liar.list)),
         "card": lambda liar: liar.cards.update({two: flip(liar.cards[two])}),
         "another version's card": lambda liar: liar.cards.update({two: liar.cards[one]}),

@@ -1,6 +1,8 @@
 """From a simulated run to recommendations on a newcomer that never trained: publish, adopt, rank."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from clients.platform import HashableSite, prepare_platform
 from clients.recommender import ZERO_SHOT, Recommender
 from server.registry.run import read_run
 from shared_model.metrics import ndcg_at
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "registry.md"
 
 
 @pytest.fixture
@@ -87,6 +91,11 @@ def test_a_newcomer_adopts_a_simulated_model_and_ranks_as_the_simulation_did(
     ranking = evaluate(platform, Recommender(platform, model.shared, ZERO_SHOT), "test", platform.test_users)
     simulated = result["platforms"]["gamma"]["methods"]["federated_private"]["ndcg@10"]
     assert np.mean(ndcg_at(ranking.ranks, 10)) == pytest.approx(simulated, rel=1e-9)
+
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.S)
+    names: dict = {}
+    exec(example.replace('"newtown"', repr(str(gamma))), names)
+    assert names["scores"].shape == (len(platform.test_users), len(platform.catalogue))
 
     shown = read_run(folder, with_evaluation=True)
     assert shown.taints == ["its card shows results on shoppers that were measured without noise"]
