@@ -7,7 +7,6 @@ A version is adopted when `adopted.json` names it, and that file is replaced ato
 """
 
 import contextlib
-import fcntl
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from clients.errors import SiteError
 from clients.folder import ClientFolder
 from federation.errors import EnrolmentError, FolderError
 from federation.files import create, make_folder, replace
+from federation.lock import turn
 from federation.registry.card import CARD_LIMIT, ModelCard, Sha256, read_card, read_model, version_of
 from federation.registry.errors import HistoryError, OlderModelError, UnknownVersionError
 from federation.registry.page import markdown
@@ -300,9 +300,7 @@ class InstalledModels:
     def _locked(self) -> Iterator[None]:
         try:
             self._path.mkdir(mode=0o700, exist_ok=True)
-            file = (self._path / LOCK).open("ab")
         except OSError as error:
-            raise FolderError(f"{self._path}: cannot be written ({error.strerror}).") from None
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            raise FolderError(f"{self._path}: cannot be made ({error.strerror}).") from None
+        with turn(self._path / LOCK):
             yield

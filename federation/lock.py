@@ -34,6 +34,23 @@ def held(path: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Hold the lock `path` for a short change, after those who were there before; raise FolderError."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FolderError(f"{path}: the lock file cannot be opened ({error.strerror}).") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise FolderError(f"{path}: cannot be locked ({error.strerror}); use a local disk.") from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def is_held(path: Path) -> bool:
     """Whether some process holds the lock `path` now."""
     try:

@@ -10,6 +10,7 @@ from federation.registry.page import card_lines
 from federation.validity import now
 from privacy.cli.output import Format, number, write_json, write_lines, write_table
 from server.folder import ServerFolder
+from server.launch import find_run
 from server.registry.run import read_run
 from server.registry.store import ModelStore, Published
 
@@ -24,7 +25,7 @@ FormatOption = Annotated[Format, typer.Option(help="What is printed on standard 
 
 @registry_commands.command()
 def publish(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run: its name or its folder.")],
     folder: FolderOption = Path(),
     with_evaluation: Annotated[
         bool,
@@ -35,8 +36,9 @@ def publish(
     format: FormatOption = Format.table,
 ) -> None:
     """Publish a run's model as the next version, with a signed card, and make it current."""
-    store = ModelStore.open(ServerFolder(folder))
-    published = store.publish(read_run(run, with_evaluation=with_evaluation), now())
+    place = ServerFolder(folder)
+    made = read_run(find_run(place, run), with_evaluation=with_evaluation)
+    published = ModelStore.open(place).publish(made, now())
     if format is Format.json:
         write_json(_document(published))
         return

@@ -2,12 +2,10 @@
 
 import asyncio
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
-import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -16,6 +14,7 @@ from federation.errors import FolderError
 from federation.files import read_private
 from federation.registry.v1 import registry_pb2
 from federation.registry.v1.registry_pb2_grpc import add_ModelRegistryServicer_to_server
+from federation.supervise import configure_log
 from server.errors import FederationError
 from server.folder import RegistrySettings, ServerFolder
 from server.members import Members
@@ -41,14 +40,7 @@ _STATUS = health_pb2.HealthCheckResponse
 
 def run_registry(folder: ServerFolder, settings: RegistrySettings, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is told the address once calls are taken."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
+    configure_log()
     asyncio.run(_until_stopped(folder, settings, ready))
 
 

@@ -8,7 +8,6 @@ list or the new one. What a crash left beside it is removed by the next publicat
 """
 
 import contextlib
-import fcntl
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import BinaryIO
 from federation.errors import EnrolmentError, FolderError
 from federation.files import create, make_folder, replace
 from federation.keys import signing_text
+from federation.lock import turn
 from federation.registry.card import (
     CARD_LIMIT,
     ModelCard,
@@ -234,9 +234,7 @@ class ModelStore:
     def _locked(self) -> Iterator[None]:
         try:
             self._path.mkdir(exist_ok=True)
-            file = (self._path / LOCK).open("ab")
         except OSError as error:
-            raise FolderError(f"{self._path}: cannot be written ({error.strerror}).") from None
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            raise FolderError(f"{self._path}: cannot be made ({error.strerror}).") from None
+        with turn(self._path / LOCK):
             yield

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from clients.adopt import Adopter
+from clients.models import load_adopted
 from clients.participate import open_ledger
 from clients.policy import approve
 from federation.bundle import CLIENT_PACKAGES, build_bundle, installed_code
@@ -14,6 +16,8 @@ from federation.supervise import read_record
 from federation.validity import now
 from server.app import MODEL
 from server.events import read_events
+from server.registry.run import read_run
+from server.registry.store import ModelStore
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +62,17 @@ def test_a_killed_node_comes_back_and_each_round_is_charged_once(make_federation
     for platform in platforms.values():
         (spend,) = open_ledger(platform.site()).runs()
         assert (spend.run, spend.reservations, spend.open, spend.steps) == (folder.name, 2, 0, 4)
+
+    published = ModelStore.open(federation.folder).publish(read_run(folder), now())
+    assert (published.card.private, published.card.taints, published.card.run.origin) == (
+        True,
+        [],
+        "federation",
+    )
+    assert [(m.platform, m.rounds) for m in published.card.members] == [("books", 2), ("toys", 2)]
+    for platform in platforms.values():
+        Adopter(platform).from_file(federation.folder.models / published.version)
+        assert load_adopted(platform.path).version == published.version
 
     for name in (*names, "server"):
         running = processes.running[name]

@@ -117,7 +117,7 @@ def test_each_refusal_has_words_and_a_code(run, fed, root, publish, served):
         (("client", "rollback", "--folder", "fed"), 2, "fedcart client init"),
         (("client", "rollback", "--folder", "books"), 2, "no version from before"),
         (("client", "rollback", 1, "--folder", "books"), 2, "No version '1' is installed here"),
-        (("server", "publish", "fed", "--folder", "fed"), 2, "cannot be read"),
+        (("server", "publish", "fed", "--folder", "fed"), 2, "'fed' is no run of fed"),
         (("server", "models", "--folder", "books"), 2, "fedcart server init"),
         (("server", "rollback", 2, "--folder", "fed"), 2, "is current already"),
         (("server", "rollback", 7, "--folder", "fed"), 2, "There is no version '7'"),
