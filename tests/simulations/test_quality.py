@@ -38,6 +38,7 @@ def platform() -> Platform:
         filter_seen=True,
         reports=(None, None),  # type: ignore[arg-type]
         fingerprint="",
+        scoring=torch.float32,
     )
 
 
