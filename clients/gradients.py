@@ -21,8 +21,8 @@ from shared_model.model import ModelSpec
 
 CHUNK = 64
 """B: shoppers whose gradients are in memory at once."""
-COMPILE_FROM = 25_000_000
-"""Chunks × T × F of a run from which compiling repays its 20 seconds of CPU at least twice."""
+COMPILE_FROM = 30_000_000
+"""Chunks × T × F of a run from which compiling repays its 10 to 20 seconds about twice (docs/benchmarks/dp-step.md)."""
 
 
 def compiles(choice: Compile, plan: PrivacyPlan, spec: ModelSpec, targets: int, device: torch.device) -> bool:

@@ -10,7 +10,6 @@
 
 import json
 import sys
-import warnings
 from enum import StrEnum
 from statistics import median
 from typing import Annotated, Any
@@ -46,7 +45,6 @@ def dp_step(
     """Time one whole training step of the real model: plain, ours, Opacus' hooks, Opacus' ghost clipping."""
     say = Console(stderr=True, highlight=False, markup=False).print
     torch.set_num_threads(threads)
-    warnings.filterwarnings("ignore", "Full backward hook is firing")  # Opacus' own business
     problem = make_problem(users, seed)
     methods = {name: make(problem) for name, make in METHODS.items()}
     timed = times(methods, repeats, seed, say)

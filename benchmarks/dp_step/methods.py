@@ -3,6 +3,7 @@
 All go through the shoppers in chunks of 64. `plain` and `ours` are the functions that fedcart trains with.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -107,6 +108,7 @@ class OpacusHooks:
 
     def step(self) -> None:
         """Take one step."""
+        warnings.filterwarnings("ignore", "Full backward hook is firing")  # compiling resets the filters
         chunks = list(_starts(self.problem))
         for number, (example, negatives) in enumerate(_chunks(self.problem), start=1):
             self._gradients(example, negatives)
