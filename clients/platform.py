@@ -138,7 +138,7 @@ def prepare_platform(
         sequences = single_events(sequences)
     split = leave_one_out(sequences, first_time_only=settings.task.filter_seen, seed=settings.seed)
     encoders = make_encoders(encoder_names)
-    spec = ModelSpec(tuple(e.identity.dimension for e in encoders), width, history_length)
+    spec = ModelSpec.of([e.identity for e in encoders], width, history_length)
     features = torch.from_numpy(
         encode_catalogue(encoders, data.catalogue.texts(), FeatureCache(settings.cache))
     )

@@ -46,7 +46,7 @@ class ModelTerms(_Strict):
     @property
     def spec(self) -> ModelSpec:
         """The shape of the model."""
-        return ModelSpec(tuple(i.dimension for i in self.identities), self.width, self.history_length)
+        return ModelSpec.of(self.identities, self.width, self.history_length)
 
 
 class Card(_Strict):

@@ -8,6 +8,7 @@ a different one is refused (`require_same_identity`).
 import hashlib
 import itertools
 import json
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -26,15 +27,26 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """What must be equal for two encoders to give the same features."""
+    """What must be equal for two encoders to give the same features, and the same untrained model.
+
+    prior_weight : > 0, how much the encoder's unit rows count in the untrained model, against the others' 1.
+    """
 
     name: str
     version: str
     sha256: str
     dimension: int
+    prior_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.prior_weight) and self.prior_weight > 0):
+            raise EncoderError(
+                f"{self.name}: prior_weight must be a finite number above 0, not {self.prior_weight}."
+            )
 
     def __str__(self) -> str:
-        return f"{self.name}/{self.version} ({self.dimension} wide, weights {self.sha256[:12]})"
+        prior = "" if self.prior_weight == 1 else f", counts {self.prior_weight:g} before training"
+        return f"{self.name}/{self.version} ({self.dimension} wide, weights {self.sha256[:12]}{prior})"
 
 
 class Encoder(Protocol):

@@ -71,4 +71,4 @@ class TrainInstructions(BaseModel):
     @property
     def spec(self) -> ModelSpec:
         """The public shape of the model."""
-        return ModelSpec(tuple(i.dimension for i in self.identities), self.width, self.history_length)
+        return ModelSpec.of(self.identities, self.width, self.history_length)

@@ -15,12 +15,16 @@ trained layer.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from shared_model.encoders import EncoderIdentity
+from shared_model.errors import EncoderError
 from shared_model.exchange import ExchangeSpec, SharedTensors, TensorSpec
 
 PRIOR_DECAY = 0.31
@@ -36,11 +40,30 @@ class ModelSpec:
     encoder_dimensions : F of each encoder, in the order of concatenation.
     width : D, the rank of the residual, ≥ 1.
     history_length : L, the events of a shopper that form the user vector, ≥ 1.
+    prior_weights : > 0, the weight w of each encoder's block before training; () for 1 each.
     """
 
     encoder_dimensions: tuple[int, ...]
     width: int = 16
     history_length: int = 50
+    prior_weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.prior_weights) not in {0, len(self.encoder_dimensions)}:
+            raise EncoderError(
+                f"The prior weights {self.prior_weights} cannot be used: give one for each of the "
+                f"{len(self.encoder_dimensions)} encoders, or none."
+            )
+
+    @classmethod
+    def of(cls, identities: Sequence[EncoderIdentity], width: int, history_length: int) -> Self:
+        """Return the shape of a model on these encoders."""
+        return cls(
+            tuple(i.dimension for i in identities),
+            width,
+            history_length,
+            tuple(i.prior_weight for i in identities),
+        )
 
     @property
     def feature_width(self) -> int:
@@ -83,6 +106,9 @@ def block_norms(spec: ModelSpec, features: torch.Tensor) -> torch.Tensor:
 def _encoder_weights(shared: SharedTensors, spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weight of each encoder (E,), and the same spread over its block (F,)."""
     weights = shared["log_encoder_weights"].exp()
+    if spec.prior_weights:
+        each = zip(weights.split(1), spec.prior_weights, strict=True)
+        weights = torch.cat([weight * prior for weight, prior in each])
     # Not `repeat_interleave`: compiled by TorchInductor 2.13, its per-shopper gradients are summed over shoppers.
     blocks = zip(weights.split(1), spec.encoder_dimensions, strict=True)
     return weights, torch.cat([weight.expand(width) for weight, width in blocks])

@@ -201,6 +201,13 @@ def test_identities_that_cannot_be_read_are_refused(text):
         identities_from_json(text)
 
 
+@pytest.mark.parametrize("weight", ["0", "-1", "NaN", "Infinity"])
+def test_an_encoder_that_counts_for_nothing_or_no_number_is_refused(weight):
+    text = identities_to_json([IDENTITY]).replace('"prior_weight":1.0', f'"prior_weight":{weight}')
+    with pytest.raises(EncoderError, match="prior_weight must be a finite number above 0"):
+        identities_from_json(text)
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -208,6 +215,7 @@ def test_identities_that_cannot_be_read_are_refused(text):
         [dataclasses.replace(IDENTITY, version="2")],
         [dataclasses.replace(IDENTITY, sha256="ef" * 32)],
         [dataclasses.replace(IDENTITY, dimension=760)],
+        [dataclasses.replace(IDENTITY, prior_weight=0.5)],
         [],
         [IDENTITY, IDENTITY],
     ],

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared_model.encoders import EncoderIdentity
+from shared_model.errors import EncoderError
 from shared_model.exchange import fingerprint
 from shared_model.model import ModelSpec, block_norms, initial_shared, queries, scores
 
@@ -78,6 +81,26 @@ def test_encoder_weights_are_those_of_explicitly_fused_items(draws):
         atol=1e-10,
         rtol=1e-10,
     )
+
+
+def test_prior_weights_are_encoder_weights_of_the_untrained_model(draws):
+    spec, items, shared = draws.spec, draws.items(12), draws.shared()
+    weights = (0.3, 2.0)[: len(spec.encoder_dimensions)]
+    weighted = replace(spec, prior_weights=weights)
+    moved = shared | {
+        "log_encoder_weights": shared["log_encoder_weights"] + torch.tensor(weights).double().log()
+    }
+    ages = torch.tensor([[3.0, 2.0, 2.0, 1.0]], dtype=torch.float64)
+    torch.testing.assert_close(
+        model_scores(shared, weighted, items[[0, 2, 4, 11]], ages, items),
+        model_scores(moved, spec, items[[0, 2, 4, 11]], ages, items),
+    )
+    identities = [
+        EncoderIdentity("e", "1", "00", d, w) for d, w in zip(spec.encoder_dimensions, weights, strict=True)
+    ]
+    assert ModelSpec.of(identities, spec.width, spec.history_length) == weighted
+    with pytest.raises(EncoderError, match="one for each"):
+        replace(spec, prior_weights=(1.0, 1.0, 1.0))
 
 
 def test_padding_changes_nothing_whatever_it_holds(draws):
