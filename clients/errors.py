@@ -38,3 +38,16 @@ class OutboxError(FedcartError):
 
     exit_code = 4
     code = "outbox"
+
+
+class FeedbackError(BadInputError):
+    """A feedback event that cannot be stored as it is; nothing of its batch was taken."""
+
+    code = "feedback"
+
+
+class StoreError(FedcartError):
+    """A database or folder of the platform that cannot be read or written; nothing was taken."""
+
+    exit_code = 4
+    code = "store"

@@ -1,8 +1,15 @@
-"""What all tests share: one thread for torch, Flower's identity of a process, the model written out plainly."""
+"""What all tests share: one thread for torch, Flower's identity of a process, databases, the model written out plainly.
 
+``FEDCART_TEST_POSTGRESQL`` and ``FEDCART_TEST_MARIADB`` name servers (SQLAlchemy URLs of an administrator's
+database); the defaults are local ones. Each session works in a database of its own and drops it afterwards.
+"""
+
+import os
+import uuid
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 import torch
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -19,6 +26,36 @@ def flower() -> Iterator[None]:
     yield
     for name, value in zip(names, before, strict=True):
         setattr(TaskIdentity, name, value)
+
+
+SERVERS = {
+    "postgresql": os.environ.get("FEDCART_TEST_POSTGRESQL", "postgresql+psycopg://root@127.0.0.1:5432/test"),
+    "mariadb": os.environ.get("FEDCART_TEST_MARIADB", "mariadb+pymysql://root@127.0.0.1:3306/test"),
+}
+
+
+def _own_database(server: str) -> Iterator[str]:
+    url = sa.make_url(SERVERS[server])
+    name = f"fedcart_test_{uuid.uuid4().hex[:12]}"
+    try:
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    except (sa.exc.SQLAlchemyError, ImportError) as error:
+        pytest.skip(f"{server} cannot be used at {url.render_as_string()}: {type(error).__name__}")
+    yield url.set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name}{' WITH (FORCE)' if server == 'postgresql' else ''}")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    yield from _own_database("postgresql")
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[str]:
+    yield from _own_database("mariadb")
 
 
 class Reference:
