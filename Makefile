@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := demo,dev,minilm,postgresql,mysql,plots
+EXTRAS := demo,dev,index,minilm,postgresql,mysql,plots
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
@@ -57,7 +57,7 @@ bench-accounting: $(VENV)/installed  ## measure ε of record and the ledger agai
 bench-metrics: $(VENV)/installed  ## measure ranking a million items for ten thousand shoppers (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.metrics
 
-PROTO := federation/registry/v1/registry.proto
+PROTO := federation/registry/v1/registry.proto clients/serving/v1/serving.proto
 
 proto: $(VENV)/installed  ## generate the code of the gRPC interfaces from their .proto files
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)

@@ -12,6 +12,7 @@ from clients.folder import ClientFolder
 from clients.models_cli import models_commands
 from clients.participate import open_ledger
 from clients.policy import approve as approve_bundle
+from clients.serving.cli import serving_commands
 from clients.start import start as run_client
 from clients.status import client_status, client_status_lines
 from clients.template import SiteAnswers
@@ -29,6 +30,7 @@ client = typer.Typer(
     name="client", no_args_is_help=True, help="Take part in a federation with one platform's data."
 )
 client.add_typer(models_commands)
+client.add_typer(serving_commands)
 
 FolderOption = Annotated[
     Path, typer.Option(envvar="FEDCART_CLIENT", help="The platform's folder; the current one where left out.")

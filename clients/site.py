@@ -85,6 +85,42 @@ class ComputeSettings(_Section):
     or "never". Without a compiler they are computed as they are."""
 
 
+class ServingSettings(_Section):
+    """How `fedcart client serve` answers; read by nobody else."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 9500
+    """0 takes any free port, which is said."""
+    certificate: Path | None = None
+    """PEM file of the service's certificate; with `key` it serves TLS. Needed on any address but this machine's own."""
+    key: Path | None = None
+    client_ca: Path | None = None
+    """PEM file of the authority of callers' certificates: then callers without one are refused (mTLS)."""
+    token: Path | None = None
+    """A file that only its owner may read, with the token that callers show; needed beyond this machine."""
+    out_of_stock: Path | None = None
+    """A text file with the ids of the items that are not in stock, one a line; read again when it changes."""
+    index: Literal["auto", "exact", "approximate"] = "auto"
+    exact_items: Annotated[int, Field(ge=1)] = 50_000
+    """With "auto": the largest catalogue that is scored whole."""
+    arms: dict[Literal["model", "prior"], Annotated[float, Field(ge=0, le=1)]] = {"model": 1.0}
+    """The parts of the shoppers that get lists of the adopted model and of the prior."""
+    waiting: Annotated[int, Field(ge=1)] = 256
+    """At most so many questions wait; the next one is told to come again."""
+    seconds: Positive = 5.0
+    """How long a question may take, where its caller sets no shorter time."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not abs(sum(self.arms.values()) - 1) < 1e-9:
+            raise ValueError(f"arms = {self.arms}: the shares must add up to 1")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both or none")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca needs certificate and key")
+        return self
+
+
 class SiteSettings(_Section):
     """Everything a client needs to know about its own platform.
 
@@ -118,6 +154,7 @@ class SiteSettings(_Section):
     """Derive sampling and noise from the run's seed: repeatable, and therefore **not private**."""
     policy: PolicySettings = PolicySettings()
     node: NodeSettings = NodeSettings()
+    serving: ServingSettings = ServingSettings()
     seed: int = 0
     """Decides ties and the order within baskets."""
 
@@ -131,7 +168,10 @@ class SiteSettings(_Section):
         """Return the settings with relative paths taken from `folder`."""
         paths = {key: folder / getattr(self, key) for key in ("events", "items", "work", "cache")}
         ledger = self.ledger if "://" in self.ledger else str(folder / self.ledger)
-        return self.model_copy(update={**paths, "ledger": ledger})
+        files = ("certificate", "key", "client_ca", "token", "out_of_stock")
+        set_ = {k: folder / getattr(self.serving, k) for k in files if getattr(self.serving, k) is not None}
+        serving = self.serving.model_copy(update=set_)
+        return self.model_copy(update={**paths, "ledger": ledger, "serving": serving})
 
 
 def load_site(path: Path) -> SiteSettings:

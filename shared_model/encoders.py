@@ -11,7 +11,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Protocol
@@ -23,6 +23,8 @@ from scipy import sparse
 from shared_model.errors import EncoderError
 
 FloatArray = NDArray[np.float32]
+Encode = Callable[[Sequence[str]], FloatArray]
+"""Texts → (I, F) float32 unit rows."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str], catalogue: Sequence[str]) -> FloatArray:
         """Return (I, F) float32 unit rows."""
+        ...
+
+    def fitted(self, catalogue: Sequence[str]) -> Encode:
+        """Return `encode` for one catalogue, which is looked at once: for texts that come one at a time."""
         ...
 
 
@@ -149,10 +155,18 @@ class HashedWordsEncoder:
 
     def encode(self, texts: Sequence[str], catalogue: Sequence[str]) -> FloatArray:
         """Return (I, F) float32 unit rows; see the class."""
+        return self.fitted(catalogue)(texts)
+
+    def fitted(self, catalogue: Sequence[str]) -> Encode:
+        """Return what encodes texts with the weights of a catalogue."""
         frequency = np.zeros(self.buckets, dtype=np.float64)
         for text in catalogue:
             frequency[list(self._bag(text))] += 1
         rarity = np.log1p(max(len(catalogue), 1) / np.maximum(frequency, 1)).astype(np.float32)
+        return lambda texts: self._encode(texts, rarity)
+
+    def _encode(self, texts: Sequence[str], rarity: FloatArray) -> FloatArray:
+        """Return (I, F) unit rows, given the (buckets,) weights of tokens."""
         bags = [self._bag(text) for text in texts]
         indptr = np.cumsum([0, *map(len, bags)])
         indices = np.fromiter((b for bag in bags for b in bag), dtype=np.int64, count=int(indptr[-1]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from shared_model.encoders import EncoderIdentity, FloatArray
+from shared_model.encoders import Encode, EncoderIdentity, FloatArray
 from shared_model.errors import EncoderError
 
 
@@ -52,6 +52,10 @@ class MiniLMEncoder:
             batch = order[start : start + self._batch_size]
             rows[batch] = self._encode_batch([texts[i] for i in batch])
         return rows
+
+    def fitted(self, catalogue: Sequence[str]) -> Encode:
+        """Return `encode`; the catalogue plays no part."""
+        return lambda texts: self.encode(texts, catalogue)
 
     def _encode_batch(self, texts: list[str]) -> FloatArray:
         encodings = self._tokenizer.encode_batch(texts)

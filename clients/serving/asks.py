@@ -1,0 +1,99 @@
+"""What is asked and what is answered, in plain types: the same for gRPC, the shell and tests."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from clients.serving.errors import AskError
+from clients.serving.shelf import Boost, Filters
+
+COUNT_LIMIT, CANDIDATE_LIMIT, AUDIENCE_LIMIT = 500, 2_000, 10_000
+ITEMS_LIMIT, TEXTS_LIMIT, TEXT_LIMIT, NAME_LIMIT, BOOSTS_LIMIT, EXCLUDED_LIMIT = (
+    200,
+    20,
+    1_000,
+    128,
+    100,
+    5_000,
+)
+
+
+def at_most(name: str, size: int, limit: int) -> None:
+    """Raise AskError if there are more than `limit`."""
+    if size > limit:
+        raise AskError(f"{name}: has {size}, and at most {limit} are taken. Send fewer.")
+
+
+def require_count(count: int, limit: int = COUNT_LIMIT) -> None:
+    """Raise AskError unless 1 ≤ count ≤ limit."""
+    if not 1 <= count <= limit:
+        raise AskError(f"count = {count}: ask for 1 to {limit}.")
+
+
+@dataclass(frozen=True)
+class Who:
+    """Who is asking: a shopper, a session's items (the oldest first) and texts; each may be left out."""
+
+    shopper: str = ""
+    session: str = ""
+    items: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        at_most("who.item_ids", len(self.items), ITEMS_LIMIT)
+        at_most("who.texts", len(self.texts), TEXTS_LIMIT)
+        at_most("who.session_id (characters)", len(self.session), NAME_LIMIT)
+        for text in self.texts:
+            at_most("who.texts (characters of one)", len(text), TEXT_LIMIT)
+
+    @property
+    def unit(self) -> str:
+        """What an experiment divides: the shopper, else the session."""
+        return self.shopper or self.session
+
+
+@dataclass(frozen=True)
+class RecommendAsk:
+    """See `RecommendRequest` in the .proto."""
+
+    who: Who
+    count: int = 10
+    filters: Filters = field(default_factory=Filters)
+    diversity: float = 0.0
+    boosts: tuple[Boost, ...] = ()
+    stopped: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        require_count(self.count)
+        at_most("boosts", len(self.boosts), BOOSTS_LIMIT)
+        at_most("filters.exclude_item_ids", len(self.filters.exclude), EXCLUDED_LIMIT)
+        if not 0 <= self.diversity <= 1:
+            raise AskError(f"diversity = {self.diversity}: give a number from 0 (off) to 1.")
+
+
+@dataclass(frozen=True)
+class ScoredItem:
+    """An item of a list."""
+
+    item: str
+    score: float
+    title: str
+
+
+@dataclass(frozen=True)
+class ItemList:
+    """A list, best first. `unknown`: ids of the question that the catalogue does not have."""
+
+    version: str
+    arm: str
+    items: tuple[ScoredItem, ...]
+    cold: bool = False
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShopperList:
+    """Shoppers, best first, as (id, score)."""
+
+    version: str
+    arm: str
+    shoppers: tuple[tuple[str, float], ...]

@@ -1,0 +1,190 @@
+"""From a platform's folder to a snapshot: data, adopted model, local layer, index. What is costly is kept kept."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from clients.errors import SiteError
+from clients.evaluation import choose_blend, choose_local
+from clients.folder import ClientFolder
+from clients.models import AdoptedModel, InstalledModels, load_adopted
+from clients.platform import HashableSite, Platform, prepare_platform
+from clients.recommender import LocalLayer
+from clients.serving.candidates import POPULAR
+from clients.serving.experiment import Experiment
+from clients.serving.history import Shoppers, whole
+from clients.serving.index import NearIndex, build_index, load_index, save_index
+from clients.serving.scoring import Scoring
+from clients.serving.shelf import Shelf
+from clients.serving.snapshot import Arm, Snapshot
+from clients.site import SiteSettings
+from federation.files import replace as replace_file
+from shared_model.exchange import SharedTensors
+from shared_model.features import make_encoders
+from shared_model.model import initial_shared
+
+PRIOR = "prior"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What is served: the adopted version, or the prior before the first."""
+
+    version: str
+    number: int
+    encoder_names: tuple[str, ...]
+    width: int
+    history_length: int
+    shared: SharedTensors | None
+
+
+def current_model(folder: ClientFolder) -> Model:
+    """Return the adopted model, or the untrained one of the federation's card; raise SiteError before the first kit."""
+    if InstalledModels(folder).record().current is not None:
+        adopted: AdoptedModel = load_adopted(folder.path)
+        terms = adopted.card.model
+        return Model(
+            adopted.version,
+            adopted.card.number,
+            adopted.encoder_names,
+            terms.width,
+            terms.history_length,
+            adopted.shared,
+        )
+    terms = folder.membership().kit.card.model
+    return Model(PRIOR, 0, terms.encoder_names, terms.width, terms.history_length, None)
+
+
+def load_snapshot(folder: ClientFolder) -> Snapshot:
+    """Read everything again. Raises SiteError, DataError, EncoderError, FolderError, and ServingError without faiss."""
+    site, model = folder.site(), current_model(folder)
+    # Not the cached function: a service that sees many catalogues must not keep them all.
+    platform = prepare_platform.__wrapped__(
+        HashableSite(site), model.encoder_names, model.width, model.history_length
+    )
+    place = folder.path / "serving"
+    locals_ = _local_layers(platform, model, place)
+    return make_snapshot(platform, model, locals_, site, place)
+
+
+def make_snapshot(
+    platform: Platform, model: Model, local: dict[str, LocalLayer], site: SiteSettings, place: Path
+) -> Snapshot:
+    """Build a snapshot from a platform whose local layers are chosen."""
+    everything = replace(platform, split=whole(platform.split.sequences))
+    shared = model.shared or initial_shared(platform.spec)
+    popularity = everything.popularity("test").cpu()
+    near = everything.transitions("test") if any(layer.transitions > 0 for layer in local.values()) else None
+    settings = site.serving
+    arms = {}
+    for name, layer in _asked(local, site).items():
+        scoring = Scoring.of(
+            platform.spec, platform.table.cpu(), platform.norms.cpu(), shared, layer, popularity, near
+        )
+        large = len(platform.catalogue) > settings.exact_items
+        index = (
+            _index(scoring, platform, place)
+            if settings.index == "approximate" or (large and settings.index == "auto")
+            else None
+        )
+        arms[name] = Arm(scoring, index)
+    texts = platform.catalogue.texts()
+    encoders = [encoder.fitted(texts) for encoder in make_encoders(model.encoder_names)]
+    return Snapshot(
+        platform=site.name,
+        version=model.version,
+        number=model.number,
+        shelf=Shelf.of(platform.catalogue, _out_of_stock(settings.out_of_stock)),
+        shoppers=Shoppers.of(platform.split.sequences),
+        arms=arms,
+        experiment=Experiment(_shares(list(arms), site), site.name),
+        encode=lambda asked: np.concatenate([encode(asked) for encode in encoders], axis=1),
+        leave_out_seen=platform.filter_seen,
+        one_basket=site.task.hold_out == "basket",
+    )
+
+
+class _Chosen(BaseModel):
+    """A local layer in the cache."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    blend: float
+    popularity: float
+    transitions: float
+
+
+def _local_layers(platform: Platform, model: Model, place: Path) -> dict[str, LocalLayer]:
+    """Choose the weights of each arm on validation shoppers, or read what was chosen for this model and data."""
+    floor = _kept(place, f"floor {platform.fingerprint} {platform.catalogue.fingerprint}")
+    if floor is None:
+        floor = choose_local(platform)
+        _keep(place, f"floor {platform.fingerprint} {platform.catalogue.fingerprint}", floor)
+    if model.shared is None:
+        return {"prior": floor}
+    key = f"{model.version} {platform.fingerprint} {platform.catalogue.fingerprint}"
+    chosen = _kept(place, key)
+    if chosen is None:
+        chosen = choose_blend(platform, model.shared, floor)
+        _keep(place, key, chosen)
+    return {"model": chosen, "prior": floor}
+
+
+def _asked(local: dict[str, LocalLayer], site: SiteSettings) -> dict[str, LocalLayer]:
+    """Return the arms that some shoppers belong to; all there are where the asked ones are not there (yet)."""
+    wanted = {str(name) for name, share in site.serving.arms.items() if share > 0}
+    return {name: layer for name, layer in local.items() if name in wanted} or local
+
+
+def _shares(arms: list[str], site: SiteSettings) -> dict[str, float]:
+    """Return the share of each arm that is there; they add up to 1."""
+    asked = {str(name): share for name, share in site.serving.arms.items() if name in arms}
+    total = sum(asked.values())
+    return {name: share / total for name, share in asked.items()} if total > 0 else {arms[0]: 1.0}
+
+
+def _file(place: Path, key: str, ending: str) -> Path:
+    return place / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.{ending}"
+
+
+def _kept(place: Path, key: str) -> LocalLayer | None:
+    try:
+        kept = _Chosen.model_validate_json(_file(place, key, "json").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError):
+        return None
+    return LocalLayer(**kept.model_dump())
+
+
+def _keep(place: Path, key: str, layer: LocalLayer) -> None:
+    place.mkdir(mode=0o700, exist_ok=True)
+    document = {"blend": layer.blend, "popularity": layer.popularity, "transitions": layer.transitions}
+    replace_file(_file(place, key, "json"), json.dumps(document).encode())
+
+
+def _index(scoring: Scoring, platform: Platform, place: Path) -> NearIndex:
+    """Return the index of one arm, from the cache where it was built for the same vectors."""
+    part = scoring.parts[-1]
+    vectors: NDArray[np.float32] = (scoring.features.float() * part.scales[:, None]).numpy()
+    popular = np.argsort(-scoring.bias.numpy(), kind="stable")[:POPULAR].astype(np.int64)
+    digest = hashlib.sha256(np.ascontiguousarray(part.scales.numpy()).tobytes()).hexdigest()
+    path = _file(place, f"{platform.catalogue.fingerprint} {platform.spec} {digest}", "faiss")
+    index = load_index(path, *vectors.shape)
+    if index is None:
+        index = build_index(vectors)
+        save_index(index, path)
+    return NearIndex(index, popular)
+
+
+def _out_of_stock(path: Path | None) -> list[str]:
+    """Return the ids in a text file, one a line."""
+    if path is None:
+        return []
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SiteError(f"{path}: [serving] out_of_stock cannot be read: {error}.") from None

@@ -1,0 +1,137 @@
+"""Runs the service: address, TLS, health, reflection, limits, an orderly end."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from clients.errors import SiteError
+from clients.folder import ClientFolder
+from clients.serving.current import Current
+from clients.serving.desk import Desk
+from clients.serving.door import Door
+from clients.serving.errors import ServingError
+from clients.serving.feedback import FeedbackSink, NoFeedback
+from clients.serving.load import load_snapshot
+from clients.serving.malformed import ReadableOnly
+from clients.serving.service import RecommenderService
+from clients.serving.v1 import serving_pb2
+from clients.serving.v1.serving_pb2_grpc import add_RecommenderServicer_to_server
+from clients.serving.watch import keep_current, state_of
+from clients.site import ServingSettings
+from federation.address import join_address
+from federation.errors import FolderError
+from federation.files import read_private
+from federation.supervise import configure_log
+
+SERVICE = serving_pb2.DESCRIPTOR.services_by_name["Recommender"].full_name
+MESSAGE_LIMIT = 262_144
+"""Most bytes of a request."""
+_GRACE_SECONDS = 5.0
+_HERE = frozenset({"127.0.0.1", "::1", "localhost"})
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    ("grpc.max_metadata_size", 16_384),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Serving:
+    """What a service is made of."""
+
+    current: Current
+    settings: ServingSettings
+    feedback: FeedbackSink
+
+
+def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `ready` is told what is served, and where, once calls are taken."""
+    configure_log()
+    require_safe(settings)
+    seen = state_of(folder)
+    current = Current(load_snapshot(folder))
+    asyncio.run(_until_stopped(folder, Serving(current, settings, NoFeedback()), seen, ready))
+
+
+async def _until_stopped(
+    folder: ClientFolder, serving: Serving, seen: tuple, ready: Callable[[str], None]
+) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    watcher = asyncio.create_task(keep_current(folder, serving.current, seen))
+    try:
+        await serve(serving, ready, stop)
+    finally:
+        watcher.cancel()
+
+
+def require_safe(settings: ServingSettings) -> None:
+    """Raise SiteError unless other machines need TLS and a token or certificate to read shoppers' lists."""
+    if settings.host in _HERE:
+        return
+    if settings.certificate is None or (settings.token is None and settings.client_ca is None):
+        raise SiteError(
+            f"[serving] host = {settings.host!r}: other machines reach this address, so certificate and key must be "
+            'set, and a token or client_ca. Or set host = "127.0.0.1".'
+        )
+
+
+async def serve(serving: Serving, ready: Callable[[str], None], stop: asyncio.Event) -> None:
+    """Serve until `stop` is set; raise ServingError if the port cannot be had."""
+    settings = serving.settings
+    server = grpc.aio.server(
+        interceptors=(ReadableOnly(),), options=_OPTIONS, maximum_concurrent_rpcs=4 * settings.waiting
+    )
+    doctor = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(doctor, server)
+    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    async with Desk(serving.current, settings.waiting).working() as desk:
+        service = RecommenderService(
+            serving.current, desk, Door.of(settings), serving.feedback, settings.seconds
+        )
+        add_RecommenderServicer_to_server(service, server)
+        port = _listen(server, settings)
+        await server.start()
+        for name in ("", SERVICE):
+            await doctor.set(name, health_pb2.HealthCheckResponse.SERVING)
+        ready(join_address(settings.host, port))
+        try:
+            await stop.wait()
+        finally:
+            await doctor.enter_graceful_shutdown()
+            await server.stop(_GRACE_SECONDS)
+
+
+def _listen(server: grpc.aio.Server, settings: ServingSettings) -> int:
+    address = join_address(settings.host, settings.port)
+    try:
+        if settings.certificate is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, _credentials(settings))
+    except RuntimeError:
+        raise ServingError(
+            f"{address}: cannot be listened on; is another service running, or is [serving] host not this machine's?"
+        ) from None
+
+
+def _credentials(settings: ServingSettings) -> grpc.ServerCredentials:
+    if settings.certificate is None or settings.key is None:
+        raise SiteError("[serving]: certificate and key belong together: give both.")
+    try:
+        chain = settings.certificate.read_bytes()
+        callers = settings.client_ca.read_bytes() if settings.client_ca is not None else None
+    except OSError as error:
+        raise FolderError(f"{error.filename}: cannot be read ({error.strerror}).") from None
+    pair = [(read_private(settings.key), chain)]
+    return grpc.ssl_server_credentials(
+        pair, root_certificates=callers, require_client_auth=callers is not None
+    )

@@ -1,0 +1,51 @@
+"""All that answers are made of, at one moment: never changed, replaced whole."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from clients.serving.experiment import Experiment
+from clients.serving.history import Shoppers
+from clients.serving.index import NearIndex
+from clients.serving.scoring import Scoring
+from clients.serving.shelf import Shelf
+from clients.serving.words import document_frequencies
+from shared_model.encoders import Encode
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """One way of making lists: its scoring, and its index where the catalogue is large."""
+
+    scoring: Scoring
+    index: NearIndex | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One platform's model, catalogue and shoppers.
+
+    version : the model's (SHA-256 of its card), or "prior". number : the version's number; 0 for "prior".
+    encode : typed text → (n, F) features. leave_out_seen, one_basket : what the site's task says.
+    """
+
+    platform: str
+    version: str
+    number: int
+    shelf: Shelf
+    shoppers: Shoppers
+    arms: Mapping[str, Arm]
+    experiment: Experiment
+    encode: Encode
+    leave_out_seen: bool
+    one_basket: bool
+
+    @cached_property
+    def frequencies(self) -> Counter[str]:
+        """In how many items each word is; computed when first asked for."""
+        return document_frequencies(self.shelf.texts)
+
+    def without(self, shoppers: frozenset[str]) -> "Snapshot":
+        """Return the same without some shoppers: they are unknown from then on."""
+        return replace(self, shoppers=self.shoppers.without(shoppers))

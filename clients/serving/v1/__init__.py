@@ -1,0 +1,1 @@
+"""The generated code of `serving.proto`: make proto."""

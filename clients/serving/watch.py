@@ -1,0 +1,57 @@
+"""Notices a new model, catalogue, purchases or stock, and exchanges the snapshot; what cannot be read is said, and
+the old one goes on serving."""
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from clients.folder import ClientFolder
+from clients.models import RECORD
+from clients.serving.current import Current
+from clients.serving.load import load_snapshot
+from privacy.errors import PrivacyError
+from shared_model.errors import FedcartError
+
+WATCH_SECONDS = 2.0
+_log = structlog.get_logger("fedcart.serving")
+State = tuple[tuple[str, int, int], ...]
+
+
+def state_of(folder: ClientFolder) -> State:
+    """Return size and time of every file that a snapshot is made of."""
+    site = folder.site()
+    places = [folder.site_file, folder.path / "models" / RECORD, folder.record]
+    for data in (site.events, site.items):
+        places += sorted(data.rglob("*")) if data.is_dir() else [data]
+    if site.serving.out_of_stock is not None:
+        places.append(site.serving.out_of_stock)
+    return tuple((str(place), *_status(place)) for place in places)
+
+
+def _status(place: Path) -> tuple[int, int]:
+    try:
+        status = place.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_size, status.st_mtime_ns)
+
+
+async def keep_current(
+    folder: ClientFolder, current: Current, seen: State, every: float = WATCH_SECONDS
+) -> None:
+    """Exchange the snapshot whenever what it was made of changed. Runs until cancelled."""
+    while True:
+        await asyncio.sleep(every)
+        try:
+            state = await asyncio.to_thread(state_of, folder)
+            if state == seen:
+                continue
+            seen = state  # what cannot be read is tried again when it changes again
+            snapshot = await asyncio.to_thread(load_snapshot, folder)
+            current.swap(snapshot)
+            _log.info("swapped", version=snapshot.version, number=snapshot.number)
+        except (FedcartError, PrivacyError, OSError) as error:
+            _log.error("not-swapped", reason=str(error))
+        except Exception as error:
+            _log.exception("not-swapped", kind=type(error).__name__)

@@ -1,0 +1,175 @@
+"""A shop with categories, brands and prices, as a snapshot and as a folder to serve from."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from clients.data import leave_one_out, load_platform
+from clients.platform import Platform
+from clients.recommender import LocalLayer
+from clients.serving.current import Current
+from clients.serving.feedback import NoFeedback
+from clients.serving.load import Model, make_snapshot
+from clients.serving.serve import Serving, serve
+from clients.serving.snapshot import Snapshot
+from clients.site import ServingSettings, SiteSettings
+from shared_model.features import encode_catalogue, make_encoders
+from shared_model.model import ModelSpec, block_norms, initial_shared
+
+NOUNS = ("milk", "bread", "lamp", "chair", "kettle", "train", "doll", "shampoo")
+LAYER = LocalLayer(0.5, 0.1, 1.0)
+ANYWHERE, NO_FEEDBACK = ServingSettings(), NoFeedback()
+KINDS = ("red", "blue", "small", "large", "organic", "wooden")
+
+
+def items_frame(count: int) -> pd.DataFrame:
+    """Return items of 8 categories, 3 brands, and prices of which every tenth is missing."""
+    return pd.DataFrame(
+        {
+            "item_id": [f"i{i:03}" for i in range(count)],
+            "title": [f"{KINDS[i % 6]} {NOUNS[i % 8]} {i}" for i in range(count)],
+            "category": [NOUNS[i % 8] for i in range(count)],
+            "brand": [f"brand{i % 3}" for i in range(count)],
+            "price": [np.nan if i % 10 == 9 else 1.0 + i for i in range(count)],
+        }
+    )
+
+
+def events_frame(shoppers: int, items: int, seed: int) -> pd.DataFrame:
+    """Return events of shoppers with two topics each."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for u in range(shoppers):
+        liked = [i for i in range(items) if i % 8 in (u % 8, (u + 3) % 8)]
+        for basket in range(4):
+            for i in rng.choice(liked, size=2, replace=False):
+                rows.append((f"u{u:02}", f"i{i:03}", 1_600_000_000 + 86_400 * basket))
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+
+
+def site_of(folder: Path, **serving: object) -> SiteSettings:
+    """Return settings that name no file."""
+    return SiteSettings.model_validate(
+        {
+            "name": "books",
+            "events": "events.csv",
+            "items": "items.csv",
+            "population_size": 20,
+            "epsilon_cap": 8.0,
+            "ledger": "ledger.sqlite",
+            "work": folder / "work",
+            "cache": folder / "cache",
+            "serving": serving,
+        }
+    )
+
+
+@cache
+def platform_of(
+    items: int, shoppers: int, seed: int = 0, *, encoders: tuple[str, ...] = ("tiny",)
+) -> Platform:
+    """Return a platform made in memory."""
+    loaded = load_platform(events_frame(shoppers, items, seed), items_frame(items), seed=0, min_events=3)
+    split = leave_one_out(loaded.sequences, first_time_only=True, seed=0)
+    made = make_encoders(encoders)
+    spec = ModelSpec.of([e.identity for e in made], 2, 6)
+    features = torch.from_numpy(encode_catalogue(made, loaded.catalogue.texts()))
+    return Platform(
+        name="books",
+        catalogue=loaded.catalogue,
+        split=split,
+        spec=spec,
+        features=features,
+        norms=block_norms(spec, features),
+        filter_seen=True,
+        reports=(loaded.items_report, loaded.events_report),
+        fingerprint=loaded.sequences.fingerprint(),
+        scoring=torch.float32,
+    )
+
+
+def trained(spec: ModelSpec, seed: int) -> dict[str, torch.Tensor]:
+    """Return shared tensors as after some training."""
+    generator = torch.Generator().manual_seed(seed)
+    start = initial_shared(spec)
+    return {name: t + 0.2 * torch.randn(t.shape, generator=generator) for name, t in start.items()}
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., SimpleNamespace]:
+    """Return what makes a snapshot, with what it was made of."""
+
+    def made(
+        items: int = 40,
+        shoppers: int = 12,
+        seed: int = 0,
+        local: LocalLayer = LAYER,
+        version: str = "v1",
+        encoders: tuple[str, ...] = ("tiny", "tinier"),
+        **serving: object,
+    ) -> SimpleNamespace:
+        platform = platform_of(items, shoppers, seed, encoders=encoders)
+        model = Model(version, 1, encoders, 2, 6, trained(platform.spec, seed))
+        site = site_of(tmp_path, **serving)
+        snapshot: Snapshot = make_snapshot(platform, model, {"model": local}, site, tmp_path / "serving")
+        return SimpleNamespace(snapshot=snapshot, platform=platform, model=model, site=site, local=local)
+
+    return made
+
+
+class Served:
+    """A service on a free port of this machine, in a thread of its own."""
+
+    def __init__(self, snapshot: Snapshot, settings: ServingSettings, feedback: object) -> None:
+        self.current, self._settings, self._feedback = Current(snapshot), settings, feedback
+        self._ready, self.address, self._error = threading.Event(), "", None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._ready.wait(60)
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:
+            self._error = error
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        serving = Serving(self.current, self._settings.model_copy(update={"port": 0}), self._feedback)
+        await serve(serving, self._listening, self._stop)
+
+    def _listening(self, address: str) -> None:
+        self.address = address
+        self._ready.set()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def served() -> Iterator[Callable[..., Served]]:
+    """Return what serves a snapshot until the test ends."""
+    running: list[Served] = []
+
+    def start(
+        snapshot: Snapshot, settings: ServingSettings = ANYWHERE, feedback: object = NO_FEEDBACK
+    ) -> Served:
+        running.append(Served(snapshot, settings, feedback))
+        return running[-1]
+
+    yield start
+    for service in running:
+        service.stop()
