@@ -28,7 +28,7 @@ from federation.signed import digest
 from shared_model.encoders import EncoderIdentity, require_same_identity
 from shared_model.errors import ExchangeError
 from shared_model.exchange import SharedTensors
-from shared_model.features import ENCODERS, make_encoders
+from shared_model.features import is_encoder, make_encoders
 from shared_model.model import ModelSpec
 
 CARD, PAGE, MODEL, RECORD, LOCK = "card.json", "card.md", "model.safetensors", "adopted.json", ".lock"
@@ -112,7 +112,7 @@ def load_adopted(folder: Path) -> AdoptedModel:
 
 def require_encoders(card: ModelCard) -> None:
     """Raise EncoderError, naming both sides' identities, unless the encoders here are the card's."""
-    names = [name for name in card.model.encoder_names if name in ENCODERS]
+    names = [name for name in card.model.encoder_names if is_encoder(name)]
     ours: list[EncoderIdentity] = [e.identity for e in make_encoders(names)] if names else []
     require_same_identity(ours, card.model.identities)
 

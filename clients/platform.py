@@ -1,6 +1,6 @@
 """One platform, ready to train and to recommend: catalogue, features, split, popularity."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from scipy import sparse
 
 from clients.data import load_platform
 from clients.data.catalogue import Catalogue
+from clients.data.images import read_images
 from clients.data.report import CleaningReport
 from clients.data.sequences import Ints
 from clients.data.split import Part, Split, leave_one_out
@@ -139,8 +140,16 @@ def prepare_platform(
     split = leave_one_out(sequences, first_time_only=settings.task.filter_seen, seed=settings.seed)
     encoders = make_encoders(encoder_names)
     spec = ModelSpec.of([e.identity for e in encoders], width, history_length)
+    attributes = replace(
+        data.catalogue.attributes(),
+        images={
+            model: read_images(file, data.catalogue.item_ids)
+            for model, file in settings.images.items()
+            if any(name.startswith(f"image:{model}:") for name in encoder_names)
+        },
+    )
     features = torch.from_numpy(
-        encode_catalogue(encoders, data.catalogue.texts(), FeatureCache(settings.cache))
+        encode_catalogue(encoders, data.catalogue.texts(), FeatureCache(settings.cache), attributes)
     )
     features = to_device(features, device)
     return Platform(
@@ -162,7 +171,8 @@ class HashableSite:
 
     def __init__(self, settings: SiteSettings) -> None:
         self.settings = settings
-        self._key = (settings.model_dump_json(), _state(settings.events), _state(settings.items))
+        files = (settings.events, settings.items, *settings.images.values())
+        self._key = (settings.model_dump_json(), *map(_state, files))
 
     def __hash__(self) -> int:
         return hash(self._key)

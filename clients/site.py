@@ -15,6 +15,8 @@ Compile = Literal["auto", "always", "never"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ImageModel = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Images = dict[ImageModel, Path]
 _HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
@@ -135,6 +137,8 @@ class SiteSettings(_Section):
     events: Path
     items: Path
     columns: dict[str, str] = {}
+    images: Images = {}
+    """Files of image vectors, by the name of the model that made them (`clients.data.images`)."""
     task: TaskSettings = TaskSettings()
     population: Name = ""
     """The ledger's scope; the platform's name where left out."""
@@ -167,11 +171,12 @@ class SiteSettings(_Section):
     def located(self, folder: Path) -> "SiteSettings":
         """Return the settings with relative paths taken from `folder`."""
         paths = {key: folder / getattr(self, key) for key in ("events", "items", "work", "cache")}
+        images = {model: folder / file for model, file in self.images.items()}
         ledger = self.ledger if "://" in self.ledger else str(folder / self.ledger)
         files = ("certificate", "key", "client_ca", "token", "out_of_stock")
         set_ = {k: folder / getattr(self.serving, k) for k in files if getattr(self.serving, k) is not None}
         serving = self.serving.model_copy(update=set_)
-        return self.model_copy(update={**paths, "ledger": ledger, "serving": serving})
+        return self.model_copy(update={**paths, "images": images, "ledger": ledger, "serving": serving})
 
 
 def load_site(path: Path) -> SiteSettings:

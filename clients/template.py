@@ -52,6 +52,10 @@ cache = "cache"
 [columns]
 # user = "customer"
 
+# Vectors of item images, by the name of the model that made them: .npz or Parquet, by item id.
+[images]
+# clip-vit-b-32 = "clip.npz"
+
 # What the federation may ask; whatever breaks it is refused, with a code that says nothing about the data.
 [policy]
 # bundles = []                   # SHA-256 of approved app bundles, beside those of: fedcart client approve

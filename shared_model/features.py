@@ -10,19 +10,52 @@ from pathlib import Path
 
 import numpy as np
 
+from shared_model.attributes import (
+    AttributeEncoder,
+    Attributes,
+    HashedAttributeEncoder,
+    ImageEncoder,
+    PriceEncoder,
+    brand_tokens,
+    category_tokens,
+)
+from shared_model.e5 import MultilingualE5Encoder
 from shared_model.encoders import Encoder, EncoderIdentity, FloatArray, HashedWordsEncoder
 from shared_model.errors import EncoderError
 from shared_model.minilm import MiniLMEncoder
+from shared_model.sentence import SentenceEncoder
 
-ENCODERS: dict[str, Callable[[], Encoder]] = {"hashed-words": HashedWordsEncoder, "minilm": MiniLMEncoder}
+ENCODERS: dict[str, Callable[[], Encoder]] = {
+    "hashed-words": HashedWordsEncoder,
+    "minilm": MiniLMEncoder,
+    "multilingual-e5": MultilingualE5Encoder,
+    "brand": lambda: HashedAttributeEncoder("brand", lambda a: a.brands, brand_tokens, 128, 0.3),
+    "category": lambda: HashedAttributeEncoder("category", lambda a: a.categories, category_tokens, 256, 0.3),
+    "price": PriceEncoder,
+}
+"""What has a name of its own. The weights before training were chosen on validation shoppers (docs/model.md)."""
+KINDS: dict[str, Callable[[str], Encoder]] = {
+    "image": ImageEncoder.named,
+    "sentence-transformers": SentenceEncoder,
+}
+"""What is named KIND:…, by kind."""
+
+
+def is_encoder(name: str) -> bool:
+    """Whether an encoder can have this name; whether it can be made here, `make_encoders` finds out."""
+    return name in ENCODERS or name.partition(":")[0] in KINDS
+
+
+def encoder_choices() -> str:
+    """Return what an encoder can be called, for messages."""
+    return f"{sorted(ENCODERS)}, image:MODEL:WIDTH, sentence-transformers:MODEL"
 
 
 def make_encoders(names: Sequence[str]) -> tuple[Encoder, ...]:
     """Return the encoders with these names, in order; raise EncoderError for an unknown name or a missing extra."""
-    unknown = [name for name in names if name not in ENCODERS]
-    if unknown or not names or len(set(names)) != len(names):
+    if not names or not all(map(is_encoder, names)) or len(set(names)) != len(names):
         raise EncoderError(
-            f"[model] encoders = {list(names)!r} cannot be used: name each of {sorted(ENCODERS)} at most once, "
+            f"[model] encoders = {list(names)!r} cannot be used: name each of {encoder_choices()} at most once, "
             "and at least one."
         )
     return tuple(_encoder(name) for name in names)
@@ -31,7 +64,7 @@ def make_encoders(names: Sequence[str]) -> tuple[Encoder, ...]:
 @cache
 def _encoder(name: str) -> Encoder:
     """Return the one instance of an encoder in this process: weights are read once."""
-    return ENCODERS[name]()
+    return ENCODERS[name]() if name in ENCODERS else KINDS[name.partition(":")[0]](name)
 
 
 class FeatureCache:
@@ -74,11 +107,27 @@ def _read(path: Path) -> FloatArray | None:
 
 
 def encode_catalogue(
-    encoders: Sequence[Encoder], texts: Sequence[str], cache: FeatureCache | None = None
+    encoders: Sequence[Encoder],
+    texts: Sequence[str],
+    cache: FeatureCache | None = None,
+    attributes: Attributes | None = None,
 ) -> FloatArray:
-    """Return (I, F) float32 for a catalogue's texts: the encoders' unit rows side by side, F their widths' sum."""
-    parts = [cache.features(e, texts) if cache else e.encode(texts, texts) for e in encoders]
-    return np.concatenate(parts, axis=1)
+    """Return (I, F) float32 for a catalogue: the encoders' rows side by side, F their widths' sum.
+
+    A row of an encoder is a unit row, or zero where the item has nothing for it; an attribute that the platform does
+    not have at all is a block of zeros. Raises EncoderError for attributes that cannot be used.
+    """
+    known = attributes or Attributes()
+    return np.concatenate([_block(encoder, texts, cache, known) for encoder in encoders], axis=1)
+
+
+def _block(
+    encoder: Encoder, texts: Sequence[str], cache: FeatureCache | None, attributes: Attributes
+) -> FloatArray:
+    if isinstance(encoder, AttributeEncoder):  # quick, so not kept
+        rows = encoder.encode_attributes(attributes)
+        return encoder.encode(texts, texts) if rows is None else rows
+    return cache.features(encoder, texts) if cache else encoder.encode(texts, texts)
 
 
 def _content_hash(identity: EncoderIdentity, texts: Sequence[str]) -> str:

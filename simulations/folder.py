@@ -90,6 +90,7 @@ def site_of(
         events=platform.events,
         items=platform.items,
         columns=platform.columns,
+        images=platform.images,
         task=scenario.task,
         compute=scenario.compute,
         population_size=population_size,

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from clients.site import ComputeSettings, TaskSettings, explain
+from clients.site import ComputeSettings, Images, TaskSettings, explain
 from server.strategies import STRATEGIES
 from shared_model.errors import BadInputError
-from shared_model.features import ENCODERS
+from shared_model.features import encoder_choices, is_encoder
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -93,6 +93,8 @@ class PlatformSection(_Section):
     items: Path
     columns: dict[str, str] = {}
     """Which columns of the files are what, for example `{ user = "customer", item = "sku" }`."""
+    images: Images = {}
+    """Files of image vectors by image model, for example `{ clip-vit-b-32 = "clip.npz" }`."""
     epsilon_cap: Positive | None = None
     """The most the platform's ledger may ever hold; the scenario's ε where left out."""
     population_size: Count | None = None
@@ -124,11 +126,9 @@ class Scenario(_Section):
             raise ValueError(
                 f"[federation] strategy = {self.federation.strategy!r}: choose one of {', '.join(sorted(STRATEGIES))}"
             )
-        unknown = [name for name in self.model.encoders if name not in ENCODERS]
+        unknown = [name for name in self.model.encoders if not is_encoder(name)]
         if unknown:
-            raise ValueError(
-                f"[model] encoders: {unknown[0]!r} is unknown; choose from {', '.join(sorted(ENCODERS))}"
-            )
+            raise ValueError(f"[model] encoders: {unknown[0]!r} is unknown; choose from {encoder_choices()}")
         if self.federation.min_replies > len(self.members):
             raise ValueError(
                 f"[federation] min_replies = {self.federation.min_replies}, but there are {len(self.members)} members"
@@ -197,6 +197,10 @@ def load_scenario(path: Path) -> Scenario:
         for key in ("events", "items"):
             if isinstance(platform, dict) and isinstance(platform.get(key), str):
                 platform[key] = str((path.parent / platform[key]).resolve())
+        images = platform.get("images") if isinstance(platform, dict) else None
+        if isinstance(images, dict):
+            files = {model: file for model, file in images.items() if isinstance(file, str)}
+            images |= {model: str((path.parent / file).resolve()) for model, file in files.items()}
         ledger = platform.get("ledger") if isinstance(platform, dict) else None
         if isinstance(ledger, str) and "://" not in ledger:
             platform["ledger"] = str((path.parent / ledger).resolve())

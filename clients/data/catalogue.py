@@ -14,6 +14,7 @@ from clients.data.table import Table
 from clients.data.validate import item_schema, rejected_rows
 from clients.data.wanted import TEXT_COLUMNS
 from clients.errors import DataError
+from shared_model.attributes import Attributes
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,14 @@ class Catalogue:
         """One text per item: title, category, brand, description and text, joined, whitespace normalised."""
         columns = [self.frame[name].fillna("") for name in TEXT_COLUMNS if name in self.frame]
         return [" ".join(" ".join(parts).split()) for parts in zip(*columns, strict=True)]
+
+    def attributes(self) -> Attributes:
+        """Brands, category paths and prices, as far as the file has the columns; no images."""
+        return Attributes(
+            brands=self.frame["brand"].fillna("").tolist() if "brand" in self.frame else None,
+            categories=self.frame["category"].fillna("").tolist() if "category" in self.frame else None,
+            prices=self.frame["price"].tolist() if "price" in self.frame else None,
+        )
 
     @cached_property
     def fingerprint(self) -> str:
