@@ -30,7 +30,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "minilm": MiniLMEncoder,
     "multilingual-e5": MultilingualE5Encoder,
     "brand": lambda: HashedAttributeEncoder("brand", lambda a: a.brands, brand_tokens, 128, 0.3),
-    "category": lambda: HashedAttributeEncoder("category", lambda a: a.categories, category_tokens, 256, 0.3),
+    "category": lambda: HashedAttributeEncoder("category", lambda a: a.categories, category_tokens, 256, 0.1),
     "price": PriceEncoder,
 }
 """What has a name of its own. The weights before training were chosen on validation shoppers (docs/model.md)."""

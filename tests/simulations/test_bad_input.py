@@ -42,7 +42,7 @@ def change(path: Path, old: str, new: str) -> None:
         (
             "width = 2",
             'width = 2\nencoders = ["bert"]',
-            "'bert' is unknown; choose from hashed-words, minilm",
+            "'bert' is unknown; choose from ['brand', 'category', 'hashed-words', 'minilm'",
         ),
         ("width = 2", "width = 2\nencoders = []", "model.encoders"),
         (
