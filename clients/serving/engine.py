@@ -44,7 +44,7 @@ class Known:
 
 def look_up(snapshot: Snapshot, who: Who) -> Known:
     """Return what is known of who asks."""
-    arm = snapshot.experiment.arm_of(who.unit)
+    arm = snapshot.arm_of(who.unit)
     scoring, rows = snapshot.arms[arm].scoring, snapshot.shelf.rows
     shopper = snapshot.shoppers.find(who.shopper) if who.shopper else None
     length = scoring.spec.history_length

@@ -1,61 +1,77 @@
-"""From the messages of RecordFeedback to the platform's durable store of feedback."""
+"""From the messages of RecordFeedback to the events of `clients.feedback`, which are stored durably."""
 
-from dataclasses import dataclass
-from time import time
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
+from clients.errors import StoreError
+from clients.feedback import FeedbackEvent, Impression, Interaction, Kind, Recorded
 from clients.serving.asks import at_most
 from clients.serving.errors import AskError
 from clients.serving.v1 import serving_pb2 as messages
-from shared_model.errors import FedcartError
 
 FEEDBACK_LIMIT = 1_000
-
-
-class FeedbackError(FedcartError):
-    """Feedback could not be stored; nothing of it was taken."""
-
-    exit_code = 4
-    code = "serving.feedback"
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """How many events were stored for the first time, and how many were there before."""
-
-    recorded: int
-    repeated: int
+_KINDS = {
+    messages.Interaction.CLICK: Kind.CLICK,
+    messages.Interaction.CART: Kind.CART,
+    messages.Interaction.PURCHASE: Kind.PURCHASE,
+}
 
 
 class FeedbackSink(Protocol):
-    """Where feedback goes."""
+    """Where feedback goes: a `FeedbackStore`, or what stands in for it."""
 
-    def record(self, batch: Any) -> Recorded:
-        """Store a batch durably, each event_id once; raise FeedbackError and store nothing if that fails."""
+    def record(self, batch: Sequence[FeedbackEvent]) -> Recorded:
+        """Store a batch durably, each event once; raise StoreError and store nothing if that fails."""
         ...
 
 
-@dataclass(frozen=True)
 class NoFeedback:
     """A service without a store: says so, and never pretends."""
 
-    def record(self, batch: Any) -> Recorded:
-        """Raise FeedbackError."""
-        raise FeedbackError("this service stores no feedback: nothing was taken.")
+    def record(self, batch: Sequence[FeedbackEvent]) -> Recorded:
+        """Raise StoreError."""
+        raise StoreError("this service stores no feedback: nothing was taken.")
 
 
-def read_feedback(request: messages.RecordFeedbackRequest) -> Any:
-    """Return the events; raise AskError for one that cannot be used."""
-    both = [*request.impressions, *request.interactions]
-    at_most("impressions and interactions", len(both), FEEDBACK_LIMIT)
-    for event in both:
-        if not event.event_id or len(event.event_id) > 128:
-            raise AskError("event_id: give each event 1 to 128 characters that no other event has.")
-        if not (event.shopper_id or event.session_id):
-            raise AskError(f"event {event.event_id}: needs a shopper_id or a session_id.")
-    for event in request.interactions:
-        if event.kind not in (1, 2, 3) or not event.item_id:
-            raise AskError(
-                f"interaction {event.event_id}: needs an item_id, and a kind CLICK, CART or PURCHASE."
-            )
-    return request, time()
+def read_feedback(request: messages.RecordFeedbackRequest, clock: Callable[[], float]) -> list[FeedbackEvent]:
+    """Return the events; raise AskError, or FeedbackError for one that cannot be stored. `clock`: unix seconds."""
+    at_most(
+        "impressions and interactions",
+        len(request.impressions) + len(request.interactions),
+        FEEDBACK_LIMIT,
+    )
+    shown = [
+        Impression(
+            event_id=event.event_id,
+            request_id=event.request_id,
+            shopper=event.shopper_id,
+            items=tuple(event.item_ids),
+            time=event.time_ms / 1000 if event.time_ms else clock(),
+            session=event.session_id,
+            model_version=event.model_version,
+            arm=event.arm,
+        )
+        for event in request.impressions
+    ]
+    done = [_interaction(event, clock) for event in request.interactions]
+    return [*shown, *done]
+
+
+def _interaction(event: messages.Interaction, clock: Callable[[], float]) -> Interaction:
+    if event.kind not in _KINDS:
+        raise AskError(
+            f"interaction {event.event_id[:128]!r}: kind = {event.kind}: use CLICK, CART or PURCHASE."
+        )
+    if not math.isfinite(event.value):
+        raise AskError(f"interaction {event.event_id[:128]!r}: value = {event.value}: give a finite number.")
+    return Interaction(
+        event_id=event.event_id,
+        shopper=event.shopper_id,
+        item=event.item_id,
+        kind=_KINDS[event.kind],
+        time=event.time_ms / 1000 if event.time_ms else clock(),
+        request_id=event.request_id,
+        session=event.session_id,
+        value=event.value if event.HasField("value") else None,
+    )

@@ -16,7 +16,6 @@ from clients.models import AdoptedModel, InstalledModels, load_adopted
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.recommender import LocalLayer
 from clients.serving.candidates import POPULAR
-from clients.serving.experiment import Experiment
 from clients.serving.history import Shoppers, whole
 from clients.serving.index import NearIndex, build_index, load_index, save_index
 from clients.serving.scoring import Scoring
@@ -102,7 +101,7 @@ def make_snapshot(
         shelf=Shelf.of(platform.catalogue, _out_of_stock(settings.out_of_stock)),
         shoppers=Shoppers.of(platform.split.sequences),
         arms=arms,
-        experiment=Experiment(_shares(list(arms), site), site.name),
+        shares=_shares(list(arms), site),
         encode=lambda asked: np.concatenate([encode(asked) for encode in encoders], axis=1),
         leave_out_seen=platform.filter_seen,
         one_basket=site.task.hold_out == "basket",

@@ -6,18 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
+import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from clients.errors import SiteError
+from clients.feedback import FeedbackStore
 from clients.folder import ClientFolder
 from clients.serving.current import Current
 from clients.serving.desk import Desk
 from clients.serving.door import Door
 from clients.serving.errors import ServingError
-from clients.serving.feedback import FeedbackSink, NoFeedback
+from clients.serving.feedback import FeedbackSink
 from clients.serving.load import load_snapshot
 from clients.serving.malformed import ReadableOnly
+from clients.serving.recall import index_recall
 from clients.serving.service import RecommenderService
 from clients.serving.v1 import serving_pb2
 from clients.serving.v1.serving_pb2_grpc import add_RecommenderServicer_to_server
@@ -32,6 +35,7 @@ SERVICE = serving_pb2.DESCRIPTOR.services_by_name["Recommender"].full_name
 MESSAGE_LIMIT = 262_144
 """Most bytes of a request."""
 _GRACE_SECONDS = 5.0
+_log = structlog.get_logger("fedcart.serving")
 _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
@@ -58,7 +62,23 @@ def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable
     require_safe(settings)
     seen = state_of(folder)
     current = Current(load_snapshot(folder))
-    asyncio.run(_until_stopped(folder, Serving(current, settings, NoFeedback()), seen, ready))
+    say_served(current)
+    feedback = FeedbackStore(folder.path / "feedback.sqlite")
+    asyncio.run(_until_stopped(folder, Serving(current, settings, feedback), seen, ready))
+
+
+def say_served(current: Current) -> None:
+    """Log which model is served, and what its index finds of the exact lists."""
+    snapshot = current.snapshot
+    for name in snapshot.arms:
+        recall = index_recall(snapshot, name)
+        _log.info(
+            "scoring",
+            arm=name,
+            version=snapshot.version,
+            exact=recall is None,
+            recall_at_10=None if recall is None else round(recall.share, 4),
+        )
 
 
 async def _until_stopped(

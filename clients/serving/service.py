@@ -1,6 +1,7 @@
 """The gRPC service of `clients/serving/v1/serving.proto`: token, time limit, status codes; the engine does the rest."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ import grpc
 import structlog
 from grpc.aio import ServicerContext
 
+from clients.errors import FeedbackError, StoreError
 from clients.serving.asks import NAME_LIMIT, RecommendAsk, at_most
 from clients.serving.current import Current
 from clients.serving.desk import Desk, FullError
@@ -17,7 +19,7 @@ from clients.serving.door import Door
 from clients.serving.engine import audience, rank, similar
 from clients.serving.errors import AskError, StoppedError, UnknownIdError
 from clients.serving.explain import explain, profile
-from clients.serving.feedback import FeedbackError, FeedbackSink, read_feedback
+from clients.serving.feedback import FeedbackSink, read_feedback
 from clients.serving.messages import (
     explained,
     header,
@@ -39,8 +41,9 @@ T = TypeVar("T")
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (UnknownIdError, grpc.StatusCode.NOT_FOUND),
     (AskError, grpc.StatusCode.INVALID_ARGUMENT),
+    (FeedbackError, grpc.StatusCode.INVALID_ARGUMENT),
     (FullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (FeedbackError, grpc.StatusCode.UNAVAILABLE),
+    (StoreError, grpc.StatusCode.UNAVAILABLE),
     (StoppedError, grpc.StatusCode.CANCELLED),
 )
 
@@ -143,15 +146,15 @@ class RecommenderService(RecommenderServicer):
         """Store feedback durably, then answer; its events count in their sessions from now on."""
 
         async def work(name: str) -> messages.RecordFeedbackResponse:
-            batch = read_feedback(request)
+            batch = read_feedback(request, time.time)
             done = await asyncio.to_thread(self._feedback.record, batch)
             for event in request.interactions:
                 self._current.sessions.add(event.shopper_id, event.session_id, event.item_id)
             snapshot = self._current.snapshot
             return messages.RecordFeedbackResponse(
                 header=messages.Header(request_id=name, model_version=snapshot.version),
-                recorded=done.recorded,
-                repeated_before=done.repeated,
+                recorded=done.accepted,
+                repeated_before=done.duplicates,
             )
 
         return await self._answer(context, request.request_id, work)
@@ -207,6 +210,11 @@ class RecommenderService(RecommenderServicer):
             )
         except tuple(kind for kind, _ in _CODES) as error:
             code = next(code for kind, code in _CODES if isinstance(error, kind))
+            if code is grpc.StatusCode.UNAVAILABLE:  # the store's message may name its place: for the log
+                _log.error("feedback-not-stored", reason=str(error))
+                await context.abort(
+                    code, "feedback could not be stored, and nothing of it was taken: send it again"
+                )
             await context.abort(code, str(error))
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise

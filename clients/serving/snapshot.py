@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from clients.serving.experiment import Experiment
+from clients.feedback import assign_arm
 from clients.serving.history import Shoppers
 from clients.serving.index import NearIndex
 from clients.serving.scoring import Scoring
@@ -27,7 +27,8 @@ class Snapshot:
     """One platform's model, catalogue and shoppers.
 
     version : the model's (SHA-256 of its card), or "prior". number : the version's number; 0 for "prior".
-    encode : typed text → (n, F) features. leave_out_seen, one_basket : what the site's task says.
+    shares : arm → its part of the shoppers. encode : typed text → (n, F) features.
+    leave_out_seen, one_basket : what the site's task says.
     """
 
     platform: str
@@ -36,10 +37,14 @@ class Snapshot:
     shelf: Shelf
     shoppers: Shoppers
     arms: Mapping[str, Arm]
-    experiment: Experiment
+    shares: Mapping[str, float]
     encode: Encode
     leave_out_seen: bool
     one_basket: bool
+
+    def arm_of(self, unit: str) -> str:
+        """Return the arm of a shopper or session."""
+        return assign_arm(unit, self.shares, self.platform.encode())
 
     @cached_property
     def frequencies(self) -> Counter[str]:

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from clients.data import leave_one_out, load_platform
+from clients.enrol import init_folder, install_kit, write_request
+from clients.folder import ClientFolder
 from clients.platform import Platform
 from clients.recommender import LocalLayer
 from clients.serving.current import Current
@@ -21,6 +23,8 @@ from clients.serving.load import Model, make_snapshot
 from clients.serving.serve import Serving, serve
 from clients.serving.snapshot import Snapshot
 from clients.site import ServingSettings, SiteSettings
+from clients.template import SiteAnswers
+from federation.validity import now
 from shared_model.features import encode_catalogue, make_encoders
 from shared_model.model import ModelSpec, block_norms, initial_shared
 
@@ -173,3 +177,17 @@ def served() -> Iterator[Callable[..., Served]]:
     yield start
     for service in running:
         service.stop()
+
+
+@pytest.fixture
+def member(tmp_path: Path, operator) -> ClientFolder:
+    """Return the folder of a platform that is a member and has adopted nothing yet."""
+    data = tmp_path / "data"
+    data.mkdir()
+    items_frame(40).to_csv(data / "items.csv", index=False)
+    events_frame(12, 40, 0).to_csv(data / "events.csv", index=False)
+    answers = SiteAnswers("books", "groceries", data / "events.csv", data / "items.csv", 20, 8.0, 1e-6, None)
+    folder = init_folder(tmp_path / "books", answers)
+    sent = write_request(folder, now())
+    install_kit(folder, tmp_path / "kit", operator.answer(sent.file), operator.fingerprint, now())
+    return folder

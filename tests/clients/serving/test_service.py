@@ -8,12 +8,15 @@ from dataclasses import replace
 
 import grpc
 import pytest
+import sqlalchemy as sa
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clients.errors import SiteError
+from clients.feedback import FeedbackStore
+from clients.feedback.tables import INTERACTIONS
 from clients.serving.current import Current, TenantError
 from clients.serving.errors import ServingError
 from clients.serving.serve import SERVICE, require_safe
@@ -84,7 +87,7 @@ def test_every_answer_says_request_version_and_arm(stub):
         (
             lambda s: s.RecordFeedback(m.RecordFeedbackRequest(interactions=[m.Interaction(event_id="e")])),
             "INVALID_ARGUMENT",
-            "shopper",
+            "interaction 'e': kind = 0",
         ),
     ],
 )
@@ -202,6 +205,38 @@ def test_models_are_swapped_under_load_without_a_failed_or_mixed_answer(make, se
         seen.add(version)
         assert [i.item_id for i in answer.items] == expected[version, n % 12]
     assert seen == set(made)
+
+
+def test_feedback_is_stored_once_and_a_database_that_goes_away_is_said(make, served, tmp_path):
+    """What was acknowledged is in the database; what was not is in no part of it; the service goes on."""
+    store = FeedbackStore(tmp_path / "feedback.sqlite")
+    service = served(make().snapshot, feedback=store)
+
+    def events(name: str) -> m.RecordFeedbackRequest:
+        shown = m.Impression(
+            event_id=f"{name}-a", shopper_id="u02", request_id="r", item_ids=["i001", "i002"]
+        )
+        click = m.Interaction(event_id=f"{name}-b", shopper_id="u02", kind="CLICK", item_id="i004", value=2.5)
+        return m.RecordFeedbackRequest(impressions=[shown], interactions=[click])
+
+    with grpc.insecure_channel(service.address) as channel:
+        stub = RecommenderStub(channel)
+        before = stub.Recommend(m.RecommendRequest(who=m.Who(shopper_id="u02")))
+        answers = [stub.RecordFeedback(events("first")) for _ in range(2)]
+        assert [(a.recorded, a.repeated_before) for a in answers] == [(2, 0), (0, 2)]
+        after = stub.Recommend(m.RecommendRequest(who=m.Who(shopper_id="u02")))
+        assert [i.score for i in before.items] != [i.score for i in after.items]
+        with store.engine.begin() as connection:
+            rows = connection.execute(sa.select(INTERACTIONS)).mappings().all()
+            connection.execute(sa.text(f"ALTER TABLE {INTERACTIONS.name} RENAME TO elsewhere"))
+        assert [(row["item"], row["value"]) for row in rows] == [("i004", 2.5)]
+        code, message = code_of(lambda: stub.RecordFeedback(events("second")))
+        assert (code, "nothing of it was taken" in message) == (grpc.StatusCode.UNAVAILABLE, True)
+        assert str(tmp_path) not in message
+        assert stub.Recommend(m.RecommendRequest()).items
+        with store.engine.begin() as connection:
+            connection.execute(sa.text(f"ALTER TABLE elsewhere RENAME TO {INTERACTIONS.name}"))
+        assert stub.RecordFeedback(events("second")).recorded == 2
 
 
 def test_one_process_serves_one_platform(make):

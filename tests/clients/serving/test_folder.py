@@ -1,0 +1,66 @@
+"""From a real platform's folder: the prior before the first model, then what changes without a restart."""
+
+import asyncio
+import json
+import os
+
+import pandas as pd
+import pytest
+from structlog.testing import capture_logs
+
+from clients.folder import ClientFolder
+from clients.serving.current import Current
+from clients.serving.load import load_snapshot
+from clients.serving.watch import keep_current, state_of
+from fedcart import run
+
+
+@pytest.fixture
+def shop(member) -> ClientFolder:
+    """Return a member's folder."""
+    return member
+
+
+def test_the_shell_answers_without_a_server(shop, capsys):
+    assert (
+        run(["client", "recommend", "u01", "--count", "3", "--folder", str(shop.path), "--format", "json"])
+        == 0
+    )
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["model_version"], answer["arm"], answer["cold"]) == ("prior", "prior", False)
+    assert len(answer["items"]) == 3
+    assert run(["client", "recommend", "--text", "red lamp", "--folder", str(shop.path)]) == 0
+    assert "lamp" in capsys.readouterr().out
+    assert run(["client", "recommend", "u01", "--count", "0", "--folder", str(shop.path)]) == 2
+    assert "ask for 1 to 500" in capsys.readouterr().err
+    assert run(["client", "recommend", "u01", "--folder", str(shop.path / "none")]) == 2
+
+
+def test_a_catalogue_that_changes_counts_without_a_restart_and_a_broken_one_does_not(shop):
+    items = shop.site().items
+    before = items.read_bytes()
+
+    async def watch() -> None:
+        current = Current(load_snapshot(shop))
+        watcher = asyncio.create_task(keep_current(shop, current, state_of(shop), 0.05))
+        frame = pd.read_csv(items)
+        frame.loc[len(frame)] = {"item_id": "new", "title": "purple dragon"}
+        frame.to_csv(items, index=False)
+        await _until(lambda: "new" in current.snapshot.shelf.rows)
+        kept = current.snapshot
+        with capture_logs() as log:
+            items.write_text("no,header\n1,2\n")
+            await _until(lambda: any(entry["event"] == "not-swapped" for entry in log))
+        assert current.snapshot is kept
+        items.write_bytes(before)
+        os.utime(items)
+        await _until(lambda: "new" not in current.snapshot.shelf.rows)
+        watcher.cancel()
+
+    asyncio.run(watch())
+
+
+async def _until(true, seconds: float = 30.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.02)
