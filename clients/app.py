@@ -12,6 +12,7 @@ from clients.participate import Contribution, participate
 from clients.site import SiteSettings, load_site
 from privacy.errors import PrivacyError
 from shared_model.errors import FedcartError
+from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
 
 REFUSED = 100
@@ -30,7 +31,8 @@ def train(message: Message, context: Context) -> Message:
         name = site.name
         ask = TrainInstructions.from_mapping(dict(message.content.config_records["config"]))
         arrays = {key: array.numpy() for key, array in message.content.array_records["arrays"].items()}
-        return Message(_reply(site, ask, participate(site, ask, arrays)), reply_to=message)
+        base = fingerprint(arrays)
+        return Message(_reply(site, ask, base, participate(site, ask, arrays)), reply_to=message)
     except (FedcartError, PrivacyError) as error:
         _log.error("refused", platform=name, code=error.code, message=str(error))
         return Message(Error(REFUSED, f"{name}:{error.code}"), reply_to=message)
@@ -54,11 +56,14 @@ def find_site(context: Context) -> SiteSettings:
     raise SiteError("This node has no site: start it with --node-config 'site=\"/path/to/client.toml\"'.")
 
 
-def _reply(site: SiteSettings, ask: TrainInstructions, contribution: Contribution) -> RecordDict:
+def _reply(site: SiteSettings, ask: TrainInstructions, base: str, contribution: Contribution) -> RecordDict:
+    """`base` is the fingerprint of the tensors that training began with."""
     receipt: dict[str, str | int | float] = {
         "platform": site.name,
         "run": ask.run_id,
         "round": ask.round,
+        "plan": ask.fingerprint,
+        "base": base,
         "noise": contribution.noise,
     }
     if contribution.budget is not None:

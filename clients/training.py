@@ -32,6 +32,7 @@ from shared_model.device import to_device
 from shared_model.exchange import SharedTensors
 from shared_model.loss import shopper_loss
 from shared_model.model import ModelSpec
+from shared_model.reach import BETAS, learning_rate_of
 
 
 @dataclass(frozen=True)
@@ -209,9 +210,13 @@ def _parameters(shared: SharedTensors) -> dict[str, torch.Tensor]:
 def _adam(parameters: dict[str, torch.Tensor], recipe: LocalRecipe) -> torch.optim.Adam:
     return torch.optim.Adam(
         [
-            {"params": [p], "lr": recipe.scalar_learning_rate if p.dim() == 1 else recipe.learning_rate}
+            {
+                "params": [p],
+                "lr": learning_rate_of(p.dim(), recipe.learning_rate, recipe.scalar_learning_rate),
+            }
             for p in parameters.values()
-        ]
+        ],
+        betas=BETAS,
     )
 
 

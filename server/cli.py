@@ -20,6 +20,7 @@ from server import enrol
 from server.app import MODEL
 from server.doctor import examine_server
 from server.errors import FederationError
+from server.events import read_events
 from server.folder import (
     ModelChoice,
     OperatorSettings,
@@ -31,6 +32,7 @@ from server.folder import (
 from server.launch import execute, find_run, prepare
 from server.members import Members
 from server.nodes import list_nodes
+from server.refusals import refusal_lines, refusals
 from server.registry.cli import registry_commands
 from server.start import start as run_server
 from server.status import server_status, server_status_lines
@@ -296,11 +298,11 @@ def run(
     except KeyboardInterrupt:
         say(f"no longer followed; the server goes on with it: fedcart server run --resume {run_folder.name}")
         raise
-    model = run_folder / MODEL
+    model, refused = run_folder / MODEL, refusals(read_events(run_folder))
     if format is Format.json:
-        write_json({"run": run_folder.name, "model": str(model)})
+        write_json({"run": run_folder.name, "model": str(model), "refused": refused})
         return
-    write_lines([f"wrote {model}"])
+    write_lines([f"wrote {model}", *refusal_lines(refused)])
 
 
 @server.command()

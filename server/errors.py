@@ -1,6 +1,6 @@
 """Errors of the operator's side."""
 
-from shared_model.errors import BadInputError, FedcartError
+from shared_model.errors import BadInputError, ExchangeError, FedcartError
 
 
 class FederationError(BadInputError):
@@ -21,3 +21,13 @@ class ServerAwayError(FedcartError):
 
     exit_code = 1
     code = "server-away"
+
+
+class ReplyError(ExchangeError):
+    """A member's reply that does not count, with what is wrong as `reply.<kind>`."""
+
+    code = "reply"
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.code = f"reply.{kind}"

@@ -26,6 +26,7 @@ from server.events import EventReader
 from server.folder import RunSettings, ServerFolder
 from server.lines import describe
 from server.members import Members
+from server.robust import require_tolerance
 from server.settings import FederationSettings
 from server.strategies import make_strategy
 from shared_model.errors import BadInputError, RunFailedError
@@ -65,7 +66,7 @@ def prepare(folder: ServerFolder, run: RunSettings, round_timeout: float | None)
             "--min-members."
         )
     logging.getLogger("flwr").setLevel(logging.ERROR)  # it would say that nothing is evaluated
-    make_strategy(run.strategy, run.strategy_options)
+    require_tolerance(make_strategy(run.strategy, run.strategy_options), run.min_members)
     model = card_of(folder).model
     run_id = f"{settings.name}-{now():%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
     ask = TrainInstructions(

@@ -1,18 +1,40 @@
-"""Replies are checked before anything is averaged: who, which round, which tensors, which weight."""
+"""Replies are checked before anything is averaged: who, for what, which tensors, how far they moved, which weight.
+
+| a reply …                                             | code of its refusal          |
+|-------------------------------------------------------|------------------------------|
+| of other records than arrays, metrics and a receipt   | `reply.form`                 |
+| of somebody who is no member, or for another platform | `reply.stranger`             |
+| for another run, round, plan or base model            | `reply.stale`                |
+| that is its platform's second                         | `reply.twice`                |
+| without a good ε or ledger head                       | `reply.receipt`              |
+| with other tensors, shapes or types, or undecodable   | `exchange`                   |
+| with NaN or inf                                       | `exchange.not-finite`        |
+| further from the start than training moves it         | `exchange.reach`             |
+| whose ledger went back, or is another's               | `ledger.rollback`, `ledger.mismatch` |
+| that says no by itself                                | the client's own code        |
+| of Flower, for a node that is gone                    | `node`                       |
+
+Codes are public; none depends on data.
+"""
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from privacy.errors import LedgerError, LedgerRolledBackError
 from privacy.ledger import Head, Witness
+from server.errors import ReplyError
 from server.settings import FederationSettings
 from server.strategies import WEIGHT_KEY
 from shared_model.errors import ExchangeError
+from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
+from shared_model.reach import require_reach
 
 
 @dataclass(frozen=True)
@@ -33,13 +55,27 @@ class BadReply:
     """A reply that does not count, and why; `head` if it contradicts what the witness holds of the platform."""
 
     platform: str
+    code: str
     reason: str
     head: Head | None = None
 
 
+@dataclass(frozen=True)
+class Question:
+    """What all members were asked in one round: instructions as they were sent, and the tensors to begin with."""
+
+    ask: TrainInstructions
+    arrays: Mapping[str, NDArray]
+
+    @cached_property
+    def base(self) -> str:
+        """The fingerprint of the tensors."""
+        return fingerprint(self.arrays)
+
+
 def sort_replies(
     replies: Iterable[Message],
-    ask: TrainInstructions,
+    question: Question,
     settings: FederationSettings,
     witness: Witness,
     registered: Mapping[str, str],
@@ -61,13 +97,13 @@ def sort_replies(
             bad.append(_failure(message, registered))
             continue
         try:
-            reply = _check(message, ask, settings)
+            reply = _check(message, question, settings)
             _require_registered(reply.platform, message, registered)
             if reply.platform in good:
-                raise ExchangeError(f"{reply.platform}: replied twice in round {ask.round}")
+                raise ReplyError("twice", f"{reply.platform}: replied twice in round {question.ask.round}")
         except ExchangeError as error:
             who = registered.get(message.metadata.reply_to_message_id) or _name(message)
-            bad.append(BadReply(who, str(error)))
+            bad.append(BadReply(who, error.code, str(error)))
             continue
         try:
             if reply.head is not None:
@@ -76,7 +112,9 @@ def sort_replies(
         except LedgerError as error:
             contradicts = isinstance(error, LedgerRolledBackError)
             bad.append(
-                BadReply(reply.platform, f"{error.code}: {error}", reply.head if contradicts else None)
+                BadReply(
+                    reply.platform, error.code, f"{error.code}: {error}", reply.head if contradicts else None
+                )
             )
     return [good[name] for name in sorted(good)], bad
 
@@ -85,19 +123,27 @@ def _failure(message: Message, registered: Mapping[str, str]) -> BadReply:
     """A client's `<platform>:<code>`, or Flower's own words about a node, under the registered name."""
     reason = message.error.reason or "no reason given"
     platform, _, code = reason.partition(":")
+    own = message.error.code >= _OWN_CODES and _CODE.fullmatch(code) is not None
     name = registered.get(message.metadata.reply_to_message_id)
     if name is None:
-        return BadReply(
-            platform if message.error.reason else _name_of_node(message), code or "no reason given"
-        )
-    return BadReply(name, code if platform == name and code else reason)
+        name = platform if message.error.reason else _name_of_node(message)
+        return BadReply(name, code if own else "node", code or "no reason given")
+    if platform == name and code:
+        return BadReply(name, code if own else "node", code)
+    return BadReply(name, "node", reason)
+
+
+_CODE = re.compile(r"[a-z]+(-[a-z]+)*(\.[a-z]+(-[a-z]+)*){0,2}")
+_OWN_CODES = 100
+"""Error codes from here on are those of fedcart's clients; Flower's own are smaller."""
 
 
 def _require_registered(platform: str, message: Message, registered: Mapping[str, str]) -> None:
     name = registered.get(message.metadata.reply_to_message_id)
     if registered and name != platform:
-        raise ExchangeError(
-            f"its receipt speaks for {platform!r}, but its node is registered as {name!r}: both names must be one"
+        raise ReplyError(
+            "stranger",
+            f"its receipt speaks for {platform!r}, but its node is registered as {name!r}: both names must be one",
         )
 
 
@@ -131,36 +177,57 @@ def _head(receipt: Mapping[str, object], name: str, members: Collection[str]) ->
         head = Head.from_text(receipt.get("head"))
         head.check()
     except LedgerError as error:
-        raise ExchangeError(f"{name}: its receipt has no good head of its ledger: {error}") from None
+        raise ReplyError("receipt", f"{name}: its receipt has no good head of its ledger: {error}") from None
     if head.population != name and head.population in members:
-        raise ExchangeError(
-            f"{name}: its receipt has the head of another member's ledger, {head.population!r}"
+        raise ReplyError(
+            "receipt", f"{name}: its receipt has the head of another member's ledger, {head.population!r}"
         )
     return head
 
 
-def _check(message: Message, ask: TrainInstructions, settings: FederationSettings) -> GoodReply:
-    content = message.content
+def _check(message: Message, question: Question, settings: FederationSettings) -> GoodReply:
+    content, ask = message.content, question.ask
     name = _name(message)
     if _shape(content) != {"arrays": ArrayRecord, "metrics": MetricRecord, "receipt": ConfigRecord}:
-        raise ExchangeError(
-            f"{name}: a reply must hold arrays, metrics and a receipt, each of its kind, not {sorted(content)}"
+        raise ReplyError(
+            "form",
+            f"{name}: a reply must hold arrays, metrics and a receipt, each of its kind, not {sorted(content)}",
         )
     receipt = dict(content.config_records["receipt"])
-    if (receipt.get("run"), receipt.get("round")) != (ask.run_id, ask.round):
-        raise ExchangeError(
-            f"{name}: replied for round {receipt.get('round')!r} of {receipt.get('run')!r}, "
-            f"asked for round {ask.round} of {ask.run_id!r}"
-        )
+    _require_fresh(name, receipt, question)
     if name not in settings.weights:
-        raise ExchangeError(f"{name}: is no member of this run ({', '.join(sorted(settings.weights))})")
+        raise ReplyError(
+            "stranger", f"{name}: is no member of this run ({', '.join(sorted(settings.weights))})"
+        )
     epsilon = receipt.get("committed", 0.0)
     if not isinstance(epsilon, float) or not math.isfinite(epsilon):
-        raise ExchangeError(f"{name}: its receipt says epsilon {epsilon!r}, which is no number")
+        raise ReplyError("receipt", f"{name}: its receipt says epsilon {epsilon!r}, which is no number")
     head = _head(receipt, name, settings.weights) if ask.epsilon > 0 else None
+    where = f"{name}, round {ask.round}"
     arrays = _decode(content.array_records["arrays"], name)
-    ask.spec.exchange.validate(arrays, f"{name}, round {ask.round}")
+    ask.spec.exchange.validate(arrays, where)
+    require_reach(question.arrays, arrays, ask, where)
     # In the spec's order, whatever the sender's was: FedAvgM and Krum go by position.
     content["arrays"] = ArrayRecord({t.name: Array(arrays[t.name]) for t in ask.spec.exchange.tensors})
     content["metrics"] = MetricRecord({WEIGHT_KEY: float(settings.weights[name])})
     return GoodReply(name, message, receipt, head)
+
+
+def _require_fresh(name: str, receipt: Mapping[str, object], question: Question) -> None:
+    """Raise ReplyError if the receipt is of another request than the one that was sent."""
+    ask = question.ask
+    if (receipt.get("run"), receipt.get("round")) != (ask.run_id, ask.round):
+        raise ReplyError(
+            "stale",
+            f"{name}: replied for round {receipt.get('round')!r} of {receipt.get('run')!r}, "
+            f"asked for round {ask.round} of {ask.run_id!r}",
+        )
+    for what, said, asked in (
+        ("plan", receipt.get("plan"), ask.fingerprint),
+        ("base model", receipt.get("base"), question.base),
+    ):
+        if said != asked:
+            raise ReplyError(
+                "stale",
+                f"{name}: trained by another {what} ({str(said)[:16]}) than the one of round {ask.round} ({asked[:16]})",
+            )

@@ -1,6 +1,7 @@
 """The round loop: ask, check, average, checkpoint. Resumes after the last checkpoint, never before it."""
 
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from privacy.ledger import Witness
 from server.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
 from server.presence import Observer, Presence, Present
-from server.replies import BadReply, GoodReply, sort_replies
+from server.replies import BadReply, GoodReply, Question, sort_replies
+from server.robust import aggregate, require_tolerance
 from server.settings import FederationSettings
 from server.strategies import make_strategy, restore_strategy, strategy_state
 from shared_model.errors import CheckpointError, RunFailedError
@@ -39,11 +41,14 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
     not charged again. Raises RunFailedError if that does not help: the checkpoint stays at the round before, and the
     run can be resumed.
 
+    Raises BadInputError if a robust strategy would withstand nobody with `min_replies` replies.
+
     The heads of the platforms' ledgers are on the disk before a round counts. Raises LedgerError if they cannot be kept.
     """
     ask = settings.instructions
     spec = ask.spec.exchange
     strategy = make_strategy(settings.strategy, settings.strategy_options)
+    require_tolerance(strategy, settings.min_replies)
     checkpoint = load_checkpoint(folder)
     if checkpoint is None:
         start = spec.to_numpy(initial_shared(ask.spec), "initial model")
@@ -83,10 +88,7 @@ def _round(
 ) -> dict[str, NDArray]:
     """Return the shared tensors after one round."""
     good = _enough_replies(grid, presence, strategy, settings, ask, arrays, witness, observe)
-    averaged, _ = strategy.aggregate_train(ask.round, [reply.message for reply in good])
-    if averaged is None:
-        raise RunFailedError(f"Round {ask.round}: the strategy {settings.strategy} returned no model.")
-    result = {name: np.asarray(array.numpy(), dtype=np.float32) for name, array in averaged.items()}
+    result = aggregate(strategy, ask.round, [reply.message for reply in good], arrays)
     ask.spec.exchange.validate(result, f"round {ask.round}, after averaging")
     observe(
         "round",
@@ -167,18 +169,29 @@ def _ask(
     messages = list(strategy.configure_train(ask.round, record, config, cast(Grid, present)))
     for message in messages:
         _keep_to_instructions(message.content.config_records["config"])
+        ask = TrainInstructions.from_mapping(dict(message.content.config_records["config"]))
     names = [present.name(message.metadata.dst_node_id) for message in messages]
-    observe("asked", {"round": ask.round, "platforms": names, "limit_s": settings.round_timeout})
+    size = sum(array.nbytes for array in arrays.values())
+    asking = {"platforms": names, "limit_s": settings.round_timeout, "bytes": size * len(messages)}
+    observe("asked", {"round": ask.round} | asking)
+    began = time.monotonic()
     # Flower empties the messages while it sends them, and gives each its id.
     addressed = [(message.metadata, message.metadata.dst_node_id) for message in messages]
     replies = list(grid.send_and_receive(messages, timeout=settings.round_timeout))
     asked = {metadata.message_id: present.name(node) for metadata, node in addressed}
     registered = asked if any(present.names.values()) else {}
-    good, bad = sort_replies(replies, ask, settings, witness, registered)
+    seconds = round(time.monotonic() - began, 3)
+    good, bad = sort_replies(replies, Question(ask, arrays), settings, witness, registered)
     refused = {b.platform: b.head for b in bad if b.head}
     witness.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
+    counted = [reply.platform for reply in good]
+    observe(
+        "answered",
+        {"round": ask.round, "platforms": counted, "bytes": size * len(good), "seconds": seconds},
+    )
     for failure in bad:
-        observe("client-failed", {"round": ask.round, "platform": failure.platform, "reason": failure.reason})
+        said = {"platform": failure.platform, "code": failure.code, "reason": failure.reason}
+        observe("client-failed", {"round": ask.round} | said)
     answered = {reply.metadata.reply_to_message_id for reply in replies}
     late = sorted(name for message_id, name in asked.items() if message_id not in answered)
     if late:

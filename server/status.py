@@ -12,6 +12,7 @@ from server.events import read_events
 from server.folder import ServerFolder
 from server.members import Members
 from server.nodes import list_nodes
+from server.refusals import refusal_lines, refusals
 from server.settings import FederationSettings
 from shared_model.errors import BadInputError
 
@@ -82,6 +83,7 @@ def _run(place: Path) -> _Run:
         "rounds": total,
         "last_success": rounds[-1]["time"] if rounds else None,
         "reason": events[-1]["message"] if state == "failed" else None,
+        "refused": refusals(events),
     }
     return _Run(document, rounds)
 
@@ -109,6 +111,7 @@ def server_status_lines(status: dict[str, Any]) -> Sequence[str]:
             f"  run {run['run']}: {run['state']}, round {run['round']} of {run['rounds']}; last "
             f"{run['last_success'] or 'never'}"
         )
+        lines.extend(f"  {line}" for line in refusal_lines(run["refused"]))
         if run["reason"]:
             lines.append(f"    {run['reason']}")
         if run["state"] in ("failed", "interrupted"):

@@ -1,8 +1,8 @@
 """Flower's strategies by name, with the arrays that must survive a restart.
 
-Only strategies that average replies are offered: each takes fixed, declared weights. Robust ones (median,
-trimmed mean, Krum) ignore weights. Flower's client-level DP wrappers are left out: they protect a platform, not
-a shopper, and weigh by private counts.
+Only strategies that average replies are offered: each takes fixed, declared weights. What robust ones (median,
+trimmed mean, Krum) withstand, and what they make of weights, is in `server.robust`. Flower's client-level DP wrappers
+are left out: they protect a platform, not a shopper, and weigh by private counts.
 """
 
 import inspect
@@ -55,7 +55,10 @@ def make_strategy(name: str, options: Mapping[str, float | int]) -> FedAvg:
             f"[federation] strategy_options: {name} has no option {', '.join(unknown)}; it has "
             f"{', '.join(sorted(allowed)) or 'none'}."
         )
-    return cls(**arguments, **dict[str, Any](options))
+    try:
+        return cls(**arguments, **dict[str, Any](options))
+    except ValueError as error:
+        raise BadInputError(f"[federation] strategy_options: {name} refuses them: {error}") from None
 
 
 _CALLABLES = {

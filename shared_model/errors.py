@@ -6,6 +6,8 @@
     │   ├── DeviceError      2  device         a device that this machine does not have
     │   └── (DataError …)    2  data           in `clients.errors`
     ├── ExchangeError        1  exchange       a tensor that the exchange spec does not admit
+    │   ├── NotFiniteError   1  exchange.not-finite  a tensor that holds NaN or inf
+    │   └── ReachError       1  exchange.reach       a tensor further from its start than training moves it
     ├── CheckpointError      4  checkpoint     a checkpoint or model file that cannot be read
     └── RunFailedError       1  run-failed     the run ended without a usable result
 
@@ -45,6 +47,18 @@ class ExchangeError(FedcartError):
 
     exit_code = 1
     code = "exchange"
+
+
+class NotFiniteError(ExchangeError):
+    """A tensor that holds NaN or inf."""
+
+    code = "exchange.not-finite"
+
+
+class ReachError(ExchangeError):
+    """A tensor that is further from the round's start than honest training can have moved it."""
+
+    code = "exchange.reach"
 
 
 class CheckpointError(FedcartError):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shared_model.errors import ExchangeError
+from shared_model.errors import ExchangeError, NotFiniteError
 
 SharedTensors = dict[str, torch.Tensor]
 
@@ -69,7 +69,7 @@ class ExchangeSpec:
                     f"not {array.dtype} {tuple(array.shape)}."
                 )
             if not np.isfinite(array).all():
-                raise ExchangeError(f"{where}: tensor {name!r} holds NaN or inf.")
+                raise NotFiniteError(f"{where}: tensor {name!r} holds NaN or inf.")
 
     def to_numpy(self, tensors: Mapping[str, torch.Tensor], where: str) -> dict[str, NDArray]:
         """Return the shared tensors as arrays in the spec's order, validated."""

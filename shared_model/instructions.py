@@ -1,5 +1,6 @@
 """What a server asks of every client in a round: public numbers, validated on both sides."""
 
+from hashlib import sha256
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -57,6 +58,11 @@ class TrainInstructions(BaseModel):
                 f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()
             )
             raise BadInputError(f"The training instructions cannot be used: {problems}.") from None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that is asked: two requests with the same one ask for the same."""
+        return sha256(self.model_dump_json().encode()).hexdigest()
 
     @property
     def encoder_names(self) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from server.refusals import refusal_lines
+
 METHODS = (
     "popularity",
     "prior",
@@ -39,6 +41,7 @@ def result_view(result: dict[str, Any]) -> Group:
         "nothing and, but for the two lines that say local layer, chosen nothing (zero-shot)."
     ]
     notes += [f"Not private: {reason}." for reason in result["taints"]]
+    notes += [line.strip() + "." for line in refusal_lines(result.get("refused", []))]
     parts.append(Text("\n".join(notes), style="dim"))
     return Group(*parts)
 

@@ -23,7 +23,8 @@ from clients.site import SiteSettings
 from server.app import MODEL
 from server.app import app as server_app
 from server.checkpoint import load_checkpoint
-from server.events import EventLog
+from server.events import EventLog, read_events
+from server.refusals import refusals
 from server.settings import FederationSettings
 from shared_model.errors import RunFailedError
 from shared_model.exchange import SharedTensors, fingerprint
@@ -262,6 +263,7 @@ def _result(simulation: Simulation, outcomes: dict[str, dict[str, Outcome]]) -> 
         "private": simulation.private and not taints(simulation),
         "taints": taints(simulation),
         "platforms": platforms,
+        "refused": refusals(read_events(simulation.run.path)),
         "timing": {phase: round(seconds, 3) for phase, seconds in simulation.timing.items()},
         "versions": versions(),
         "data_fingerprint": hashlib.sha256("\n".join(fingerprints).encode()).hexdigest(),

@@ -65,7 +65,9 @@ def test_a_reply_holds_shared_tensors_the_declared_weight_and_what_was_spent(cal
     ask.spec.exchange.validate(arrays, "reply")
     assert dict(reply.content["metrics"]) == {"weight": 20.0}
     receipt = dict(reply.content["receipt"])
-    assert set(receipt) == {"platform", "run", "round", "noise", "committed", "cap", "delta", "head"}
+    assert set(receipt) == {
+        *("platform", "run", "round", "plan", "base", "noise", "committed", "cap", "delta", "head")
+    }
     assert (receipt["platform"], receipt["run"], receipt["round"]) == ("toys", "run-1", 1)
     assert (receipt["cap"], receipt["delta"]) == (9.0, 1e-6)
     assert 0 < receipt["committed"] < 9
@@ -88,7 +90,7 @@ def test_the_head_is_the_ledger_s_after_it_was_settled(call, ledger_of):
 def test_without_privacy_there_is_no_ledger_and_no_head(make_site, call, tmp_path):
     save_site(tmp_path / "client.toml", make_site(cap=None, allow_plain_training=True))
     receipt = dict(call({"epsilon": 0.0}).content["receipt"])
-    assert set(receipt) == {"platform", "run", "round", "noise"}
+    assert set(receipt) == {"platform", "run", "round", "plan", "base", "noise"}
 
 
 class VeryOddError(Exception):

@@ -15,9 +15,11 @@ from privacy.ledger.entry import signed_bytes
 from privacy.ledger.keys import public_hex
 from server.settings import FederationSettings
 from shared_model.encoders import EncoderIdentity, identities_to_json
+from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
 
 NAMES = ("beauty", "food", "games", "toys")
+FIVE = (*NAMES, "wine")
 
 
 def make_settings(names: Sequence[str] = NAMES, **values: Any) -> FederationSettings:
@@ -54,7 +56,7 @@ def update_of(ask: TrainInstructions, received: Mapping[str, np.ndarray], node: 
     """Return what node `node` answers in a round: the received tensors, moved by a fixed draw."""
     rng = np.random.default_rng([ask.round, node])
     return {
-        name: (array + 0.1 * rng.standard_normal(array.shape)).astype(np.float32)
+        name: (array + 0.03 * rng.uniform(-1, 1, array.shape)).astype(np.float32)
         for name, array in sorted(received.items())  # sorted, as an outbox returns them
     }
 
@@ -78,6 +80,11 @@ def reply_to(
     """Return a well-formed reply; `receipt` overrides what it says about itself, None leaves it out."""
     config = message.content.config_records["config"]
     said = {"platform": platform, "run": config["run_id"], "round": config["round"], "committed": 1.5}
+    received = {n: a.numpy() for n, a in message.content.array_records["arrays"].items()}
+    said["plan"], said["base"] = (
+        TrainInstructions.from_mapping(dict(config)).fingerprint,
+        fingerprint(received),
+    )
     said["head"] = head_of(platform, 2 * config["round"]).to_text()
     said = {key: value for key, value in (said | dict(receipt or {})).items() if value is not None}
     return Message(
@@ -135,7 +142,7 @@ def honest(message: Message, node: int) -> Message:
     """Answer as a client does."""
     ask = TrainInstructions.from_mapping(dict(message.content.config_records["config"]))
     received = {n: a.numpy() for n, a in message.content.array_records["arrays"].items()}
-    return reply_to(message, NAMES[node - 1], update_of(ask, received, node))
+    return reply_to(message, FIVE[node - 1], update_of(ask, received, node))
 
 
 def failing(message: Message, reason: str) -> Message:
@@ -147,6 +154,7 @@ class Kit:
     """The builders above, for tests."""
 
     names = NAMES
+    five = FIVE
     settings = staticmethod(make_settings)
     update = staticmethod(update_of)
     head = staticmethod(head_of)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from privacy.ledger import Witness
 from server import replies as module
@@ -16,9 +16,12 @@ from shared_model.model import initial_shared
 @pytest.fixture
 def sort_replies(tmp_path):
     """Sort with a witness that has seen nothing."""
-    return lambda replies, ask, settings, names={}: module.sort_replies(
-        replies, ask, settings, Witness(tmp_path), names
-    )
+
+    def sort(replies, ask, settings):
+        start = ask.spec.exchange.to_numpy(initial_shared(ask.spec), "start")
+        return module.sort_replies(replies, module.Question(ask, start), settings, Witness(tmp_path), {})
+
+    return sort
 
 
 @pytest.fixture
@@ -75,6 +78,10 @@ def test_more_metrics_than_the_weight_do_not_pass(kit, asked, sort_replies):
         ({"round": 2}, "replied for round 2"),
         ({"run": "run-0"}, "of 'run-0'"),
         ({"round": "1"}, "replied for round '1'"),
+        ({"plan": "0" * 64}, "trained by another plan"),
+        ({"base": "0" * 64}, "trained by another base model"),
+        ({"plan": None}, "trained by another plan"),
+        ({"base": 7}, "trained by another base model"),
         ({"platform": "stranger"}, "is no member of this run (beauty, food, games, toys)"),
         ({"platform": 7}, "node 1: is no member"),
         ({"committed": math.nan}, "epsilon nan"),
@@ -103,6 +110,15 @@ def without(arrays, name):
         (lambda a: a | {"log_scale": np.array([np.inf], np.float32)}, "NaN or inf"),
         (lambda a: a | {"log_scale": np.zeros((1, 1), np.float32)}, "log_scale"),
         (lambda a: a | {"log_scale": np.zeros(1)}, "float64"),
+        (
+            lambda a: a | {"log_scale": np.array([0.041], np.float32)},
+            "2 steps of training move it by 0.04003 at most",
+        ),
+        (lambda a: {name: array * np.float32(-1e30) for name, array in a.items()}, "'residual_in' moved by"),
+        (
+            lambda a: a | {"residual_out": a["residual_out"] + np.float32(3e38)},
+            "'residual_out' moved by 3e+38",
+        ),
         (lambda _: {}, "missing"),
     ],
 )
@@ -157,7 +173,7 @@ def test_a_reply_of_another_shape_is_refused_and_the_others_count(kit, asked, so
 
 def test_a_platform_counts_once_a_round(kit, asked, sort_replies):
     settings, ask, message, arrays = asked
-    moved = {name: array + 1 for name, array in arrays.items()}
+    moved = {name: array + np.float32(0.01) for name, array in arrays.items()}
     replies = [kit.reply(message(1), "toys", arrays), kit.reply(message(2), "toys", moved)]
     (good,), (bad,) = sort_replies(replies, ask, settings)
     np.testing.assert_array_equal(good.message.content["arrays"]["log_scale"].numpy(), arrays["log_scale"])
@@ -218,7 +234,8 @@ def test_a_head_that_is_not_the_platform_s_own_makes_a_bad_reply(kit, asked, sor
 def test_a_run_without_privacy_has_no_ledger_and_needs_no_head(kit, asked, sort_replies):
     settings, ask, message, arrays = asked
     plain = ask.model_copy(update={"epsilon": 0.0})
-    replies = [kit.reply(message(1), "toys", arrays, receipt={"head": None})]
+    said = {"head": None, "plan": plain.fingerprint}
+    replies = [kit.reply(message(1), "toys", arrays, receipt=said)]
     (good,), _ = sort_replies(replies, plain, settings)
     assert good.head is None
 
@@ -228,7 +245,7 @@ def test_a_ledger_that_went_back_makes_a_bad_reply_that_says_so(kit, asked, tmp_
     witness = Witness(tmp_path)
     witness.keep(1, {"toys": kit.head("toys", 5), "food": kit.head("food", 1)})
     replies = [kit.reply(message(1), "toys", arrays), kit.reply(message(2), "food", arrays)]
-    (good,), (bad,) = module.sort_replies(replies, ask, settings, witness, {})
+    (good,), (bad,) = module.sort_replies(replies, module.Question(ask, arrays), settings, witness, {})
     assert good.platform == "food"
     assert (bad.platform, bad.head) == ("toys", kit.head("toys", 2))
     assert bad.reason.startswith(
@@ -244,9 +261,52 @@ def test_a_ledger_may_have_a_population_of_another_name_but_one_owner(kit, asked
         kit.reply(message(2), "games", arrays, receipt={"head": stranger.to_text()}),
     ]
     witness = Witness(tmp_path)
-    (good,), _ = module.sort_replies(replies[:1], ask, settings, witness, {})
+    (good,), _ = module.sort_replies(replies[:1], module.Question(ask, arrays), settings, witness, {})
     witness.keep(1, {good.platform: good.head})
-    (again,), (bad,) = module.sort_replies(replies, ask, settings, witness, {})
+    (again,), (bad,) = module.sort_replies(replies, module.Question(ask, arrays), settings, witness, {})
     assert again.platform == "toys"
     assert (bad.platform, bad.head) == ("games", None)
     assert bad.reason.startswith("ledger.mismatch: the ledger of 'games' names the population 'shoppers'")
+
+
+CODES = [
+    (lambda r: r.content.pop("metrics"), "reply.form"),
+    (lambda r: r.content["receipt"].update({"round": 9}), "reply.stale"),
+    (lambda r: r.content["receipt"].update({"base": "0" * 64}), "reply.stale"),
+    (lambda r: r.content["receipt"].update({"platform": "stranger"}), "reply.stranger"),
+    (lambda r: r.content["receipt"].update({"committed": math.nan}), "reply.receipt"),
+    (lambda r: r.content["receipt"].update({"head": "?"}), "reply.receipt"),
+    (lambda r: r.content["arrays"].pop("log_scale"), "exchange"),
+    (lambda r: put(r, math.nan), "exchange.not-finite"),
+    (lambda r: put(r, 1e30), "exchange.reach"),
+]
+
+
+def put(reply, value):
+    reply.content["arrays"]["log_scale"] = Array(np.array([value], np.float32))
+
+
+@pytest.mark.parametrize(("change", "code"), CODES)
+def test_every_refusal_has_a_public_code(kit, asked, sort_replies, change, code):
+    settings, ask, message, arrays = asked
+    reply = kit.reply(message(1), "toys", arrays)
+    change(reply)
+    good, (bad,) = sort_replies([reply, kit.reply(message(2), "food", arrays)], ask, settings)
+    assert [g.platform for g in good] == ["food"]
+    assert bad.code == code
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "code"),
+    [
+        (100, "toys:budget.refused", "budget.refused"),
+        (100, "toys:<b>Kundin 7</b>", "node"),
+        (100, f"toys:{'a' * 5}.B", "node"),
+        (2, "toys:data", "node"),
+        (5, "Error: Node Unavailable", "node"),
+    ],
+)
+def test_only_a_client_s_own_code_is_taken_for_one(asked, sort_replies, number, reason, code):
+    settings, ask, message, _ = asked
+    _, (bad,) = sort_replies([Message(Error(number, reason), reply_to=message(1))], ask, settings)
+    assert bad.code == code

@@ -105,7 +105,7 @@ def test_the_app_writes_the_model_and_how_it_came_about(kit, tmp_path, capsys):
     kit.settings().save(tmp_path)
     run_app(kit, tmp_path, kit.honest)
     events = read_events(tmp_path)
-    assert [e["event"] for e in events] == ["started", *["asked", "round"] * 3, "finished"]
+    assert [e["event"] for e in events] == ["started", *["asked", "answered", "round"] * 3, "finished"]
     arrays = load_file(tmp_path / MODEL)
     assert all(np.isfinite(a).all() for a in arrays.values())
     assert "round   3/3  4 replies" in capsys.readouterr().err

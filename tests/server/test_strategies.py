@@ -35,7 +35,11 @@ class StopError(Exception):
 def run(kit, folder, name, *, rounds=4, stop_before=None, answer=None):
     """Run a federation of this strategy; return the model, or leave a checkpoint if stopped."""
     settings = kit.settings(
-        strategy=name, strategy_options=OPTIONS.get(name, {}), instructions={"rounds": rounds}
+        kit.five,
+        strategy=name,
+        strategy_options=OPTIONS.get(name, {}),
+        min_replies=5,
+        instructions={"rounds": rounds},
     )
 
     def stopping(message, node):
@@ -43,7 +47,7 @@ def run(kit, folder, name, *, rounds=4, stop_before=None, answer=None):
             raise StopError
         return (answer or kit.honest)(message, node)
 
-    grid = kit.grid(4, stopping)
+    grid = kit.grid(5, stopping)
     folder.mkdir(exist_ok=True)
     return run_rounds(grid, settings, folder, quiet).arrays, grid
 
@@ -93,14 +97,14 @@ def same(a, b):
 
 def two_rounds(kit, average):
     """Return the model after two rounds of a plain numpy federation."""
-    settings = kit.settings(instructions={"rounds": 2})
+    settings = kit.settings(kit.five, instructions={"rounds": 2})
     ask = settings.instructions
     arrays = ask.spec.exchange.to_numpy(initial_shared(ask.spec), "start")
     for number in (1, 2):
         replies = [
-            kit.update(ask.model_copy(update={"round": number}), arrays, node) for node in (1, 2, 3, 4)
+            kit.update(ask.model_copy(update={"round": number}), arrays, node) for node in (1, 2, 3, 4, 5)
         ]
-        weights = [settings.weights[name] for name in kit.names]
+        weights = [settings.weights[name] for name in kit.five]
         arrays = {name: average(arrays[name], [reply[name] for reply in replies], weights) for name in arrays}
     return arrays
 
@@ -113,7 +117,7 @@ REFERENCES = {
     "FedAvg": weighted,
     "FedProx": weighted,
     "FedMedian": lambda _, replies, __: np.median(np.stack(replies), axis=0).astype(np.float32),
-    "FedTrimmedAvg": lambda _, replies, __: np.sort(np.stack(replies), 0)[1:3].mean(0).astype(np.float32),
+    "FedTrimmedAvg": lambda _, replies, __: np.sort(np.stack(replies), 0)[1:4].mean(0).astype(np.float32),
 }
 
 
@@ -127,14 +131,14 @@ def test_averages_are_those_of_the_definition(kit, name, tmp_path):
 def test_momentum_pairs_each_tensor_with_itself(kit, tmp_path):
     """Tensors of one shape could be swapped in silence if old and new came in different orders."""
     momentum = {}
-    settings = kit.settings(instructions={"rounds": 3})
+    settings = kit.settings(kit.five, instructions={"rounds": 3})
     ask = settings.instructions
     arrays = ask.spec.exchange.to_numpy(initial_shared(ask.spec), "start")
     for number in (1, 2, 3):
         replies = [
-            kit.update(ask.model_copy(update={"round": number}), arrays, node) for node in (1, 2, 3, 4)
+            kit.update(ask.model_copy(update={"round": number}), arrays, node) for node in (1, 2, 3, 4, 5)
         ]
-        weights = [settings.weights[name] for name in kit.names]
+        weights = [settings.weights[name] for name in kit.five]
         for name in arrays:
             gradient = arrays[name] - weighted(None, [reply[name] for reply in replies], weights)
             momentum[name] = 0.9 * momentum.get(name, 0.0) + gradient
@@ -144,27 +148,11 @@ def test_momentum_pairs_each_tensor_with_itself(kit, tmp_path):
         np.testing.assert_allclose(got[name], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["Krum", "MultiKrum", "FedMedian", "FedTrimmedAvg"])
-def test_robust_strategies_withstand_one_wild_reply(kit, name, tmp_path):
-    def wild(message, node):
-        reply = kit.honest(message, node)
-        if node == 4:
-            ask = TrainInstructions.from_mapping(dict(message.content.config_records["config"]))
-            arrays = {t.name: np.full(t.shape, 1e6, np.float32) for t in ask.spec.exchange.tensors}
-            reply = kit.reply(message, "toys", arrays)
-        return reply
-
-    got, _ = run(kit, tmp_path / "run", name, rounds=2, answer=wild)
-    assert max(np.abs(array).max() for array in got.values()) < 3
-    average, _ = run(kit, tmp_path / "average", "FedAvg", rounds=2, answer=wild)
-    assert max(np.abs(array).max() for array in average.values()) > 1000
-
-
 @pytest.mark.parametrize(("name", "mu"), [("FedProx", 0.1), ("FedAvg", 0.0), ("FedAdam", 0.0)])
 def test_fedprox_s_mu_reaches_every_client_and_no_one_else_s(kit, name, mu, tmp_path):
     _, grid = run(kit, tmp_path / "run", name)
     for number, asked in enumerate(grid.asked, 1):
-        assert len(asked) == 4
+        assert len(asked) == 5
         for config in asked:
             ask = TrainInstructions.from_mapping(config)  # and no key is left that a client would refuse
             assert (ask.proximal, ask.round) == (mu, number)

@@ -328,7 +328,7 @@ def test_nothing_of_the_data_leaves(federation):
     )
 
     # only the agreed tensors, the declared weight and a receipt of agreed fields
-    receipt = {"platform": str, "run": str, "round": int, "noise": str}
+    receipt = {"platform": str, "run": str, "round": int, "plan": str, "base": str, "noise": str}
     if private:
         receipt |= {"committed": float, "cap": float, "delta": float, "head": str}
     for one in federation.good():
