@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-accounting bench-metrics bench-dp-step
+.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-accounting bench-metrics bench-dp-step bench-serving
 
 help:  ## list the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ bench-env: .venv-rectools/installed  ## the environment of RecTools' baselines (
 
 bench-accounting: $(VENV)/installed  ## measure ε of record and the ledger against dp-accounting (two minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.accounting
+
+bench-serving: $(VENV)/installed  ## measure lists over gRPC, the exact pass and faiss (three minutes; … soak: docs/benchmarks/serving.md)
+	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.serving
 
 bench-metrics: $(VENV)/installed  ## measure ranking a million items for ten thousand shoppers (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.metrics

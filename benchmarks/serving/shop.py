@@ -1,0 +1,86 @@
+"""A made-up shop of any size: items around topics, shoppers with two topics each."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from clients.data import Catalogue, Sequences, leave_one_out
+from clients.data.report import CleaningReport
+from clients.platform import Platform
+from clients.recommender import LocalLayer
+from clients.serving.load import Model, make_snapshot
+from clients.serving.snapshot import Snapshot
+from clients.site import SiteSettings
+from shared_model.model import ModelSpec, block_norms, initial_shared
+
+TOPICS, EVENTS, HISTORY = 500, 12, 50
+
+
+def made_features(items: int, width: int, seed: int) -> torch.Tensor:
+    """Return (I, F) unit rows around `TOPICS` centres, item i around centre i modulo `TOPICS`."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(TOPICS, width, generator=generator)
+    features = centres[torch.arange(items) % TOPICS]
+    features += torch.randn(items, width, generator=generator)
+    return torch.nn.functional.normalize(features, dim=-1)
+
+
+def made_platform(items: int, shoppers: int, width: int, seed: int) -> Platform:
+    """Return a platform whose texts are one word, and whose features are made up."""
+    rng = np.random.default_rng(seed)
+    topics = rng.integers(TOPICS, size=(shoppers, 2))
+    of_event = topics[np.arange(shoppers)[:, None], rng.integers(2, size=(shoppers, EVENTS))]
+    rows = (of_event + TOPICS * rng.integers(max(items // TOPICS, 1), size=of_event.shape)) % items
+    sequences = Sequences(
+        tuple(f"u{u:07}" for u in range(shoppers)),
+        rows.ravel().astype(np.int64),
+        np.tile(np.arange(EVENTS), shoppers),
+        np.arange(shoppers + 1, dtype=np.int64) * EVENTS,
+    )
+    names = [f"i{i:07}" for i in range(items)]
+    frame = pd.DataFrame(
+        {
+            "title": [f"topic{i % TOPICS} {i}" for i in range(items)],
+            "category": [f"c{i % 20}" for i in range(items)],
+            "price": rng.uniform(1, 100, size=items),
+        }
+    )
+    spec = ModelSpec((width,), 16, HISTORY)
+    features = made_features(items, width, seed)
+    report = CleaningReport("made up", items, items)
+    return Platform(
+        name="bench",
+        catalogue=Catalogue(tuple(names), frame),
+        split=leave_one_out(sequences, first_time_only=False, seed=seed),
+        spec=spec,
+        features=features,
+        norms=block_norms(spec, features),
+        filter_seen=True,
+        reports=(report, report),
+        fingerprint=sequences.fingerprint(),
+        scoring=torch.float32,
+    )
+
+
+def made_snapshot(
+    items: int, shoppers: int, width: int, seed: int, folder: Path, index: str = "auto", version: str = "v1"
+) -> Snapshot:
+    """Return a snapshot of the shop, with the untrained model and a little popularity."""
+    platform = made_platform(items, shoppers, width, seed)
+    site = SiteSettings.model_validate(
+        {
+            "name": "bench",
+            "events": "events.csv",
+            "items": "items.csv",
+            "population_size": shoppers,
+            "epsilon_cap": 8.0,
+            "ledger": "ledger.sqlite",
+            "work": folder,
+            "cache": folder,
+            "serving": {"index": index},
+        }
+    )
+    model = Model(version, 1, ("hashed-words",), 16, HISTORY, initial_shared(platform.spec))
+    return make_snapshot(platform, model, {"model": LocalLayer(1.0, 0.1)}, site, folder)

@@ -1,0 +1,215 @@
+"""Load with faults: every caller has a code that it must get, and the service's memory must stay flat.
+
+| caller       | what it does                                            | codes that are right                       |
+|--------------|---------------------------------------------------------|--------------------------------------------|
+| good         | lists with filters, diversity and boosts, at a rate     | OK, RESOURCE_EXHAUSTED                     |
+| feedback     | impressions and clicks; the database is away half the   | OK, UNAVAILABLE                            |
+|              | time                                                    |                                            |
+| slow reader  | a session in one call whose answers are read late       | OK                                         |
+| cancelled    | goes away before its answer                             | CANCELLED, OK                              |
+| hurried      | has a deadline of a millisecond                         | DEADLINE_EXCEEDED, OK                      |
+| oversized    | a message above the limit                               | RESOURCE_EXHAUSTED                         |
+| malformed    | bytes that are no message                               | INVALID_ARGUMENT, OK (some bytes are one)  |
+| no token     | a wrong token                                           | UNAUTHENTICATED                            |
+| unknown      | an item that is not there                               | NOT_FOUND                                  |
+| other tenant | every list's items must be the served catalogue's       | OK                                         |
+
+Meanwhile the service exchanges model and catalogue every second.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import grpc
+
+from benchmarks.serving.host import TOKEN
+from benchmarks.serving.process import Hosted, hosted
+from clients.serving.serve import MESSAGE_LIMIT, SERVICE
+from clients.serving.v1 import serving_pb2 as messages
+from clients.serving.v1.serving_pb2_grpc import RecommenderStub
+
+_GOOD = (("authorization", f"Bearer {TOKEN}"),)
+_RIGHT = {
+    "good": {"OK", "RESOURCE_EXHAUSTED"},
+    "feedback": {"OK", "UNAVAILABLE"},
+    "slow reader": {"OK"},
+    "cancelled": {"OK", "CANCELLED"},
+    "hurried": {"OK", "DEADLINE_EXCEEDED"},
+    "oversized": {"RESOURCE_EXHAUSTED"},
+    "malformed": {"OK", "INVALID_ARGUMENT"},
+    "no token": {"UNAUTHENTICATED"},
+    "unknown": {"NOT_FOUND"},
+}
+
+
+@dataclass
+class Tally:
+    """Codes by caller, wrong answers, and the milliseconds of good lists."""
+
+    codes: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in _RIGHT})
+    wrong: list[str] = field(default_factory=list)
+    taken: list[float] = field(default_factory=list)
+
+    async def count(self, caller: str, call: Awaitable[Any]) -> Any:
+        """Wait for a call, keep its code, and return its answer, None without one."""
+        answer, code = None, "OK"
+        try:
+            answer = await call
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+        self.codes[caller][code] += 1
+        if code not in _RIGHT[caller]:
+            self.wrong.append(f"{caller}: {code}")
+        return answer
+
+
+def soak(
+    minutes: float,
+    rate: float,
+    seed: int,
+    folder: Path,
+    *,
+    items: int = 20_000,
+    width: int = 64,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Run all callers for some minutes and report; `failed` says what was wrong."""
+    with hosted(items, 1000, width, seed, folder, faults=True) as service:
+        tally, memory = asyncio.run(_run(service, 60 * minutes, rate, seed, items, say))
+    # The first tenth warms up: threads, arenas, caches.
+    steady = memory[len(memory) // 5 :] or memory
+    half = len(steady) // 2
+    before, after = (sum(part) / max(len(part), 1) for part in (steady[:half], steady[half:]))
+    ordered = sorted(tally.taken)
+    return {
+        "minutes": minutes,
+        "requests_per_second": rate,
+        "codes": {name: dict(found) for name, found in tally.codes.items()},
+        "p50_ms": ordered[len(ordered) // 2],
+        "p99_ms": ordered[int(len(ordered) * 0.99)],
+        "memory_mb": {"first": memory[0], "steady_first_half": before, "steady_second_half": after},
+        "memory_growth": after / before - 1 if half else 0.0,
+        "failed": sorted(set(tally.wrong)),
+    }
+
+
+async def _run(
+    service: Hosted, length: float, rate: float, seed: int, items: int, say: Callable[[str], None]
+) -> tuple[Tally, list[float]]:
+    tally, memory, end = Tally(), [], time.monotonic() + length
+    random = Random(seed)  # noqa: S311
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        stub = RecommenderStub(channel)
+        others = [_feedback, _slow, _cancelled, _hurried, _oversized, _malformed, _no_token, _unknown]
+        callers = [_repeat(partial(other, channel, stub, tally, random), end, 0.2) for other in others]
+        good = _repeat(partial(_good, stub, tally, random, items), end, 1 / rate)
+
+        async def watch() -> None:
+            while time.monotonic() < end:
+                memory.append(service.megabytes())
+                say(f"{end - time.monotonic():.0f} s left, {memory[-1]:.0f} MB, wrong: {len(tally.wrong)}")
+                await asyncio.sleep(min(2.0, length / 10))
+
+        await asyncio.gather(good, watch(), *callers)
+    return tally, memory
+
+
+async def _repeat(work: Callable[[], Awaitable[None]], end: float, every: float) -> None:
+    """Begin `work` every so many seconds, whether or not the last one is done; at most 64 at once."""
+    running: set[asyncio.Task[None]] = set()
+    due = time.monotonic()
+    while time.monotonic() < end:
+        if len(running) < 64:
+            task = asyncio.ensure_future(work())
+            running.add(task)
+            task.add_done_callback(running.discard)
+        due += every
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+    await asyncio.gather(*running)
+
+
+async def _good(stub: RecommenderStub, tally: Tally, random: Random, items: int) -> None:
+    request = messages.RecommendRequest(
+        who=messages.Who(
+            shopper_id=f"u{random.randrange(1000):07}", item_ids=[f"i{random.randrange(items):07}"]
+        ),
+        diversity=random.choice([0.0, 0.3]),
+        boosts=[messages.Boost(category="c1", add=0.5)] if random.random() < 0.2 else [],
+        filters=messages.Filters(max_price=50) if random.random() < 0.5 else None,
+    )
+    start = time.perf_counter()
+    answer = await tally.count("good", stub.Recommend(request, metadata=_GOOD, timeout=20))
+    tally.taken.append(1e3 * (time.perf_counter() - start))
+    if answer is not None:
+        more = {"v1": 0, "v2": 100}[answer.header.model_version]
+        strangers = [i.item_id for i in answer.items if int(i.item_id[1:]) >= items + more]
+        if strangers or len(answer.items) != 10:
+            tally.wrong.append("good: an item of another catalogue, or too few")
+
+
+async def _feedback(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
+    name = f"{random.getrandbits(64):x}"
+    click = messages.Interaction(event_id=name, shopper_id="u0000001", kind="CLICK", item_id="i0000001")
+    request = messages.RecordFeedbackRequest(interactions=[click])
+    await tally.count("feedback", stub.RecordFeedback(request, metadata=_GOOD, timeout=20))
+
+
+async def _slow(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
+    async def session() -> None:
+        call = stub.Stream(metadata=_GOOD, timeout=60)
+        await call.write(messages.StreamRequest(open=messages.RecommendRequest(count=500)))
+        for _ in range(5):
+            await call.write(messages.StreamRequest(item_id=f"i{random.randrange(1000):07}"))
+        await call.done_writing()
+        await asyncio.sleep(1.0)
+        answers = 0
+        async for _answer in call:
+            answers += 1
+            await asyncio.sleep(0.1)
+        if answers != 6:
+            tally.wrong.append(f"slow reader: {answers} answers of 6")
+
+    await tally.count("slow reader", session())
+
+
+async def _cancelled(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
+    call = stub.Recommend(messages.RecommendRequest(count=500), metadata=_GOOD, timeout=20)
+    asyncio.get_running_loop().call_later(random.random() * 0.01, call.cancel)
+    await tally.count("cancelled", call)
+
+
+async def _hurried(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
+    request = messages.AudienceRequest(item_id=f"i{random.randrange(1000):07}")
+    await tally.count("hurried", stub.Audience(request, metadata=_GOOD, timeout=0.001))
+
+
+async def _oversized(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
+    request = messages.RecommendRequest(request_id="x" * (MESSAGE_LIMIT + random.randrange(1, 10**6)))
+    await tally.count("oversized", stub.Recommend(request, metadata=_GOOD, timeout=20))
+
+
+async def _malformed(channel: grpc.aio.Channel, _: Any, tally: Tally, random: Random) -> None:
+    method = random.choice(["Recommend", "Rank"])
+    raw = channel.unary_unary(f"/{SERVICE}/{method}")
+    data = random.randbytes(random.randrange(1, 60))
+    await tally.count("malformed", raw(data, metadata=_GOOD, timeout=20))
+
+
+async def _no_token(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
+    wrong = random.choice(["", "Bearer", "Bearer x", TOKEN, f"Bearer {TOKEN[:-1]}"])
+    call = stub.Recommend(messages.RecommendRequest(), metadata=(("authorization", wrong),), timeout=20)
+    await tally.count("no token", call)
+
+
+async def _unknown(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
+    request = messages.SimilarItemsRequest(item_id=f"none{random.random()}")
+    await tally.count("unknown", stub.SimilarItems(request, metadata=_GOOD, timeout=20))

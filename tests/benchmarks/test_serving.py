@@ -1,0 +1,30 @@
+"""The soak in short: every caller gets a right code, and the exact pass and the index are measured at all."""
+
+from collections import Counter
+
+import pytest
+
+from benchmarks.serving.measure import against_faiss, exact_pass, over_grpc
+from benchmarks.serving.soak import soak
+
+
+@pytest.mark.slow
+def test_a_short_soak_finds_nothing_wrong(tmp_path):
+    """Two seconds of load, swaps, faults; the service ends with code 0, or this raises."""
+    result = soak(2 / 60, 30, 0, tmp_path, items=2000, width=32)
+    assert result["failed"] == []
+    codes = Counter({name: sum(found.values()) for name, found in result["codes"].items()})
+    assert set(codes) == set(result["codes"])
+    assert min(codes.values()) > 0
+    assert result["codes"]["no token"] == {"UNAUTHENTICATED": codes["no token"]}
+
+
+@pytest.mark.slow
+def test_the_measurements_run_on_a_tiny_shop(tmp_path):
+    assert over_grpc(1000, 50, 16, 0, 50, 1, tmp_path)["requests"] == 50
+    assert exact_pass(1000, 16, 0, 2)["one_over_floor"] > 0
+    assert set(against_faiss(2000, 50, 16, 0, 2, tmp_path)["throughput_over_faiss_flat"]) == {
+        "exact, histories",
+        "exact, one event",
+        "index, histories",
+    }
