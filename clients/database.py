@@ -30,10 +30,12 @@ def database_url(where: str | Path) -> sa.URL:
     return url
 
 
-def open_engine(where: str | Path) -> sa.Engine:
-    """Return an engine whose connections are tried before use; SQLite's commits outlive a power cut.
+def open_engine(where: str | Path, *, ours: bool) -> sa.Engine:
+    """Return an engine whose connections are tried before use.
 
-    Raises StoreError for a URL or driver that cannot be used; nothing is connected yet.
+    ours : the database is fedcart's own, so SQLite is set up here: commits outlive a power cut, and what is deleted
+    is overwritten. A platform's own database stays as it is set up. Raises StoreError for a URL or driver that
+    cannot be used; nothing is connected yet.
     """
     url = database_url(where)
     patience: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS}
@@ -46,7 +48,7 @@ def open_engine(where: str | Path) -> sa.Engine:
             f"database {shown(url)} cannot be used: {without_secrets(str(error), url)}. Check the URL and its "
             "driver: fedcart[postgresql] or fedcart[mysql]."
         ) from None
-    if url.get_backend_name() == "sqlite":
+    if ours and url.get_backend_name() == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from clients.data import PlatformData, load_platform
+from clients.data import PlatformData
 from clients.folder import ClientFolder, Membership
 from clients.gradients import CHUNK
 from clients.participate import open_ledger
-from clients.platform import check_encoders
+from clients.platform import check_encoders, read_data
 from clients.policy import approved_bundles
 from clients.site import SiteSettings
 from federation.certificates import read_certificates
@@ -96,16 +96,7 @@ class Patient:
 
     @cached_property
     def _loaded(self) -> PlatformData:
-        site = self.site
-        return load_platform(
-            site.events,
-            site.items,
-            site.columns or None,
-            seed=site.seed,
-            min_events=site.task.min_events,
-            k_core=site.task.research_k_core,
-            name=f"{site.name}: columns",
-        )
+        return read_data(self.site)
 
     @cached_property
     def _sight(self) -> Sight:

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from clients.data import load_platform
+from clients.data import PlatformData, load_platform, load_store
 from clients.data.catalogue import Catalogue
 from clients.data.images import read_images
 from clients.data.report import CleaningReport
 from clients.data.sequences import Ints
 from clients.data.split import Part, Split, leave_one_out
+from clients.data.store import open_store
 from clients.data.views import first_purchases, single_events
+from clients.errors import DataError
 from clients.site import SiteSettings
 from clients.transitions import transitions
 from shared_model.device import resolve_device, to_device
@@ -123,15 +125,7 @@ def prepare_platform(
     """
     settings = site.settings
     device = resolve_device(settings.compute.device)
-    data = load_platform(
-        settings.events,
-        settings.items,
-        settings.columns or None,
-        seed=settings.seed,
-        min_events=settings.task.min_events,
-        k_core=settings.task.research_k_core,
-        name=f"{settings.name}: columns",
-    )
+    data = read_data(settings)
     sequences = data.sequences
     if settings.task.first_purchases:
         sequences = first_purchases(sequences)
@@ -166,12 +160,38 @@ def prepare_platform(
     )
 
 
+def read_data(settings: SiteSettings) -> PlatformData:
+    """Read a platform's events from its store if it has sources, else from its file; raise DataError, StoreError."""
+    name = f"{settings.name}: columns"
+    if settings.sources:
+        return load_store(
+            open_store(settings.store),
+            settings.items,
+            settings.columns or None,
+            seed=settings.seed,
+            min_events=settings.task.min_events,
+            name=name,
+        )
+    if settings.events is None or settings.items is None:
+        raise DataError(f"{settings.name}: no events or no items are set.")
+    return load_platform(
+        settings.events,
+        settings.items,
+        settings.columns or None,
+        seed=settings.seed,
+        min_events=settings.task.min_events,
+        k_core=settings.task.research_k_core,
+        name=name,
+    )
+
+
 class HashableSite:
     """A site's settings as a cache key: equal when the settings and the files' sizes and times are."""
 
     def __init__(self, settings: SiteSettings) -> None:
         self.settings = settings
-        files = (settings.events, settings.items, *settings.images.values())
+        manifest = settings.store / "manifest.json"
+        files = (settings.events, settings.items, manifest, *settings.images.values())
         self._key = (settings.model_dump_json(), *map(_state, files))
 
     def __hash__(self) -> int:
@@ -181,7 +201,9 @@ class HashableSite:
         return isinstance(other, HashableSite) and self._key == other._key
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _state(path: Path | None) -> tuple[int, int]:
+    if path is None:
+        return (0, 0)
     try:
         status = path.stat()
     except OSError:

@@ -3,12 +3,13 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from clients.data.sources.settings import EventSource, FeedbackSource, ItemSource
 from clients.errors import SiteError
 
 Compile = Literal["auto", "always", "never"]
@@ -134,11 +135,21 @@ class SiteSettings(_Section):
     name: Name
     federation: Name | None = None
     """The federation that a deployed platform is, or wants to be, a member of."""
-    events: Path
-    items: Path
+    events: Path | None = None
+    """Interactions: a file or folder; left out where `sources` say where they are."""
+    items: Path | None = None
+    """The catalogue: a file or folder; left out where `catalogue` says where it is."""
     columns: dict[str, str] = {}
     images: Images = {}
     """Files of image vectors, by the name of the model that made them (`clients.data.images`)."""
+    sources: dict[Name, EventSource] = {}
+    """Where events are, by name; `fedcart client ingest` reads them into the store, and training reads the store."""
+    catalogue: ItemSource | None = None
+    """Where the items are, for ingest."""
+    store: Path = Path("store")
+    """Folder of the event store."""
+    feedback: str = "feedback.sqlite"
+    """The feedback store: path of a SQLite file, or a database URL."""
     task: TaskSettings = TaskSettings()
     population: Name = ""
     """The ledger's scope; the platform's name where left out."""
@@ -168,15 +179,43 @@ class SiteSettings(_Section):
             object.__setattr__(self, "population", self.name)
         return self
 
+    @model_validator(mode="after")
+    def _one_place_for_each(self) -> Self:
+        if (self.events is None) == (not self.sources):
+            raise ValueError("give either events = FILE, or [sources.NAME] and then fedcart client ingest")
+        if (self.items is None) == (self.catalogue is None):
+            raise ValueError("give either items = FILE, or [catalogue]")
+        if self.catalogue is not None and not self.sources:
+            raise ValueError(
+                "[catalogue] is read by fedcart client ingest, which needs [sources.NAME]; or set items"
+            )
+        if self.sources and self.task.research_k_core is not None:
+            raise ValueError("task.research_k_core needs events = FILE: it looks at all shoppers at once")
+        return self
+
     def located(self, folder: Path) -> "SiteSettings":
         """Return the settings with relative paths taken from `folder`."""
-        paths = {key: folder / getattr(self, key) for key in ("events", "items", "work", "cache")}
+        keys = [k for k in ("events", "items", "work", "cache", "store") if getattr(self, k) is not None]
+        paths = {key: folder / getattr(self, key) for key in keys}
+        places = {k: _place(getattr(self, k), folder) for k in ("ledger", "feedback")}
+        sources = {
+            name: source.model_copy(update={"where": _place(source.where, folder) or places["feedback"]})
+            if isinstance(source, FeedbackSource)
+            else source.located(folder)
+            for name, source in self.sources.items()
+        }
         images = {model: folder / file for model, file in self.images.items()}
-        ledger = self.ledger if "://" in self.ledger else str(folder / self.ledger)
         files = ("certificate", "key", "client_ca", "token", "out_of_stock")
         set_ = {k: folder / getattr(self.serving, k) for k in files if getattr(self.serving, k) is not None}
         serving = self.serving.model_copy(update=set_)
-        return self.model_copy(update={**paths, "images": images, "ledger": ledger, "serving": serving})
+        catalogue = None if self.catalogue is None else self.catalogue.located(folder)
+        changed = {"sources": sources, "catalogue": catalogue, "images": images, "serving": serving}
+        return self.model_copy(update={**paths, **places, **changed})
+
+
+def _place(where: str, folder: Path) -> str:
+    """A database URL as it is, a path taken from `folder`, nothing for nothing."""
+    return where if "://" in where or not where else str(folder / where)
 
 
 def load_site(path: Path) -> SiteSettings:
@@ -226,12 +265,21 @@ def _explain_one(problem: dict[str, Any], model: type[BaseModel]) -> str:
 
 def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     """Return the names of the keys allowed at a location."""
-    current = model
+    current, choices = model, list[type[BaseModel]]()
     for part in location:
-        if isinstance(part, str) and part in current.model_fields:
-            annotation: Any = current.model_fields[part].annotation
-            nested = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]
-            models = [a for a in nested if issubclass(a, BaseModel)]
-            if models:
-                current = models[0]
+        if part in current.model_fields:
+            choices = _models_in(current.model_fields[part].annotation)
+            current = choices[0] if len(choices) == 1 else current
+        for choice in choices:  # of a union, the tag names one
+            tag = choice.model_fields.get("type")
+            if tag is not None and part in get_args(tag.annotation):
+                current, choices = choice, []
+                break
     return [field.alias or name for name, field in current.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models within an annotation, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

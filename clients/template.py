@@ -33,7 +33,7 @@ def site_text(answers: SiteAnswers) -> str:
 name = {_toml(answers.name)}
 federation = {_toml(answers.federation)}
 
-# The data: CSV or Parquet, files or folders of them.
+# The data: CSV or Parquet, files or folders of them. Databases and other sources: docs/data.md.
 events = {_toml(str(answers.events))}
 items = {_toml(str(answers.items))}
 

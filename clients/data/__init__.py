@@ -8,7 +8,7 @@ which says so and taints the report.
 from clients.data.catalogue import Catalogue, build_catalogue
 from clients.data.clean import clean_interactions, research_k_core
 from clients.data.columns import InteractionColumns, ItemColumns, split_columns
-from clients.data.load import PlatformData, load_platform
+from clients.data.load import PlatformData, load_platform, load_store
 from clients.data.read import read_interactions, read_items
 from clients.data.report import CleaningReport
 from clients.data.sequences import Sequences, build_sequences
@@ -31,6 +31,7 @@ __all__ = [
     "items_table",
     "leave_one_out",
     "load_platform",
+    "load_store",
     "read_interactions",
     "read_items",
     "research_k_core",

@@ -75,11 +75,26 @@ def clean_interactions(
     min_events: int = 3,
     now: float | None = None,
 ) -> tuple[Table, CleaningReport]:
+    """Drop what `sift` drops; raise `DataError` when nothing is left."""
+    table, report = sift(table, catalogue, events=events, min_events=min_events, now=now)
+    if not report.kept:
+        raise nothing_usable(report)
+    return table, report
+
+
+def sift(
+    table: Table,
+    catalogue: Catalogue,
+    *,
+    events: Collection[str] | None = None,
+    min_events: int = 3,
+    now: float | None = None,
+) -> tuple[Table, CleaningReport]:
     """Drop what cannot be used: bad rows, other events, exact duplicates, unknown items, short histories.
 
     `events`: kinds to keep (needs `columns.event`; `None`: all). `min_events`: fewest events of a kept
     shopper. `now`: unix seconds; events more than a day later are impossible. An exact duplicate equals an
-    earlier row in every mapped column. Raises `DataError` when nothing is left.
+    earlier row in every mapped column. Raises `DataError` for unusable options.
     """
     if min_events < 1:
         raise DataError(f"min_events must be at least 1, not {min_events!r}.")
@@ -97,13 +112,11 @@ def clean_interactions(
     sieve.drop_where(~known, "unknown_item")
     counts = sieve.frame.groupby("user_id", sort=False)["item_id"].transform("size")
     sieve.drop_where(counts < min_events, "too_short")
-    report = sieve.report()
-    if not report.kept:
-        raise _nothing_usable(report)
-    return table.with_frame(sieve.frame), report
+    return table.with_frame(sieve.frame), sieve.report()
 
 
-def _nothing_usable(report: CleaningReport) -> DataError:
+def nothing_usable(report: CleaningReport) -> DataError:
+    """The error that says why no row is left."""
     reason = max(report.dropped, key=lambda name: report.dropped[name])
     return DataError(
         f"{report.source}: none of the {report.read:,} rows can be used; {report.dropped[reason]:,} of them: "

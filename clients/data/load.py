@@ -1,19 +1,22 @@
-"""From a platform's two files (or frames) to its catalogue and sequences, in one call."""
+"""From a platform's two files (or frames), or its event store, to its catalogue and sequences, in one call."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from clients.data.catalogue import Catalogue, build_catalogue
-from clients.data.clean import clean_interactions, research_k_core
-from clients.data.columns import split_columns
+from clients.data.clean import clean_interactions, nothing_usable, research_k_core, sift
+from clients.data.columns import ItemColumns, split_columns
 from clients.data.read import read_interactions, read_items
-from clients.data.report import CleaningReport
-from clients.data.sequences import Sequences, build_sequences
-from clients.data.table import interactions_table, items_table
+from clients.data.report import CleaningReport, merged
+from clients.data.sequences import Sequences, build_sequences, concatenated, item_hashes
+from clients.data.store import EventStore
+from clients.data.table import Table, interactions_table, items_table
+from clients.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +55,7 @@ def load_platform(
     `clean_interactions` and `build_sequences`. Raises `DataError`.
     """
     for_events, for_items = split_columns(columns, name)
-    item_table = (
-        items_table(items, for_items) if isinstance(items, pd.DataFrame) else read_items(items, for_items)
-    )
+    item_table = _items(items, for_items)
     event_table = (
         interactions_table(interactions, for_events)
         if isinstance(interactions, pd.DataFrame)
@@ -69,3 +70,47 @@ def load_platform(
     return PlatformData(
         catalogue, build_sequences(event_table, catalogue, seed=seed), items_report, events_report
     )
+
+
+def load_store(
+    store: EventStore,
+    items: str | Path | pd.DataFrame | None = None,
+    columns: Mapping[str, Any] | None = None,
+    *,
+    seed: int,
+    min_events: int = 3,
+    require_text: bool = True,
+    name: str = "columns",
+) -> PlatformData:
+    """Clean and order what `clients.data.ingest` made, shard by shard: the same as `load_platform` of the same rows.
+
+    `items`: the catalogue where the store keeps none. Raises `DataError` when there is nothing to use, StoreError
+    when the store cannot be read.
+    """
+    manifest = store.manifest()
+    if manifest.items is not None:
+        catalogue_table = read_items(store.path / manifest.items)
+    elif items is not None:
+        catalogue_table = _items(items, split_columns(columns, name)[1])
+    else:
+        raise DataError(f"{store.path}: there is no catalogue. Set items or [catalogue], and ingest again.")
+    catalogue, items_report = build_catalogue(catalogue_table, require_text=require_text)
+    parts, reports, hashes = [], [], item_hashes(catalogue, seed)
+    for table in store.tables():
+        kept, report = sift(table, catalogue, min_events=min_events)
+        reports.append(report)
+        if report.kept:
+            parts.append(build_sequences(kept, catalogue, seed=seed, hashes=hashes))
+    if not reports:
+        raise DataError(f"{store.path}: holds no event yet. Run: fedcart client ingest.")
+    report = merged(reports, str(store.path))
+    if not parts:
+        raise nothing_usable(report)
+    sequences = concatenated(parts)
+    counts = np.bincount(sequences.items, minlength=len(catalogue))
+    report = replace(report, users=len(sequences), items=int((counts > 0).sum()))
+    return PlatformData(catalogue, sequences, items_report, report)
+
+
+def _items(items: str | Path | pd.DataFrame, columns: ItemColumns) -> Table:
+    return items_table(items, columns) if isinstance(items, pd.DataFrame) else read_items(items, columns)

@@ -12,7 +12,7 @@ import pandas as pd
 from clients.data.columns import OrderUnit
 from clients.errors import DataError
 
-_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _MISSING = frozenset({"", "nan", "null", "none", "<na>", "nat", "\\n"})
 _EXACT = 2.0**53  # beyond it a float no longer tells neighbouring integers apart
 _ISO = r"^\d{4}-\d{2}-\d{2}"
@@ -99,7 +99,7 @@ def _finite(raw: pd.Series) -> pd.Series:
 
 
 def _per_second(unit: OrderUnit) -> float:
-    return _PER_SECOND.get(unit, 1.0)
+    return PER_SECOND.get(unit, 1.0)
 
 
 def _unix_seconds(raw: pd.Series) -> pd.Series:

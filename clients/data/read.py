@@ -3,10 +3,11 @@ read."""
 
 import csv
 import gzip
+import itertools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -20,7 +21,7 @@ from clients.errors import DataError
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _UNREADABLE = (OSError, EOFError, zlib.error, UnicodeError, ValueError, csv.Error, pa.ArrowException)
-_Wanted = Callable[[list[str], str], dict[str, str]]
+Wanted = Callable[[list[str], str], dict[str, str]]
 _Parse = Callable[[pd.DataFrame, str], Table]
 
 
@@ -47,8 +48,8 @@ def read_items(path: str | Path, columns: ItemColumns | None = None) -> Table:
     )
 
 
-def _read(path: str | Path, wanted: _Wanted, parse: _Parse) -> Table:
-    frames = [(_read_file(file, wanted), str(file)) for file in _files(Path(path))]
+def _read(path: str | Path, wanted: Wanted, parse: _Parse) -> Table:
+    frames = [(_read_file(file, wanted), str(file)) for file in data_files(Path(path))]
     filled = [(frame, name) for frame, name in frames if len(frame)] or frames[:1]
     tables = [parse(frame, name) for frame, name in filled]
     kinds = {table.order_kind for table in tables}
@@ -57,7 +58,7 @@ def _read(path: str | Path, wanted: _Wanted, parse: _Parse) -> Table:
     return stack(tables, str(path))
 
 
-def _files(path: Path) -> list[Path]:
+def data_files(path: Path) -> list[Path]:
     """The file itself, or the data files of a folder in order of name."""
     known = (*CSV_SUFFIXES, *PARQUET_SUFFIXES)
     try:
@@ -78,19 +79,21 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _read_file(path: Path, wanted: _Wanted) -> pd.DataFrame:
+def _read_file(path: Path, wanted: Wanted) -> pd.DataFrame:
     """The wanted columns of one file under the file's own names, values as they are stored."""
+    return pd.concat(list(file_chunks(path, wanted)), ignore_index=True)
+
+
+def file_chunks(path: Path, wanted: Wanted, rows: int | None = None) -> Iterator[pd.DataFrame]:
+    """The wanted columns of one file, at most `rows` rows at a time, in order; at least one frame.
+
+    Values are as they are stored, under the file's own names. Raises `DataError`.
+    """
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty. Export the data again.")
-        if path.name.lower().endswith(PARQUET_SUFFIXES):
-            present = [str(name) for name in pq.ParquetFile(path).schema_arrow.names]
-            names = list(dict.fromkeys(wanted(present, str(path)).values()))
-            frame = pq.read_table(path, columns=names, partitioning=None).to_pandas(
-                ignore_metadata=True, types_mapper=_nullable, timestamp_as_object=False
-            )
-            return frame[names]
-        return _read_csv(path, wanted)
+        parquet = path.name.lower().endswith(PARQUET_SUFFIXES)
+        yield from (_parquet_chunks if parquet else _csv_chunks)(path, wanted, rows)
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
@@ -98,23 +101,40 @@ def _read_file(path: Path, wanted: _Wanted) -> pd.DataFrame:
         ) from None
 
 
-def _read_csv(path: Path, wanted: _Wanted) -> pd.DataFrame:
+def _parquet_chunks(path: Path, wanted: Wanted, rows: int | None) -> Iterator[pd.DataFrame]:
+    file = pq.ParquetFile(path)
+    present = [str(name) for name in file.schema_arrow.names]
+    names = list(dict.fromkeys(wanted(present, str(path)).values()))
+    batches = (pa.Table.from_batches([b]) for b in file.iter_batches(rows, columns=names)) if rows else ()
+    whole = (
+        pq.read_table(path, columns=names, partitioning=None) if not rows else file.schema_arrow.empty_table()
+    )
+    for table in itertools.chain((whole.select(names),), batches):
+        frame = table.to_pandas(ignore_metadata=True, types_mapper=_nullable, timestamp_as_object=False)
+        yield frame[names]
+
+
+def _csv_chunks(path: Path, wanted: Wanted, rows: int | None) -> Iterator[pd.DataFrame]:
     """The wanted columns as text."""
     present, separator = _header(path)
     names = list(dict.fromkeys(wanted(present, str(path)).values()))
     _require_width(path, separator, len(present))
-    frame = pd.read_csv(
-        path,
-        sep=separator,
-        header=0,
-        usecols=[present.index(name) for name in names],
-        index_col=False,
-        dtype=str,
-        keep_default_na=False,
-        na_values=[""],
-        encoding="utf-8-sig",
-    )
-    return frame[names]
+    options: dict[str, Any] = {
+        "sep": separator,
+        "header": 0,
+        "usecols": [present.index(name) for name in names],
+        "index_col": False,
+        "dtype": str,
+        "keep_default_na": False,
+        "na_values": [""],
+        "encoding": "utf-8-sig",
+    }
+    if rows is None:
+        yield pd.read_csv(path, **options)[names]
+        return
+    with pd.read_csv(path, chunksize=rows, **options) as chunks:
+        for frame in chunks:
+            yield frame[names]
 
 
 def _require_width(path: Path, separator: str, width: int) -> None:

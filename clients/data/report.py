@@ -1,6 +1,7 @@
 """What cleaning did to one file: every rejected row counted under one reason."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,3 +49,21 @@ class CleaningReport:
         if self.tainted:
             out.append("  TAINTED: a filter over all users ran; no differential privacy claim holds")
         return out
+
+
+def merged(reports: Iterable[CleaningReport], source: str) -> CleaningReport:
+    """One report of several parts; its `users` and `items` are left at 0, for parts may share them."""
+    parts = list(reports)
+    dropped: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for part in parts:
+        dropped.update(part.dropped)
+        examples = {**part.examples, **examples}
+    return CleaningReport(
+        source=source,
+        read=sum(part.read for part in parts),
+        kept=sum(part.kept for part in parts),
+        dropped=dict(dropped),
+        tainted=any(part.tainted for part in parts),
+        examples=examples,
+    )

@@ -1,6 +1,7 @@
 """Each shopper's events in time order, as flat arrays. One shopper is one example."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,14 +68,39 @@ class Sequences:
         return digest.hexdigest()
 
 
-def build_sequences(table: Table, catalogue: Catalogue, *, seed: int) -> Sequences:
+def item_hashes(catalogue: Catalogue, seed: int) -> Hashes:
+    """The keyed hash of each item, (I,), which orders what time does not."""
+    return keyed_hash(seed, "order-item", catalogue.item_ids)
+
+
+def concatenated(parts: Sequence[Sequences]) -> Sequences:
+    """All shoppers of several parts, which share none, sorted by id. Needs about twice the memory of the result."""
+    names = [name for part in parts for name in part.user_ids]
+    order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    offsets = np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64)
+    starts = np.empty(len(names), dtype=np.int64)
+    starts[order] = offsets[:-1]
+    items, groups = (np.empty(offsets[-1], dtype=np.int64) for _ in range(2))
+    first = 0
+    for part in parts:
+        where = starts[first : first + len(part)]
+        events = np.arange(part.items.size) + np.repeat(where - part.offsets[:-1], np.diff(part.offsets))
+        items[events], groups[events] = part.items, part.groups
+        first += len(part)
+    return Sequences(tuple(names[u] for u in order), items, groups, offsets)
+
+
+def build_sequences(
+    table: Table, catalogue: Catalogue, *, seed: int, hashes: Hashes | None = None
+) -> Sequences:
     """Order each shopper's events and put them into groups. Expects a cleaned table.
 
     A group is a basket where the event has one (placed at its earliest event), else all events of the
     shopper with the same time, else (an order column of positions) the event alone. Inside a group, and
     between baskets or positions that tie, a hash keyed by `seed` of shopper, basket and item decides: the
-    file's row order never does. Raises `DataError` when an item is not in the catalogue or an id or order
-    is missing.
+    file's row order never does. `hashes`: `item_hashes(catalogue, seed)`, for whoever has them already. Raises
+    `DataError` when an item is not in the catalogue or an id or order is missing.
     """
     frame = table.frame
     rows = catalogue.index_of(frame["item_id"])
@@ -83,7 +109,8 @@ def build_sequences(table: Table, catalogue: Catalogue, *, seed: int) -> Sequenc
     codes, names = pd.factorize(frame["user_id"], sort=True)
     users = codes.astype(np.int64)
     names_hashed = keyed_hash(seed, "order-user", [str(name) for name in names])[users]
-    item_hash = combine(names_hashed, keyed_hash(seed, "order-item", catalogue.item_ids)[rows])
+    hashes = item_hashes(catalogue, seed) if hashes is None else hashes
+    item_hash = combine(names_hashed, hashes[rows])
     starts, tie, alone = _group_keys(table, users, names_hashed, item_hash, seed)
     order = np.lexsort((rows, item_hash, tie, starts, users))
     users, starts, tie = users[order], starts[order], tie[order]

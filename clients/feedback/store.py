@@ -39,7 +39,7 @@ class FeedbackStore:
     """
 
     def __init__(self, where: str | Path, clock: Callable[[], float] = time.time) -> None:
-        self.engine = open_engine(where)
+        self.engine = open_engine(where, ours=True)
         self._clock = clock
         self._turn = threading.Lock()
         with database_errors(self.engine):

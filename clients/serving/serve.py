@@ -63,7 +63,7 @@ def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable
     seen = state_of(folder)
     current = Current(load_snapshot(folder))
     say_served(current)
-    feedback = FeedbackStore(folder.path / "feedback.sqlite")
+    feedback = FeedbackStore(folder.site().feedback)
     asyncio.run(_until_stopped(folder, Serving(current, settings, feedback), seen, ready))
 
 

@@ -22,7 +22,8 @@ def state_of(folder: ClientFolder) -> State:
     """Return size and time of every file that a snapshot is made of."""
     site = folder.site()
     places = [folder.site_file, folder.path / "models" / RECORD, folder.record]
-    for data in (site.events, site.items):
+    places.append(site.store / "manifest.json")  # an ingest, or an erasure
+    for data in filter(None, (site.events, site.items)):
         places += sorted(data.rglob("*")) if data.is_dir() else [data]
     if site.serving.out_of_stock is not None:
         places.append(site.serving.out_of_stock)

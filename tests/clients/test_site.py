@@ -39,6 +39,8 @@ def test_a_site_makes_the_round_trip(tmp_path):
             "reproducible_noise": True,
             "delta": 1e-7,
             "seed": 3,
+            "store": "/data/store",
+            "feedback": "/data/feedback.sqlite",
         }
     )
     path = tmp_path / "new" / "client.toml"
@@ -65,7 +67,10 @@ def test_what_is_left_out_is_safe(tmp_path):
             {"task": {"filter_sen": True}},
             "task.filter_sen: there is no such key; did you mean 'filter_seen'?",
         ),
-        ({"zzzzzz": 1}, "zzzzzz: there is no such key; known keys: allow_plain_training, cache, columns"),
+        (
+            {"zzzzzz": 1},
+            "zzzzzz: there is no such key; known keys: allow_plain_training, cache, catalogue, columns",
+        ),
         ({"ledger": None}, "ledger: is missing"),
         ({"population_size": None}, "population_size: is missing"),
         ({"epsilon_cap": math.nan}, "epsilon_cap = nan"),

@@ -1,0 +1,131 @@
+"""A table or view of a database as a source, read in one pass with a server-side cursor.
+
+The mark is the greatest value of the watermark column so far. The next read starts `late` before it, so events of
+the same moment, and events that were committed or came in late, are read again; those that are there already are
+not added again.
+"""
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import sqlalchemy as sa
+
+from clients.data.read import Wanted
+from clients.data.sources.raw import Mark, Raw
+from clients.database import database_errors, open_engine
+from clients.errors import DataError
+from privacy.ledger.location import shown
+
+MARK = "watermark"
+_DAY = 86_400.0
+
+
+class SqlTable:
+    """A table that is there. Raises StoreError for a database, DataError for a table that cannot be used."""
+
+    def __init__(self, url: str, table: str) -> None:
+        self.engine = open_engine(url, ours=False)
+        self.where = f"{shown(self.engine.url)}, table {table}"
+        schema, _, name = table.rpartition(".")
+        with database_errors(self.engine):
+            try:
+                self.table = sa.Table(name, sa.MetaData(), schema=schema or None, autoload_with=self.engine)
+            except sa.exc.NoSuchTableError:
+                raise DataError(f"{self.where}: there is no such table or view. Set table to one.") from None
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are there."""
+        return [str(column.name) for column in self.table.columns]
+
+    def chunks(
+        self, names: list[str], rows: int, where: sa.ColumnElement[bool] | None
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the columns as objects, `rows` at a time."""
+        query = sa.select(*(self.table.c[name] for name in names))
+        query = query if where is None else query.where(where)
+        with database_errors(self.engine), self.engine.connect() as connection:
+            streamed = connection.execution_options(stream_results=True, yield_per=rows)
+            for part in streamed.execute(query).partitions():
+                cells = [[_plain(value) for value in row] for row in part]
+                yield pd.DataFrame(cells, columns=names, dtype=object)
+        self.engine.dispose()
+
+
+def table_rows(source: SqlTable, wanted: Wanted, rows: int) -> Iterator[Raw]:
+    """Yield a whole table: a catalogue."""
+    names = list(dict.fromkeys(wanted(source.names, source.where).values()))
+    for frame in source.chunks(names, rows, None):
+        yield Raw(frame, source.where)
+
+
+def new_rows(
+    source: SqlTable,
+    wanted: Wanted,
+    watermark: str,
+    late: float,
+    zone: str | None,
+    unit: float | None,
+    since: Mark,
+    rows: int,
+    now: float,
+) -> Iterator[Raw]:
+    """Yield events from `late` before the mark on.
+
+    watermark : a column of times, or of numbers. unit : how many of its numbers are a second; None for a counter,
+    of which `late` counts. Times more than a day after `now` (unix seconds) are impossible and do not move the mark.
+    """
+    names = list(dict.fromkeys([*wanted(source.names, source.where).values(), watermark]))
+    if watermark not in source.names:
+        raise DataError(
+            f"{source.where}: no column {watermark!r} (watermark). There are: {', '.join(source.names)}."
+        )
+    column = source.table.c[watermark]
+    kind = column.type
+    timed = isinstance(kind, sa.DateTime)
+    if not timed and not isinstance(kind, sa.Numeric | sa.Integer | sa.Float):
+        raise DataError(
+            f"{source.where}, column {watermark!r}: {kind} cannot be a watermark. Name a column of numbers or "
+            "times that grows, such as a creation time."
+        )
+    if timed and not getattr(kind, "timezone", False) and zone is None:
+        raise DataError(
+            f"{source.where}, column {watermark!r} holds times without an offset. Say where their clock stands: "
+            'timezone = "Europe/Berlin" (or "UTC") in this source.'
+        )
+    reached = float(since.get(MARK, float("-inf")))
+    start = None
+    if MARK in since:
+        start = column >= (_time(reached - late, kind, zone) if timed else reached - late * (unit or 1.0))
+    latest = (now + _DAY) * (1.0 if timed else unit or float("inf"))
+    for frame in source.chunks(names, rows, start):
+        values = [_number(value, zone) for value in frame[watermark] if value is not None]
+        reached = max([reached, *(value for value in values if value <= latest)])
+        yield Raw(frame, source.where, {MARK: reached} if reached > float("-inf") else {})
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, uuid.UUID) else value
+
+
+def _time(seconds: float, kind: Any, zone: str | None) -> datetime:
+    """The moment as the column holds it."""
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds)
+    if getattr(kind, "timezone", False):
+        return moment
+    hour = timedelta(hours=1)  # which a clock may have shown twice
+    return (moment - hour).astimezone(ZoneInfo(zone or "UTC")).replace(tzinfo=None)
+
+
+def _number(value: Any, zone: str | None) -> float:
+    """A number as it is, a time as unix seconds."""
+    if isinstance(value, int | float | Decimal):
+        return float(value)
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=ZoneInfo(zone or "UTC"))
+    return float(value.timestamp())

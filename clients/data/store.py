@@ -1,0 +1,217 @@
+"""The platform's event store: what ingest made, sharded by shopper, changed whole or not at all.
+
+store/
+  key              secret of this store: which shard a shopper is in, and how an erased one is remembered
+  manifest.json    what counts: shards, marks of the sources, hashes of erased shoppers; replaced at once
+  7-012.parquet    shard 12 as generation 7 wrote it; a file that the manifest does not name does not count
+  lock             held by whoever changes the store
+
+All events of one shopper are in one shard, so that whatever is done for a shopper needs one shard in memory.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from clients.data.sources.raw import Mark
+from clients.data.table import OrderKind, Table
+from clients.errors import StoreError
+from federation.files import PRIVATE, create, replace, sync_folder
+from federation.lock import held
+
+SHARDS = 64
+SCHEMA = pa.schema(
+    [
+        ("user_id", pa.large_string()),
+        ("item_id", pa.large_string()),
+        ("order", pa.float64()),
+        ("basket", pa.large_string()),
+        ("event", pa.large_string()),
+        ("value", pa.float64()),
+        ("weight", pa.float64()),
+    ]
+)
+COLUMNS = SCHEMA.names
+_DIGEST = 16
+
+
+class Manifest(BaseModel):
+    """What counts in a store."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int = 1
+    generation: int = 0
+    shards: int = SHARDS
+    order_kind: OrderKind | None = None
+    files: dict[int, str] = {}
+    """Shard → its file."""
+    items: str | None = None
+    """The catalogue's file, where the store keeps one."""
+    marks: dict[str, Mark] = {}
+    """Source → how far it was read."""
+    erased: frozenset[str] = frozenset()
+    """Keyed hashes of erased shoppers, hexadecimal."""
+
+
+@dataclass(frozen=True)
+class EventStore:
+    """A store's folder, which `open_store` made."""
+
+    path: Path
+    key: bytes
+
+    @property
+    def manifest_file(self) -> Path:
+        """What counts."""
+        return self.path / "manifest.json"
+
+    def manifest(self) -> Manifest:
+        """Read what counts now; raise StoreError."""
+        try:
+            manifest = Manifest.model_validate_json(self.manifest_file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValidationError):
+            raise StoreError(
+                f"{self.manifest_file}: cannot be read. Restore the whole folder from a backup."
+            ) from None
+        if manifest.version != 1:
+            raise StoreError(
+                f"{self.manifest_file}: version {manifest.version}; use the fedcart that wrote it."
+            )
+        return manifest
+
+    def digests(self, shoppers: list[str]) -> list[bytes]:
+        """Keyed hashes (BLAKE2b, 16 bytes) of shoppers: an erased one cannot be guessed without the key."""
+        key = self.key
+        return [hashlib.blake2b(s.encode(), digest_size=_DIGEST, key=key).digest() for s in shoppers]
+
+    def erased(self, shopper: str) -> bool:
+        """Whether a shopper was erased, and is to stay unknown."""
+        return self.digests([shopper])[0].hex() in self.manifest().erased
+
+    def shard(self, manifest: Manifest, number: int) -> pd.DataFrame:
+        """The events of one shard, columns as in SCHEMA; raise StoreError."""
+        name = manifest.files.get(number)
+        if name is None:
+            return to_frame(SCHEMA.empty_table())
+        try:
+            return to_frame(pq.read_table(self.path / name, schema=SCHEMA, partitioning=None))
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(
+                f"{self.path / name}: cannot be read ({type(error).__name__}). Restore the whole folder from a "
+                "backup, or delete it and ingest again (erased shoppers must then be erased again)."
+            ) from None
+
+    def tables(self) -> Iterator[Table]:
+        """Each shard that holds events, as an interactions table."""
+        manifest = self.manifest()
+        for number in sorted(manifest.files):
+            frame = self.shard(manifest, number)
+            if len(frame):
+                names = {name: name for name in COLUMNS}
+                source = str(self.path)
+                yield Table(frame, source, ((source, len(frame)),), names, {}, manifest.order_kind)
+
+    @contextmanager
+    def changing(self) -> Iterator[Manifest]:
+        """Hold the lock, clear away what a crash left, and give what counts; raise BusyError."""
+        with held(self.path / "lock", "An ingest or erasure of this store"):
+            manifest = self.manifest()
+            self.clear(manifest)
+            yield manifest
+
+    def write(self, name: str, table: pa.Table) -> None:
+        """Write a file that does not count yet, durably; raise StoreError."""
+        path = self.path / name
+        try:
+            pq.write_table(table, path, compression="zstd")
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path}: cannot be written: {' '.join(str(error).split())[:200]}") from None
+
+    def commit(self, manifest: Manifest) -> None:
+        """Make a manifest the one that counts, then delete what it no longer names."""
+        sync_folder(self.path)
+        replace(self.manifest_file, manifest.model_dump_json(indent=1).encode() + b"\n", PRIVATE)
+        self.clear(manifest)
+
+    def clear(self, manifest: Manifest) -> None:
+        """Delete data files that do not count."""
+        named = {*manifest.files.values(), manifest.items}
+        for file in self.path.glob("*.parquet"):
+            if file.name not in named:
+                file.unlink(missing_ok=True)
+
+    def erase(self, shopper: str) -> int:
+        """Delete a shopper's events and remember to keep them out, in one step; return how many events."""
+        digest = self.digests([shopper])[0]
+        with self.changing() as manifest:
+            number = shard_numbers([digest], manifest.shards)[0]
+            frame = self.shard(manifest, int(number))
+            stay = frame["user_id"] != shopper
+            generation = manifest.generation + 1
+            files = dict(manifest.files)
+            if not stay.all():
+                files[int(number)] = file_name(generation, int(number))
+                self.write(files[int(number)], to_arrow(frame[stay]))
+            changed = {
+                "generation": generation,
+                "files": files,
+                "erased": manifest.erased | {digest.hex()},
+            }
+            self.commit(manifest.model_copy(update=changed))
+        return int((~stay).sum())
+
+
+def open_store(path: Path, shards: int = SHARDS) -> EventStore:
+    """Open a store, or make an empty one; raise StoreError where it is neither."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key = path / "key"
+        if not key.exists():
+            if (path / "manifest.json").exists():
+                raise StoreError(f"{key}: is missing. Restore the whole folder from a backup.")
+            create(key, os.urandom(32), PRIVATE)
+        store = EventStore(path, key.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be used as event store ({error.strerror}).") from None
+    if not store.manifest_file.exists():
+        with held(path / "lock", "An ingest or erasure of this store"):
+            if not store.manifest_file.exists():
+                replace(store.manifest_file, Manifest(shards=shards).model_dump_json().encode(), PRIVATE)
+    return store
+
+
+def shard_numbers(digests: list[bytes], shards: int) -> npt.NDArray[np.int64]:
+    """The shard of each shopper, from its keyed hash."""
+    whole = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, _DIGEST // 8)
+    return (whole[:, 0] % np.uint64(shards)).astype(np.int64)
+
+
+def file_name(generation: int, shard: int) -> str:
+    """The file that a generation writes for a shard."""
+    return f"{generation}-{shard:03}.parquet"
+
+
+def to_arrow(frame: pd.DataFrame) -> pa.Table:
+    """A frame of events as SCHEMA has it."""
+    return pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Events of SCHEMA as a frame: text as `str`, numbers as float64 with NaN."""
+    frame = table.to_pandas()
+    return frame.astype(
+        {name: "str" for name in COLUMNS if pa.types.is_large_string(SCHEMA.field(name).type)}
+    )

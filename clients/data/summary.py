@@ -1,0 +1,89 @@
+"""What a store holds, for the platform's own people: it counts shoppers and events, so it never leaves."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clients.data.catalogue import Catalogue
+from clients.data.store import EventStore
+from clients.data.wanted import TEXT_COLUMNS
+
+
+@dataclass(frozen=True)
+class Summary:
+    """events, shoppers, items : how many; items are distinct ones in events. erased : how many were erased.
+
+    lengths : (fewest, most, shoppers) for shoppers with that many events, in powers of two. coverage : share of
+    catalogue items that have each of text, price, image …; empty without a catalogue. known : share of events whose
+    item is in the catalogue; None without one.
+    """
+
+    events: int
+    shoppers: int
+    items: int
+    erased: int
+    lengths: tuple[tuple[int, int, int], ...]
+    coverage: dict[str, float]
+    known: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        lengths = [{"from": low, "to": high, "shoppers": count} for low, high, count in self.lengths]
+        return {
+            "events": self.events,
+            "shoppers": self.shoppers,
+            "items": self.items,
+            "erased": self.erased,
+            "lengths": lengths,
+            "coverage": self.coverage,
+            "events_of_known_items": self.known,
+        }
+
+    def lines(self) -> list[str]:
+        """The summary for a person."""
+        out = [
+            f"in the store: {self.events:,} events of {self.shoppers:,} shoppers with {self.items:,} items"
+        ]
+        if self.known is not None:
+            out.append(f"  of items in the catalogue: {self.known:.1%} of events")
+        out += [f"  catalogue items with {name}: {share:.1%}" for name, share in self.coverage.items()]
+        widest = max((count for _, _, count in self.lengths), default=1)
+        for low, high, count in self.lengths:
+            span = f"{low:,}" if low == high else f"{low:,}–{high:,}"
+            out.append(f"  {span:>15} events  {count:>12,} shoppers  {'█' * round(30 * count / widest)}")
+        return [*out, f"  erased shoppers kept out: {self.erased:,}"] if self.erased else out
+
+
+def summarise(store: EventStore, catalogue: Catalogue | None) -> Summary:
+    """Read every shard once; memory is that of one shard and the distinct items. Raises StoreError."""
+    events = shoppers = known = 0
+    items: set[str] = set()
+    bins = np.zeros(64, dtype=np.int64)
+    for table in store.tables():
+        counts = table.frame["user_id"].value_counts(sort=False).to_numpy()
+        here = table.frame["item_id"].value_counts(sort=False)
+        items.update(str(item) for item in here.index)
+        if catalogue is not None:
+            known += int(here.to_numpy()[catalogue.index_of(here.index.to_series()) >= 0].sum())
+        bins += np.bincount(np.frexp(counts)[1] - 1, minlength=64)[:64]
+        events, shoppers = events + len(table.frame), shoppers + len(counts)
+    lengths = tuple((2**b, 2 ** (b + 1) - 1, int(n)) for b, n in enumerate(bins) if n)
+    return Summary(
+        events=events,
+        shoppers=shoppers,
+        items=len(items),
+        erased=len(store.manifest().erased),
+        lengths=lengths,
+        coverage={} if catalogue is None else _coverage(catalogue),
+        known=None if catalogue is None or not events else known / events,
+    )
+
+
+def _coverage(catalogue: Catalogue) -> dict[str, float]:
+    frame = catalogue.frame
+    texts = [name for name in TEXT_COLUMNS if name in frame]
+    found = {"text": float(frame[texts].notna().any(axis=1).mean()) if texts else 0.0}
+    return found | {
+        str(name): float(frame[name].notna().mean()) for name in frame.columns if str(name) != "text"
+    }

@@ -1,0 +1,122 @@
+"""`fedcart client ingest` and `erase`. Exit codes are those of `fedcart.py`. What they print stays on the platform."""
+
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from clients.data.catalogue import Catalogue, build_catalogue
+from clients.data.columns import split_columns
+from clients.data.ingest import Ingested, ingest
+from clients.data.read import read_items
+from clients.data.store import EventStore, open_store
+from clients.data.summary import summarise
+from clients.erasure import erase_shopper
+from clients.errors import SiteError
+from clients.folder import ClientFolder
+from clients.site import SiteSettings
+from privacy.cli.output import Format, write_json, write_lines
+
+data_commands = typer.Typer()
+
+FolderOption = Annotated[
+    Path, typer.Option(envvar="FEDCART_CLIENT", help="The platform's folder; the current one where left out.")
+]
+FormatOption = Annotated[Format, typer.Option(help="What is printed on standard output.")]
+
+
+@data_commands.command("ingest")
+def ingest_command(
+    folder: FolderOption = Path(),
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Read the sources from their beginning: finds what came in later than they allow for.",
+        ),
+    ] = False,
+    format: FormatOption = Format.table,
+) -> None:
+    """Read what is new in this platform's sources into its event store, from which it trains.
+
+    Progress goes to standard error, the data report to standard output: it is for this platform alone. Exit code
+    0: done; 2: a source, column or setting cannot be used; 4: a database or the store cannot be read or written.
+    After 2 and 4 the store is as it was.
+    """
+    site = ClientFolder(folder).site()
+    if not site.sources:
+        raise SiteError(
+            f"{site.name}: client.toml has no [sources.NAME], so training reads events = {site.events} itself and "
+            "nothing needs to be ingested."
+        )
+    store = open_store(site.store)
+    done = _ingest(store, site, full)
+    summary = summarise(store, _catalogue(store, site))
+    if format is Format.json:
+        write_json(
+            {
+                "added": done.added,
+                "known": done.known,
+                "sources": [report.to_dict() for report in done.reports],
+                "store": summary.to_dict(),
+            }
+        )
+        return
+    lines = [line for report in done.reports for line in report.lines()]
+    write_lines([*lines, f"added {done.added:,} events; {done.known:,} were there already", *summary.lines()])
+
+
+@data_commands.command()
+def erase(
+    shopper: Annotated[str, typer.Argument(metavar="SHOPPER", help="The shopper's id, as the data has it.")],
+    folder: FolderOption = Path(),
+    session: Annotated[
+        list[str] | None,
+        typer.Option(help="An anonymous session that is known to be theirs; may be repeated."),
+    ] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Erase a shopper: from the event store and the feedback store, and keep them out of later ingests.
+
+    Exit code 0: no row of theirs is left (also when there was none); 4: a store cannot be written; run it again.
+    Your own database is yours to erase from. Models that are already released stay: docs/data.md.
+    """
+    site = ClientFolder(folder).site()
+    erased = erase_shopper(site, shopper, session or [])
+    if format is Format.json:
+        write_json({"events": erased.events, "feedback": erased.feedback, "files": erased.files})
+        return
+    lines = [
+        f"erased {erased.events:,} events and {erased.feedback:,} rows of feedback; later ingests keep the shopper out"
+    ]
+    if erased.files is not None:
+        lines.append(f"still in {erased.files}, which is read as it is: delete the shopper's rows there, too")
+    write_lines(lines)
+
+
+def _ingest(store: EventStore, site: SiteSettings, full: bool) -> Ingested:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    tasks: dict[str, TaskID] = {}
+
+    def show(source: str, read: int) -> None:
+        if source not in tasks:
+            tasks[source] = bar.add_task(source, total=None, rows="0")
+        bar.update(tasks[source], rows=f"{read:,}")
+
+    with bar if console.is_terminal else nullcontext():
+        return ingest(store, site.sources, site.catalogue, now=time.time(), full=full, progress=show)
+
+
+def _catalogue(store: EventStore, site: SiteSettings) -> Catalogue:
+    made = store.manifest().items
+    if made is not None:
+        return build_catalogue(read_items(store.path / made))[0]
+    if site.items is None:
+        raise SiteError(f"{site.name}: set items, or [catalogue].")
+    return build_catalogue(read_items(site.items, split_columns(site.columns or None)[1]))[0]

@@ -1,0 +1,132 @@
+"""`fedcart client ingest` and `erase` through the front door, and the settings of sources."""
+
+import json
+import sqlite3
+
+import pandas as pd
+import pytest
+
+import fedcart
+from clients.errors import SiteError
+from clients.feedback import FeedbackStore, Interaction, Kind
+from clients.platform import HashableSite, prepare_platform, read_data
+from clients.site import load_site
+
+SITE = """
+name = "shop"
+items = "items.csv"
+population_size = 100
+epsilon_cap = 8.0
+ledger = "ledger.sqlite"
+work = "work"
+cache = "cache"
+[sources.orders]
+type = "sql"
+url = "sqlite:///{folder}/shop.db"
+table = "orders"
+[sources.feedback]
+type = "feedback"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A platform with a database of orders and a feedback store."""
+    (tmp_path / "client.toml").write_text(SITE.format(folder=tmp_path))
+    items = pd.DataFrame({"item_id": list("abcd"), "title": ["red milk", "lamp", "chair", "doll"]})
+    items.assign(price=[1.0, None, None, 2.0]).to_csv(tmp_path / "items.csv", index=False)
+    with sqlite3.connect(tmp_path / "shop.db") as database:
+        database.execute("CREATE TABLE orders (user_id TEXT, item_id TEXT, timestamp INTEGER)")
+        rows = [(f"u{i % 4}", "abcd"[i % 3], 1_600_000_000 + i) for i in range(20)]
+        database.executemany("INSERT INTO orders VALUES (?, ?, ?)", [*rows, (None, "a", 5)])
+    store = FeedbackStore(tmp_path / "feedback.sqlite")
+    store.record([Interaction("e1", "u1", "d", Kind.PURCHASE, 1_600_000_100.0)])
+    store.close()
+    return tmp_path
+
+
+@pytest.fixture
+def run(capfd, folder):
+    """Run `fedcart client …` on the folder: exit code, standard output, standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = fedcart.run(["client", *arguments, "--folder", str(folder)])
+        captured = capfd.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_ingest_reports_what_it_did_and_what_is_there(run):
+    code, out, _ = run("ingest", "--format", "json")
+    done = json.loads(out)
+    assert (code, done["added"], done["known"]) == (0, 21, 0)
+    assert [s["dropped"] for s in done["sources"]] == [{"missing_user_id": 1}, {}]
+    stored = done["store"]
+    assert (stored["events"], stored["shoppers"], stored["items"]) == (21, 4, 4)
+    assert stored["lengths"] == [{"from": 4, "to": 7, "shoppers": 4}]
+    assert (stored["coverage"]["text"], stored["coverage"]["price"]) == (1.0, 0.5)
+    assert stored["events_of_known_items"] == 1.0
+    code, out, _ = run("ingest")
+    assert code == 0
+    assert "added 0 events; 21 were there already" in out
+    assert "21 events of 4 shoppers" in out
+
+
+def test_erase_reaches_data_sequences_and_feedback(run, folder):
+    run("ingest")
+    site = load_site(folder / "client.toml")
+    encoders = ("tiny",)
+    before = prepare_platform(HashableSite(site), encoders, 4, 8)
+    code, out, _ = run("erase", "u1", "--format", "json")
+    assert (code, json.loads(out)) == (0, {"events": 6, "feedback": 1, "files": None})
+    after = prepare_platform(HashableSite(site), encoders, 4, 8)
+    assert "u1" in before.split.sequences.user_ids
+    expected = before.split.sequences.without("u1").fingerprint()
+    assert after.split.sequences.fingerprint() == expected, "others' sequences are as they were"
+    assert json.loads(run("ingest", "--full", "--format", "json")[1])["added"] == 0
+    assert "u1" not in read_data(site).sequences.user_ids
+    assert run("erase", "u1")[0] == 0
+    assert run("erase", " ")[0] == 2
+
+
+def test_what_cannot_be_used_has_a_code_and_changes_nothing(run, folder):
+    code, _, err = run("ingest")
+    assert code == 0
+    before = (folder / "store" / "manifest.json").read_bytes()
+    with sqlite3.connect(folder / "shop.db") as database:
+        database.execute("ALTER TABLE orders RENAME TO bookings")
+    code, _, err = run("ingest")
+    assert (code, "there is no such table" in err) == (2, True)
+    (folder / "shop.db").write_bytes(b"no database at all" * 100)
+    code, _, err = run("ingest")
+    assert (code, "not a database" in err) == (4, True)
+    assert (folder / "store" / "manifest.json").read_bytes() == before
+
+
+def test_training_before_the_first_ingest_says_what_to_do(folder):
+    with pytest.raises(Exception, match="fedcart client ingest"):
+        read_data(load_site(folder / "client.toml"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (('table = "orders"', 'tabel = "orders"'), "there is no such key; did you mean 'table'"),
+        (('type = "sql"', 'type = "mongo"'), "'sql'"),
+        (('items = "items.csv"', 'items = "items.csv"\nevents = "e.csv"'), "either events = FILE, or"),
+        (('items = "items.csv"', ""), "either items = FILE, or"),
+        (('table = "orders"', 'table = "orders"\ntimezone = "Europe/Berln"'), "is no time zone"),
+        (('table = "orders"', 'table = "orders"\nlate = -1'), "late"),
+        (('table = "orders"', 'table = "orders"\nweights = { view = -1 }'), "weights"),
+    ],
+)
+def test_settings_that_are_none_are_explained(folder, change, told):
+    text = (folder / "client.toml").read_text()
+    assert change[0] in text
+    (folder / "client.toml").write_text(text.replace(*change, 1))
+    with pytest.raises(SiteError) as caught:
+        load_site(folder / "client.toml")
+    assert told in str(caught.value)
