@@ -17,6 +17,7 @@ from clients.serving.cli import serving_commands
 from clients.start import start as run_client
 from clients.status import client_status, client_status_lines
 from clients.template import SiteAnswers
+from federation.auditlog_page import HeadOption, VerifyOption, show_log
 from federation.bundle import CLIENT_PACKAGES, digest, installed_code
 from federation.checkup import exit_code, report_document, report_lines
 from federation.confirm import confirmed_fingerprint
@@ -94,7 +95,10 @@ def request(
     format: FormatOption = Format.table,
 ) -> None:
     """Write a signed request for the federation's operator."""
-    sent = write_request(ClientFolder(folder), now(), contact=contact, rotate=rotate, rejoin=rejoin)
+    place, kind = ClientFolder(folder), "rotate" if rotate else "rejoin" if rejoin else "join"
+    with place.log().act("request", kind=kind) as facts:
+        sent = write_request(place, now(), contact=contact, rotate=rotate, rejoin=rejoin)
+        facts["request"] = sent.file.name
     if format is Format.json:
         write_json({"request": str(sent.file), "fingerprint": sent.fingerprint})
         return
@@ -133,7 +137,9 @@ def join(
         confirmed = confirmed_fingerprint(
             None, fingerprint(card.signing_key), f"federation {card.federation}"
         )
-    installed = install_kit(place, kit, data, confirmed, now())
+    with place.log().act("join", kit=kit.name) as facts:
+        installed = install_kit(place, kit, data, confirmed, now())
+        facts["number"], facts["federation"] = installed.number, installed.card.federation
     if format is Format.json:
         write_json({"kit": installed.number, "card": installed.card.model_dump()})
         return
@@ -156,7 +162,8 @@ def approve(
     """Take part in the runs of an app bundle whose client side is the code that is installed here."""
     place, data = ClientFolder(folder), read_material(bundle, limit=50_000_000)
     place.site()
-    new = approve_bundle(place.approvals, data, installed_code(CLIENT_PACKAGES), now())
+    with place.log().act("approve", bundle=digest(data)):
+        new = approve_bundle(place.approvals, data, installed_code(CLIENT_PACKAGES), now())
     if format is Format.json:
         write_json({"bundle": digest(data), "new": new})
         return
@@ -176,14 +183,16 @@ def cap(
     format: FormatOption = Format.table,
 ) -> None:
     """Change the most that may ever be spent; to raise it, client.toml must allow it first."""
-    site = ClientFolder(folder).site()
+    place = ClientFolder(folder)
+    site = place.site()
     if not epsilon <= site.epsilon_cap:
         raise PolicyError(
             f"epsilon_cap in client.toml is {site.epsilon_cap:g}: whoever answers for the shoppers' privacy raises "
             f"it there first, then {epsilon:g} can be put into the ledger."
         )
     ledger = open_ledger(site)
-    ledger.change_cap(epsilon, reason)
+    with place.log().act("cap", epsilon=epsilon, reason=reason):
+        ledger.change_cap(epsilon, reason)
     budget = ledger.budget()
     if format is Format.json:
         write_json({"population": budget.population, "cap": budget.cap, "committed": budget.committed})
@@ -216,12 +225,26 @@ def doctor(
 
 
 @client.command()
+def log(
+    folder: FolderOption = Path(),
+    verify: VerifyOption = False,
+    head: HeadOption = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Show who did what on this platform, or check that the record is whole (exit code 3 if it is not)."""
+    ClientFolder(folder).log()
+    show_log(folder, verify=verify, head=head, format=format)
+
+
+@client.command()
 def start(folder: FolderOption = Path()) -> None:
     """Take part until SIGTERM or Ctrl-C: a node and its worker, started again when they end.
 
     Log lines (JSON, no values of the data) go to standard error. Exit code 0: it was told to stop.
     """
-    run_client(ClientFolder(folder))
+    place = ClientFolder(folder)
+    with place.log().act("start"):
+        run_client(place)
 
 
 @client.command()

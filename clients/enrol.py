@@ -9,6 +9,7 @@ from clients.errors import SiteError
 from clients.folder import ClientFolder, Keys, MembershipRecord
 from clients.site import read_site
 from clients.template import SiteAnswers, site_text
+from federation.auditlog import FIRST, AuditLog, Facts
 from federation.certificates import read_certificates
 from federation.errors import EnrolmentError, ExpiredError, FolderError, ReusedError, WrongPartyError
 from federation.files import PRIVATE, create, make_folder
@@ -44,6 +45,8 @@ def init_folder(path: Path, answers: SiteAnswers) -> ClientFolder:
             )
         else:
             Ledger.open(Path(answers.ledger), population=site.population)
+        facts: Facts = {"platform": site.name, "population": site.population, "epsilon_cap": site.epsilon_cap}
+        AuditLog(new).record(FIRST, facts)
 
     make_folder(path, fill)
     return ClientFolder(path)

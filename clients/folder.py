@@ -7,6 +7,7 @@ requests/                 every request that was made
 federation/3/             an installed kit: kit.json, ca.crt, card.txt
 membership.json           which kit and keys are in force
 node.json                 what `fedcart client start` wrote of its processes; keys/1/node.lock is its lock
+audit.jsonl               who did what (`federation.auditlog`)
 flower/                   what Flower writes
 ledger.sqlite, work/, cache/
 """
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clients.errors import SiteError
 from clients.site import SiteSettings, load_site
+from federation.auditlog import AuditLog
 from federation.errors import FolderError
 from federation.files import replace
 from federation.keys import NodeKey, SigningKey, load_node_key, load_signing_key
@@ -83,6 +85,11 @@ class ClientFolder:
     def site_file(self) -> Path:
         """The platform's own settings."""
         return self.path / "client.toml"
+
+    def log(self) -> AuditLog:
+        """The audit log; raise SiteError if this is no platform's folder."""
+        self.site()
+        return AuditLog(self.path)
 
     @property
     def requests(self) -> Path:

@@ -51,26 +51,31 @@ def adopt(
 ) -> None:
     """Fetch a published model, check it, and make it the one that this platform ranks with."""
     adopter = Adopter(ClientFolder(folder), allow_older=allow_older)
+    with ClientFolder(folder).log().act("adopt", allow_older=int(allow_older)) as facts:
+        adoption = _adopt(adopter, version, source, wait)
+        facts["number"], facts["version"] = adoption.version.card.number, adoption.version.name
+    _show(adoption, format)
+
+
+def _adopt(adopter: Adopter, version: str | None, source: str | None, wait: bool) -> Adoption:
+    """Fetch, check and install what was asked for."""
     if wait and version is not None:
         raise BadInputError("--wait adopts the next version there is; leave --version out.")
     path = _file(source)
     if path is not None:
         if wait:
             raise BadInputError("--wait needs a registry, not a file.")
-        adoption = adopter.from_file(path, version)
-    else:
-        address = source or adopter.membership.kit.card.registry
-        if address is None:
-            raise SiteError(
-                "The federation's card names no registry of models: give one with --from ADDRESS|FILE."
-            )
-        with RegistryClient(address, adopter.membership) as client:
-            if wait:
-                warn(f"waiting for a newer version at {address}")
-                adoption = adopter.wait(client, address)
-            else:
-                adoption = adopter.from_registry(client, address, version)
-    _show(adoption, format)
+        return adopter.from_file(path, version)
+    address = source or adopter.membership.kit.card.registry
+    if address is None:
+        raise SiteError(
+            "The federation's card names no registry of models: give one with --from ADDRESS|FILE."
+        )
+    with RegistryClient(address, adopter.membership) as client:
+        if wait:
+            warn(f"waiting for a newer version at {address}")
+            return adopter.wait(client, address)
+        return adopter.from_registry(client, address, version)
 
 
 def _file(source: str | None) -> Path | None:
@@ -159,7 +164,9 @@ def rollback(
     """Go back to a version that is installed."""
     place = ClientFolder(folder)
     place.site()
-    back = InstalledModels(place).rollback(version)
+    with place.log().act("rollback") as facts:
+        back = InstalledModels(place).rollback(version)
+        facts["number"], facts["version"] = back.card.number, back.name
     if format is Format.json:
         write_json({"version": back.name, "number": back.card.number, "private": back.card.private})
         return

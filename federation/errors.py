@@ -8,6 +8,7 @@
     KeyFileError              4  enrolment.key        a key or certificate file that cannot be read, or is open to others
     FolderError               4  enrolment.folder     a folder that cannot be read or written
     BusyError             4  busy                 a lock that another process holds
+    LogBrokenError        3  log.broken           an audit log that was changed
 
 The numbers are exit codes, as in `shared_model.errors`.
 """
@@ -69,3 +70,10 @@ class BusyError(FedcartError):
 
     exit_code = 4
     code = "busy"
+
+
+class LogBrokenError(FedcartError):
+    """An audit log that is not what was written."""
+
+    exit_code = 3
+    code = "log.broken"

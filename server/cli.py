@@ -1,12 +1,14 @@
 """The commands of `fedcart server`. Exit codes are those of the front door (`fedcart.py`)."""
 
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
+from federation.auditlog_page import HeadOption, VerifyOption, show_log
 from federation.bundle import build_bundle, digest
 from federation.checkup import exit_code, report_document, report_lines
 from federation.confirm import confirmed_fingerprint
@@ -110,7 +112,8 @@ def admit(
     confirmed = fingerprint_given
     if confirmed is None and asked.kind == "join":
         confirmed = confirmed_fingerprint(None, fingerprint(asked.identity_key), f"platform {asked.platform}")
-    admission = enrol.admit(place, request, data, confirmed, time)
+    with place.log().act("admit", platform=asked.platform, kind=asked.kind, request=sha256(data).hexdigest()):
+        admission = enrol.admit(place, request, data, confirmed, time)
     if format is Format.json:
         write_json(
             {"member": asdict(admission.member), "rotated": admission.rotated, "kit": str(admission.kit)}
@@ -137,7 +140,10 @@ def kit(
     format: FormatOption = Format.table,
 ) -> None:
     """Write a new kit for a member, with the address, certificates and model as they are now."""
-    file = enrol.new_kit(ServerFolder(folder), name, now())
+    place = ServerFolder(folder)
+    with place.log().act("kit", platform=name) as facts:
+        file = enrol.new_kit(place, name, now())
+        facts["kit"] = file.name
     if format is Format.json:
         write_json({"member": name, "kit": str(file)})
         return
@@ -152,7 +158,9 @@ def revoke(
     format: FormatOption = Format.table,
 ) -> None:
     """End a membership at once; nobody else is touched."""
-    member = enrol.revoke(ServerFolder(folder), name, reason, now())
+    place = ServerFolder(folder)
+    with place.log().act("revoke", platform=name, reason=reason):
+        member = enrol.revoke(place, name, reason, now())
     if format is Format.json:
         write_json({"member": asdict(member)})
         return
@@ -180,7 +188,9 @@ def members(folder: FolderOption = Path(), format: FormatOption = Format.table) 
 def renew(folder: FolderOption = Path(), format: FormatOption = Format.table) -> None:
     """Give the server a new key and certificate; members need nothing, and the server is restarted to use it."""
     place = ServerFolder(folder)
-    record = enrol.renew_certificate(place, now())
+    with place.log().act("renew") as facts:
+        record = enrol.renew_certificate(place, now())
+        facts["certificate"] = record.server
     if format is Format.json:
         write_json({"certificate": str(place.server_certificate(record.server))})
         return
@@ -197,9 +207,10 @@ def rotate_authority(
 ) -> None:
     """Exchange the certificate authority, in two steps so that no member is cut off."""
     place = ServerFolder(folder)
-    kits = [] if finish else [str(file) for file in enrol.start_authority(place, now())]
-    if finish:
-        enrol.finish_authority(place, now())
+    with place.log().act("rotate-authority", step="finish" if finish else "start"):
+        kits = [] if finish else [str(file) for file in enrol.start_authority(place, now())]
+        if finish:
+            enrol.finish_authority(place, now())
     if format is Format.json:
         write_json({"finished": finish, "kits": kits})
         return
@@ -253,12 +264,26 @@ def doctor(
 
 
 @server.command()
+def log(
+    folder: FolderOption = Path(),
+    verify: VerifyOption = False,
+    head: HeadOption = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Show who did what with this federation, or check that the record is whole (exit code 3 if it is not)."""
+    ServerFolder(folder).log()
+    show_log(folder, verify=verify, head=head, format=format)
+
+
+@server.command()
 def start(folder: FolderOption = Path()) -> None:
     """Run the server until SIGTERM or Ctrl-C: SuperLink and what executes its apps, started again when they end.
 
     Log lines (JSON) go to standard error. Exit code 0: it was told to stop.
     """
-    run_server(ServerFolder(folder))
+    place = ServerFolder(folder)
+    with place.log().act("start"):
+        run_server(place)
 
 
 @server.command()
@@ -294,7 +319,8 @@ def run(
         run_folder = find_run(place, resume)
     say(f"run {run_folder.name}")
     try:
-        execute(place, run_folder, say)
+        with place.log().act("run", run=run_folder.name, resumed=int(resume is not None)):
+            execute(place, run_folder, say)
     except KeyboardInterrupt:
         say(f"no longer followed; the server goes on with it: fedcart server run --resume {run_folder.name}")
         raise

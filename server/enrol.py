@@ -10,6 +10,7 @@ from pathlib import Path
 import tomli_w
 
 from federation.address import split_address
+from federation.auditlog import FIRST, AuditLog
 from federation.certificates import make_authority, make_server_certificate
 from federation.errors import EnrolmentError, FolderError, WrongPartyError
 from federation.files import PRIVATE, create, make_folder, read_private
@@ -44,6 +45,7 @@ def init_folder(path: Path, settings: OperatorSettings, time: datetime) -> Serve
         Members.create(folder.members_file)
         make_database(folder.database)
         create(new / "card.txt", ("\n".join(card_of(folder).lines()) + "\n").encode())
+        AuditLog(new).record(FIRST, {"federation": settings.name, "address": settings.address})
 
     make_folder(path, fill)
     return ServerFolder(path)

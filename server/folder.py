@@ -12,6 +12,7 @@ models/                every published model (`server.registry`)
 runs/                  a folder for every run
 server.json            what `fedcart server start` wrote of its processes; server.lock is its lock
 flower/                what Flower writes
+audit.jsonl            who did what (`federation.auditlog`)
 card.txt               the federation in public, with the fingerprint to read out
 """
 
@@ -23,6 +24,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from federation.address import join_address, split_address
+from federation.auditlog import AuditLog
 from federation.errors import FolderError
 from federation.files import replace
 from federation.keys import SigningKey, load_signing_key
@@ -130,6 +132,11 @@ class ServerFolder:
     def settings_file(self) -> Path:
         """The operator's settings."""
         return self.path / "federation.toml"
+
+    def log(self) -> AuditLog:
+        """The audit log; raise FederationError if this is no federation's folder."""
+        self.settings()
+        return AuditLog(self.path)
 
     @property
     def signing_file(self) -> Path:

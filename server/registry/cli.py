@@ -38,7 +38,9 @@ def publish(
     """Publish a run's model as the next version, with a signed card, and make it current."""
     place = ServerFolder(folder)
     made = read_run(find_run(place, run), with_evaluation=with_evaluation)
-    published = ModelStore.open(place).publish(made, now())
+    with place.log().act("publish", run=run) as facts:
+        published = ModelStore.open(place).publish(made, now())
+        facts["number"], facts["version"] = published.card.number, published.version
     if format is Format.json:
         write_json(_document(published))
         return
@@ -83,7 +85,9 @@ def rollback(
     format: FormatOption = Format.table,
 ) -> None:
     """Make a published version the current one; nothing is removed."""
-    listing = ModelStore.open(ServerFolder(folder)).make_current(version, reason, now())
+    place = ServerFolder(folder)
+    with place.log().act("rollback", version=version, reason=reason):
+        listing = ModelStore.open(place).make_current(version, reason, now())
     chosen = listing.number(listing.current)
     if format is Format.json:
         write_json({"current": listing.current, "number": chosen, "serial": listing.serial})
