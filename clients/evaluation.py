@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clients.data.split import Part
 from clients.platform import Platform
-from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, score_parts
+from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, ScoreParts
 from shared_model.device import to_device
 from shared_model.exchange import SharedTensors
 from shared_model.metrics import ndcg_at, target_ranks, top_items
@@ -20,6 +20,8 @@ from shared_model.model import initial_shared
 BLENDS = (0.25, 0.5, 0.75, 1.0)
 POPULARITY_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 2.0)
 TRANSITION_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
+DECAYS = (0.25, 0.5, 0.9)
+SHARPNESSES = (1.0, 3.0)
 CHOICE_USERS = 2000
 """At most so many validation shoppers choose a local layer."""
 _CHUNK = 256
@@ -95,9 +97,16 @@ def choose_popularity(platform: Platform) -> LocalLayer:
 
 
 def choose_local(platform: Platform) -> LocalLayer:
-    """Return the weights of popularity and transitions that have the best validation NDCG@10, nothing shared."""
+    """Return the local layer that has the best validation NDCG@10, nothing shared.
+
+    First the weights of popularity and transitions; then the decay and sharpness of the text scores, which stay at
+    the prior's where none is clearly better (`_clearly_better`).
+    """
     grid = itertools.product(POPULARITY_WEIGHTS, TRANSITION_WEIGHTS)
-    return _best(platform, [LocalLayer(0.0, popularity, near) for popularity, near in grid])
+    floor = _best(platform, [LocalLayer(0.0, popularity, near) for popularity, near in grid])
+    scalars = itertools.product(DECAYS, SHARPNESSES)
+    own = [replace(floor, decay=decay, sharpness=sharpness) for decay, sharpness in scalars]
+    return _clearly_better(platform, initial_shared(platform.spec), floor, own)
 
 
 def _best(platform: Platform, layers: Sequence[LocalLayer]) -> LocalLayer:
@@ -110,10 +119,19 @@ def _best(platform: Platform, layers: Sequence[LocalLayer]) -> LocalLayer:
 def choose_blend(platform: Platform, shared: SharedTensors, floor: LocalLayer) -> LocalLayer:
     """Return the blend with the best validation NDCG@10, or `floor` where none is clearly better.
 
-    Clearly: its mean paired gain over the floor exceeds one standard error of that gain (the one-standard-error
-    rule, Breiman et al. 1984). So a platform that the shared part does not help keeps what it has alone.
+    So a platform that the shared part does not help keeps what it has alone.
     """
-    layers = [replace(floor, blend=blend) for blend in BLENDS]
+    return _clearly_better(platform, shared, floor, [replace(floor, blend=blend) for blend in BLENDS])
+
+
+def _clearly_better(
+    platform: Platform, shared: SharedTensors, floor: LocalLayer, layers: Sequence[LocalLayer]
+) -> LocalLayer:
+    """Return the best of `layers`, or `floor` where none is clearly better on validation shoppers.
+
+    Clearly: its mean paired gain over the floor exceeds one standard error of that gain (the one-standard-error
+    rule, Breiman et al. 1984).
+    """
     base, *values = _validation(platform, shared, [floor, *layers])
     if len(base) < 2:
         return floor
@@ -129,12 +147,11 @@ def choose_blend(platform: Platform, shared: SharedTensors, floor: LocalLayer) -
 def _validation(
     platform: Platform, shared: SharedTensors, layers: Sequence[LocalLayer]
 ) -> NDArray[np.float64]:
-    """Return (len(layers), B) NDCG@10 of validation shoppers; all layers share one pass over the catalogue."""
+    """Return (len(layers), B) NDCG@10 of validation shoppers; all layers share the passes over the catalogue."""
     users = platform.valid_users[:CHOICE_USERS]
     ranks = np.empty((len(layers), len(users)))
-    near = any(layer.transitions > 0 for layer in layers)
     for at in _chunks(platform, users):
-        parts = score_parts(platform, shared, "valid", users[at], with_transitions=near)
+        parts = ScoreParts(platform, shared, "valid", users[at])
         for row, layer in enumerate(layers):
             scores, target = _candidates(platform, "valid", users[at], parts.blended(layer))
             ranks[row, at] = target_ranks(scores, target).cpu().numpy()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clients.data.split import Split
 from shared_model.device import to_device
 from shared_model.loss import Negatives, ShopperExample
-from shared_model.model import ModelSpec
+from shared_model.model import ModelSpec, block_products
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class TrainingData:
     features, norms : (I, F) float32 and (I, E) block norms of the catalogue, public; on the device that trains. All
         else is on the CPU, and moved chunk by chunk.
     targets : T, how many of the last events serve as targets.
+    spec : the model that is trained.
     """
 
     items: torch.Tensor
@@ -33,6 +34,7 @@ class TrainingData:
     features: torch.Tensor
     norms: torch.Tensor
     targets: int
+    spec: ModelSpec
 
     def __len__(self) -> int:
         return len(self.items)
@@ -44,7 +46,7 @@ class TrainingData:
     def negatives(self, rows: torch.Tensor) -> Negatives:
         """Gather what the loss needs of (N,) negative rows."""
         rows = to_device(rows, self.features.device)
-        return Negatives(self.features[rows], self.norms[rows])
+        return Negatives(self._for_residual(self.features[rows]), self.norms[rows])
 
     def chunk(self, users: NDArray[np.int64], negatives: torch.Tensor) -> ShopperExample:
         """Gather the examples of (B,) shoppers for (N,) negative rows.
@@ -65,15 +67,25 @@ class TrainingData:
         device = self.features.device
         real, mask = to_device(real, device), to_device(mask, device)
         rows_of, targets_of = (to_device(x.clamp(min=0), device) for x in (items, target_items))
+        history = self.features[rows_of] * real.unsqueeze(-1)  # (B, L, F)
+        targets = self.features[targets_of] * mask.unsqueeze(-1)  # (B, T, F)
+        # The shapes of these products are public: a row's last bits do not depend on who else is in the chunk.
+        candidates = self.features[to_device(negatives, device)]  # (N, F)
         return ShopperExample(
-            history=self.features[rows_of] * real.unsqueeze(-1),  # (B, L, F)
+            history=self._for_residual(history),
             history_norms=self.norms[rows_of],
             ages=to_device(ages, device),
-            targets=self.features[targets_of] * mask.unsqueeze(-1),  # (B, T, F)
+            targets=self._for_residual(targets),
             target_norms=self.norms[targets_of],
             target_mask=mask.to(torch.float32),
             negative_mask=to_device(negative_mask, device),
+            target_products=block_products(self.spec, history, targets),
+            negative_products=block_products(self.spec, history, candidates),
         )
+
+    def _for_residual(self, features: torch.Tensor) -> torch.Tensor:
+        """Return (…, F) features for a model with a residual; without one, all that counts of them is products."""
+        return features if self.spec.width else features[..., :0]
 
     def _seen_matrix(self, users: NDArray[np.int64]) -> torch.Tensor:
         """Return (B, I) bool: which items each shopper has met."""
@@ -96,4 +108,5 @@ def training_data(
         features=features,
         norms=norms,
         targets=min(targets, spec.history_length),
+        spec=spec,
     )

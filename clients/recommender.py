@@ -1,12 +1,15 @@
-"""A platform's recommender: prior, shared residual and local layer in one score.
+"""A platform's recommender: its own text scores, the shared model's and the local layer in one score.
 
-    score = (1 − a) · prior + a · shared + β · log(1 + popularity) + κ · log(1 + 10 · transitions)
+    score = (1 − a) · own + a · shared + β · log(1 + popularity) + κ · log(1 + 10 · transitions)
 
-a is the blend, β the weight of popularity and κ that of `clients.transitions`, all chosen by the platform on its own
-validation shoppers. With a = β = κ = 0 this is the prior; with an untrained shared part a does not matter.
+a is the blend, β the weight of popularity and κ that of `clients.transitions`; `own` is the untrained model with a decay
+and a sharpness of the platform's own. All are chosen by the platform on its own validation shoppers. With
+a = β = κ = 0 and the default decay and sharpness this is the prior.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,100 +20,148 @@ from clients.platform import Platform
 from clients.transitions import transition_scores
 from shared_model.device import to_device
 from shared_model.exchange import SharedTensors
-from shared_model.model import PRIOR_DECAY, initial_shared, queries, scores
+from shared_model.model import (
+    PRIOR_DECAY,
+    PRIOR_SHARPNESS,
+    Items,
+    ModelSpec,
+    event_vectors,
+    initial_shared,
+    pooled,
+    queries,
+    recency,
+    scores,
+)
 
 
 @dataclass(frozen=True)
 class LocalLayer:
     """What a platform adds on its own and never sends.
 
-    blend : a in [0, 1], how much of the shared residual counts. popularity : β ≥ 0. transitions : κ ≥ 0.
+    blend : a in [0, 1], how much the shared model counts against the platform's own text scores. popularity : β ≥ 0.
+    transitions : κ ≥ 0. decay, sharpness : λ and τ of the platform's own text scores.
     """
 
     blend: float
     popularity: float
     transitions: float = 0.0
+    decay: float = PRIOR_DECAY
+    sharpness: float = PRIOR_SHARPNESS
+
+    def own(self, spec: ModelSpec) -> SharedTensors:
+        """Return the tensors of the platform's own text scores: the untrained model's, with decay and sharpness."""
+        untrained = initial_shared(spec)
+        moved = {
+            "log_decay": math.log(self.decay / PRIOR_DECAY),
+            "log_sharpness": math.log(self.sharpness / PRIOR_SHARPNESS),
+        }
+        return untrained | {name: torch.full_like(untrained[name], value) for name, value in moved.items()}
 
 
-ZERO_SHOT = LocalLayer(blend=1.0, popularity=0.1)
+ZERO_SHOT = LocalLayer(blend=1.0, popularity=0.3)
 """A newcomer's first day: the shared model as it is, and a little of its own popularity. Nothing is tuned."""
 ZERO_SHOT_PRIOR = LocalLayer(blend=0.0, popularity=ZERO_SHOT.popularity)
 """The same without any trained part: what a newcomer's first day is compared with."""
 
 
-def _model_scores(
-    platform: Platform, shared: SharedTensors, which: Part, users: NDArray[np.int64]
-) -> torch.Tensor:
-    """Return (B, I) scores of the shared model alone, before what `which` holds out."""
-    items, ages = platform.recent(which)
-    shared = {name: to_device(tensor, platform.device) for name, tensor in shared.items()}
-    rows = to_device(torch.from_numpy(items[users]), platform.device)  # (B, L)
-    real = rows >= 0
-    age = torch.from_numpy(ages[users]).to(torch.float32)
-    age = to_device(age, platform.device).where(real, torch.inf)
-    at = rows.clamp(min=0)
-    history = platform.features[at] * real.unsqueeze(-1)  # (B, L, F)
-    query = queries(shared, platform.spec, history, platform.norms[at], age.unsqueeze(1)).squeeze(1)
-    return scores(shared, platform.spec, query, platform.table, platform.norms)
+@dataclass(frozen=True, eq=False)
+class History:
+    """What B shoppers had, as events over H distinct items, so that no item is compared twice.
+
+    rows : (H,) catalogue rows. at : (B, L) each event's place in `rows`. ages : (B, L), inf where padded.
+    """
+
+    rows: torch.Tensor
+    at: torch.Tensor
+    ages: torch.Tensor
+
+    @classmethod
+    def of(cls, platform: Platform, which: Part, users: NDArray[np.int64]) -> "History":
+        """Return what shoppers at positions `users` had before `which`."""
+        items, ages = (part[users] for part in platform.recent(which))
+        rows, at = np.unique(np.maximum(items, 0), return_inverse=True)
+        age = np.where(items >= 0, ages, np.inf).astype(np.float32)
+        parts = (torch.from_numpy(x) for x in (rows, at.reshape(items.shape), age))
+        return cls(*(to_device(x, platform.device) for x in parts))
+
+    def shares(self, shared: SharedTensors) -> torch.Tensor:
+        """Return (B, H): how much each item counts for each shopper, `recency` summed over its events."""
+        shares = recency(shared, self.ages.unsqueeze(1)).squeeze(1)  # (B, L)
+        return shares.new_zeros(len(self.at), len(self.rows)).scatter_add_(1, self.at, shares)
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreParts:
-    """What a score is made of, for B shoppers.
+    """What the scores of B shoppers at positions `users` are made of, given what they had before `which`.
 
-    prior, model : (B, I) without and with the shared part. log_popularity : (I,). log_transitions : (B, I), or None
-    where no local layer asks for them.
+    Each part is computed when it is first asked for, and once: all local layers share the passes over the catalogue.
     """
 
-    prior: torch.Tensor
-    model: torch.Tensor
-    log_popularity: torch.Tensor
-    log_transitions: torch.Tensor | None = None
+    platform: Platform
+    shared: SharedTensors
+    which: Part
+    users: NDArray[np.int64]
+    _own: dict[tuple[float, float], torch.Tensor] = field(default_factory=dict)
 
+    @cached_property
+    def history(self) -> History:
+        """What the shoppers had."""
+        return History.of(self.platform, self.which, self.users)
+
+    def own(self, local: LocalLayer) -> torch.Tensor:
+        """Return (B, I): the text scores with the platform's own decay and sharpness."""
+        key = (local.decay, local.sharpness)
+        if key not in self._own:
+            tensors = self._placed(local.own(self.platform.spec))
+            self._own[key] = pooled(tensors, self._untrained, self.history.shares(tensors))
+        return self._own[key]
+
+    @cached_property
+    def model(self) -> torch.Tensor:
+        """(B, I): the shared model's scores."""
+        untrained = initial_shared(self.platform.spec)
+        if all(torch.equal(self.shared[name], tensor) for name, tensor in untrained.items()):
+            return self.own(ZERO_SHOT_PRIOR)
+        shared = self._placed(self.shared)
+        return pooled(shared, self._similar(shared), self.history.shares(shared))
+
+    @cached_property
+    def log_popularity(self) -> torch.Tensor:
+        """(I,): log(1 + popularity)."""
+        return self.platform.popularity(self.which).log1p()
+
+    @cached_property
+    def log_transitions(self) -> torch.Tensor:
+        """(B, I): log(1 + 10 t)."""
+        items, ages = self.platform.recent(self.which)
+        near = transition_scores(self.platform.transitions(self.which), items[self.users], ages[self.users])
+        return to_device(torch.from_numpy(near), self.platform.device).mul_(10).log1p_()
+
+    @torch.no_grad()
     def blended(self, local: LocalLayer) -> torch.Tensor:
         """Return the (B, I) scores under a local layer; a part with weight 0 plays no part at all."""
         if local.blend in {0.0, 1.0}:
-            score = (self.model if local.blend else self.prior).clone()
+            score = (self.model if local.blend else self.own(local)).clone()
         else:
-            score = torch.lerp(self.prior, self.model, local.blend)
+            score = torch.lerp(self.own(local), self.model, local.blend)
         if local.popularity > 0:
             score.add_(self.log_popularity, alpha=local.popularity)
         if local.transitions > 0:
-            if self.log_transitions is None:
-                raise ValueError(
-                    f"transitions weigh {local.transitions}, but their scores were not asked for."
-                )
             score.add_(self.log_transitions, alpha=local.transitions)
         return score
 
+    @cached_property
+    def _untrained(self) -> torch.Tensor:
+        return self._similar(self._placed(initial_shared(self.platform.spec)))
 
-@torch.no_grad()
-def score_parts(
-    platform: Platform,
-    shared: SharedTensors,
-    which: Part,
-    users: NDArray[np.int64],
-    untrained: SharedTensors | None = None,
-    *,
-    with_transitions: bool = True,
-) -> ScoreParts:
-    """Return the parts for shoppers at positions `users`, given what they had before `which`.
+    def _similar(self, shared: SharedTensors) -> torch.Tensor:
+        """Return (H, I): how similar each item of a history is to every item."""
+        platform, rows = self.platform, self.history.rows
+        events = event_vectors(shared, platform.spec, platform.features[rows], platform.norms[rows])
+        return scores(shared, platform.spec, events, platform.table, platform.norms)
 
-    `untrained` stands for the prior's tensors; where they equal `shared`, the catalogue is passed once.
-    """
-    untrained = untrained if untrained is not None else initial_shared(platform.spec)
-    prior = _model_scores(platform, untrained, which, users)
-    same = all(torch.equal(shared[name], tensor) for name, tensor in untrained.items())
-    model = prior if same else _model_scores(platform, shared, which, users)
-    near = _log_transitions(platform, which, users) if with_transitions else None
-    return ScoreParts(prior, model, platform.popularity(which).log1p(), near)
-
-
-def _log_transitions(platform: Platform, which: Part, users: NDArray[np.int64]) -> torch.Tensor:
-    """Return (B, I) log(1 + 10 t)."""
-    items, ages = platform.recent(which)
-    near = transition_scores(platform.transitions(which), items[users], ages[users], PRIOR_DECAY)
-    return to_device(torch.from_numpy(near), platform.device).mul_(10).log1p_()
+    def _placed(self, shared: SharedTensors) -> SharedTensors:
+        return {name: to_device(tensor, self.platform.device) for name, tensor in shared.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,15 +174,58 @@ class Recommender:
 
     def scores(self, which: Part, users: NDArray[np.int64]) -> torch.Tensor:
         """Return (B, I) scores for shoppers at positions `users`, given what they had before `which`."""
-        # Without a blend of two models, one pass over the catalogue is enough.
-        untrained = initial_shared(self.platform.spec)
-        shared = untrained if self.local.blend == 0.0 else self.shared
-        if self.local.blend == 1.0:
-            untrained = self.shared
-        parts = score_parts(
-            self.platform, shared, which, users, untrained, with_transitions=self.local.transitions > 0
-        )
-        return parts.blended(self.local)
+        return ScoreParts(self.platform, self.shared, which, users).blended(self.local)
+
+
+@torch.no_grad()
+def retrieve(
+    spec: ModelSpec,
+    shared: SharedTensors,
+    local: LocalLayer,
+    history: Items,
+    ages: torch.Tensor,
+    catalogue: Items,
+    added: torch.Tensor,
+    best: int = 1000,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the catalogue rows that score best for one shopper or session, best first, and their scores.
+
+    One vector for the whole history finds the `best` candidates, and only they are compared with every event: the
+    scores are those of `Recommender`, and so is the order among the candidates.
+
+    Parameters
+    ----------
+    history : (L, F) features of the shopper's last events and (L, E) their `block_norms`; L may be 0.
+    ages : (L,) how long ago each event was, in baskets, ≥ 1.
+    catalogue : (I, F) features, in the precision to multiply in, and (I, E) their `block_norms`.
+    added : (I,) what is added to the text score: the local layer's popularity and transitions, already weighed;
+        −inf for an item that must not be recommended.
+
+    Returns at most `best` rows, none of them with a score of −inf.
+    """
+    weighted = [(local.own(spec), 1 - local.blend), (shared, local.blend)]
+    models = [(model, weight) for model, weight in weighted if weight > 0]
+    moment = ages.to(torch.float32).unsqueeze(0)  # (1, L)
+
+    def coarse(model: SharedTensors) -> torch.Tensor:
+        query = queries(model, spec, history.features, history.norms, moment)
+        return scores(model, spec, query, catalogue.features, catalogue.norms).squeeze(0)
+
+    def precise(model: SharedTensors, among: Items) -> torch.Tensor:
+        events = event_vectors(model, spec, history.features, history.norms)
+        similar = scores(model, spec, events, among.features, among.norms)
+        return pooled(model, similar, recency(model, moment)).squeeze(0)
+
+    rough, some = added.clone(), len(history.features) > 0
+    for model, weight in models if some else []:
+        rough += weight * coarse(model)
+    rows = rough.topk(min(best, len(rough))).indices
+    rows = rows[rough[rows] > -torch.inf].sort().values
+    score, among = added[rows], Items(catalogue.features[rows], catalogue.norms[rows])
+    for model, weight in models if some else []:
+        score = score + weight * precise(model, among)
+    order = score.argsort(descending=True, stable=True)
+    return rows[order], score[order]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,10 @@
 """Local training of the shared tensors on one platform: with user-level DP, or plainly for comparison.
 
 Private steps (Abadi et al. 2016, one shopper = one example): Poisson-sample shoppers → one gradient per
-shopper → clip to C → sum → add N(0, (σC)²) → divide by the public q·N → optimizer step. The gradients come
-from `vmap(grad(loss))`, which is right by construction where item features pass through a trained layer
-(hook-based per-sample gradients are silently wrong there); clipping, noise and scaling are Opacus'.
+shopper → clip to C → sum → add N(0, (σC)²) → divide by the public q·N → optimizer step. A model of scalars
+alone gets differences of ranks as gradients (`clients.differences`); with a residual they come from
+`vmap(grad(loss))`, which is right by construction where item features pass through a trained layer
+(hook-based per-sample gradients are silently wrong there). Clipping, noise and scaling are Opacus'.
 
 | case                                   | what happens                                            |
 |----------------------------------------|---------------------------------------------------------|
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clients.differences import rank_differences
 from clients.examples import TrainingData
 from clients.gradients import CHUNK, compiles, per_shopper_gradients
 from clients.site import Compile
@@ -30,7 +32,7 @@ from privacy.optimizer import SourcedDPOptimizer
 from privacy.plan import PrivacyPlan
 from shared_model.device import to_device
 from shared_model.exchange import SharedTensors
-from shared_model.loss import shopper_loss
+from shared_model.loss import Negatives, ShopperExample, shopper_loss
 from shared_model.model import ModelSpec
 from shared_model.reach import BETAS, learning_rate_of
 
@@ -76,8 +78,33 @@ only: the guarantee rests on it. A row of weight 0 is zero."""
 
 
 @dataclass(frozen=True)
+class RankedShoppers:
+    """A platform's shoppers, with the differences of their own targets' ranks: for a model of scalars alone."""
+
+    spec: ModelSpec
+    data: TrainingData
+    negatives: int
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def gradients(self, public_rng: np.random.Generator) -> StepGradients:
+        """Draw the step's negatives and return its differences."""
+        rows = self.data.negative_rows(self.negatives, public_rng)
+        negatives, items = self.data.negatives(rows), len(self.data.features)
+
+        def of(shared: SharedTensors, users: NDArray[np.int64], weights: torch.Tensor) -> SharedTensors:
+            weights = to_device(weights, self.data.features.device)
+            return rank_differences(
+                shared, self.spec, self.data.chunk(users, rows), negatives, items, weights
+            )
+
+        return of
+
+
+@dataclass(frozen=True)
 class Shoppers:
-    """A platform's shoppers, with the gradients of their own losses: the population of every real training."""
+    """A platform's shoppers, with the gradients of their own losses: for a model with a residual."""
 
     spec: ModelSpec
     data: TrainingData
@@ -120,8 +147,10 @@ def train_private(
     how gradients are computed, and changes no more than their last bits.
     """
     device = data.features.device
-    compiled = compiles(compile, plan, spec, data.targets, device)
-    shoppers = Shoppers(spec, data, recipe.negatives, compiled)
+    shoppers: Population = RankedShoppers(spec, data, recipe.negatives)
+    if spec.width:
+        compiled = compiles(compile, plan, spec, data.targets, device)
+        shoppers = Shoppers(spec, data, recipe.negatives, compiled)
     begin = _on(device, shared)
     trained = train_population(begin, shoppers, recipe, plan, noise, public_rng, lambda _: None)
     return _back(trained, shared)
@@ -186,12 +215,30 @@ def train_plain(
             rows = data.negative_rows(recipe.negatives, rng)
             for start in range(0, len(users), CHUNK):
                 example = data.chunk(users[start : start + CHUNK], rows)
-                losses = shopper_loss(parameters, spec, example, data.negatives(rows))
-                (losses.sum() / total).backward()
+                _add_gradients(parameters, spec, example, data.negatives(rows), len(data.features), total)
         if total:
             _pull(parameters, begin, recipe.proximal)
             optimizer.step()
     return _back({name: p.detach().clone() for name, p in parameters.items()}, shared)
+
+
+def _add_gradients(
+    parameters: dict[str, torch.Tensor],
+    spec: ModelSpec,
+    example: ShopperExample,
+    negatives: Negatives,
+    items: int,
+    total: int,
+) -> None:
+    """Add the shoppers' gradients, or their differences, divided by `total`, to what the parameters hold."""
+    if spec.width:
+        (shopper_loss(parameters, spec, example, negatives).sum() / total).backward()
+        return
+    weights = torch.ones(len(example.ages), device=example.ages.device)
+    rows = rank_differences(parameters, spec, example, negatives, items, weights)
+    for name, parameter in parameters.items():
+        mean = rows[name].sum(0) / total
+        parameter.grad = mean if parameter.grad is None else parameter.grad + mean
 
 
 def _on(device: torch.device, shared: SharedTensors) -> SharedTensors:

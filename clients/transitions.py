@@ -27,6 +27,8 @@ from clients.data.split import Part, Split
 
 WINDOW = 20
 """At most so many events apart."""
+DECAY = 0.31
+"""λ: how fast a shopper's own events lose weight, by basket."""
 _SELF_POWER, _OTHER_POWER = 0.5, 0.25
 
 
@@ -50,11 +52,11 @@ def transitions(split: Split, which: Part, items: int) -> sparse.csr_matrix:
 
 
 def transition_scores(
-    matrix: sparse.csr_matrix, items: NDArray[np.int64], ages: NDArray[np.int64], decay: float
+    matrix: sparse.csr_matrix, items: NDArray[np.int64], ages: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Return t, (B, I) float32, for histories as `Split.padded` gives them: (B, L) items (−1: none) and ages."""
     real = items >= 0
-    weights = np.exp(-decay * ages[real]).astype(np.float32)
+    weights = np.exp(-DECAY * ages[real]).astype(np.float32)
     shape = (len(items), matrix.shape[0])
     recent = sparse.csr_matrix((weights, (np.nonzero(real)[0], items[real])), shape=shape)
     return np.asarray((recent @ matrix).toarray(), dtype=np.float32)

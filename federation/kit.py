@@ -30,7 +30,7 @@ class ModelTerms(_Strict):
 
     encoders: Annotated[str, Field(max_length=500)]
     encoder_identities: Annotated[str, Field(max_length=5000)]
-    width: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=0)]
     history_length: Annotated[int, Field(ge=2)]
 
     @property

@@ -44,7 +44,7 @@ class ModelChoice(_Section):
     """`[model]`: what every member trains."""
 
     encoders: Annotated[list[str], Field(min_length=1)] = ["hashed-words"]
-    width: Annotated[int, Field(ge=1)] = 16
+    width: Annotated[int, Field(ge=0)] = 0
     history_length: Annotated[int, Field(ge=2)] = 50
 
 
@@ -74,12 +74,12 @@ class RunSettings(_Section):
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
     """δ, which must be the one that every member declared."""
     local_steps: Annotated[int, Field(ge=1)] = 8
-    clip_norm: Positive = 1.0
+    clip_norm: Positive = 0.3
     sample_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     learning_rate: Positive = 1e-3
-    scalar_learning_rate: Positive = 1e-2
+    scalar_learning_rate: Positive = 2e-2
     targets: Annotated[int, Field(ge=1)] = 8
-    negatives: Annotated[int, Field(ge=1)] = 128
+    negatives: Annotated[int, Field(ge=1)] = 512
     strategy: str = "FedAvg"
     strategy_options: dict[str, float | int] = {}
     min_members: Annotated[int, Field(ge=1)] = 2

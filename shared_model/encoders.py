@@ -12,7 +12,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -38,7 +38,9 @@ class EncoderIdentity:
     version: str
     sha256: str
     dimension: int
-    prior_weight: float = 1.0
+    prior_weight: float = field(
+        default=1.0, repr=False
+    )  # features do not depend on it, nor do their caches' keys
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.prior_weight) and self.prior_weight > 0):

@@ -43,7 +43,7 @@ class TrainInstructions(BaseModel):
     """The encoder names in order, comma-separated."""
     encoder_identities: str
     """Their identities as JSON; a client whose encoders differ refuses."""
-    width: Count
+    width: Annotated[int, Field(ge=0)]
     history_length: Annotated[int, Field(ge=2)]
     seed: int
     """Seeds the public draws (negatives), and in reproducible simulations everything."""

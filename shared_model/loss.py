@@ -13,20 +13,21 @@ from dataclasses import dataclass
 import torch
 
 from shared_model.exchange import SharedTensors
-from shared_model.model import ModelSpec, item_scales, queries, scores
+from shared_model.model import Items, ModelSpec, pooled, recency, similarities
 
 
 @dataclass(frozen=True)
 class ShopperExample:
     """One shopper as the loss sees them (unbatched shapes; a leading B is added by vmap or by batching).
 
-    history : (L, F) features of the last training events, oldest first, zero where padded.
+    history : (L, F) features of the last training events, oldest first; (L, 0) where the model has no residual.
     history_norms : (L, E) their block norms.
-    ages : (T, L) as in `queries`: moment t looks back on what came before target t only.
-    targets : (T, F) features of the target items.
+    ages : (T, L) as in `recency`: moment t looks back on what came before target t only.
+    targets : (T, F) features of the target items, or (T, 0).
     target_norms : (T, E) their block norms.
     target_mask : (T,) 1 where there is a target, else 0.
     negative_mask : (N,) True where the shared negative counts for this shopper.
+    target_products, negative_products : (E, L, T) and (E, L, N) `block_products` of history and items.
     """
 
     history: torch.Tensor
@@ -36,14 +37,30 @@ class ShopperExample:
     target_norms: torch.Tensor
     target_mask: torch.Tensor
     negative_mask: torch.Tensor
+    target_products: torch.Tensor
+    negative_products: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Negatives:
-    """The step's shared negatives: (N, F) features and (N, E) block norms. Public."""
+    """The step's shared negatives: (N, F) features, or (N, 0) without a residual, and (N, E) block norms. Public."""
 
     features: torch.Tensor
     norms: torch.Tensor
+
+
+def target_scores(
+    shared: SharedTensors, spec: ModelSpec, example: ShopperExample, negatives: Negatives
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the scores of the (…, T) targets and, at the same moments, of the (…, T, N) negatives."""
+    history = Items(example.history, example.history_norms)
+    shares = recency(shared, example.ages)
+    targets = Items(example.targets, example.target_norms)
+    similar = similarities(shared, spec, example.target_products, history, targets)
+    positive = pooled(shared, similar, shares).diagonal(dim1=-2, dim2=-1)
+    items = Items(negatives.features, negatives.norms)
+    similar = similarities(shared, spec, example.negative_products, history, items)
+    return positive, pooled(shared, similar, shares)
 
 
 def shopper_loss(
@@ -54,12 +71,25 @@ def shopper_loss(
     Leading batch dimensions of `example` are kept: with B shoppers the result is (B,). A shopper without
     targets has loss 0 and gradient 0.
     """
-    query = queries(shared, spec, example.history, example.history_norms, example.ages)  # (…, T, F)
-    target_scales = item_scales(shared, spec, example.target_norms)  # (…, T)
-    positive = (query * example.targets).sum(-1) * target_scales  # (…, T)
-    negative = scores(shared, spec, query, negatives.features, negatives.norms)  # (…, T, N)
+    positive, negative = target_scores(shared, spec, example, negatives)
     negative = negative.masked_fill(~example.negative_mask.unsqueeze(-2), -torch.inf)
     logits = torch.cat([positive.unsqueeze(-1), negative], dim=-1)  # (…, T, 1+N)
     per_target = torch.logsumexp(logits, dim=-1) - positive
     count = example.target_mask.sum(-1)
     return (per_target * example.target_mask).sum(-1) / count.clamp(min=1)
+
+
+def shopper_utility(
+    shared: SharedTensors, spec: ModelSpec, example: ShopperExample, negatives: Negatives, items: int
+) -> torch.Tensor:
+    """Return how high the shopper's own targets rank, in [0, 1]: the mean of 1 / log2(1 + rank) over them.
+
+    That is NDCG without a cut-off (Järvelin & Kekäläinen 2002) for one relevant item. A target's rank among the I
+    `items` of the catalogue is estimated from the N negatives: 1 + I/N times those that the shopper has not met and
+    that do not score below it. Batch dimensions as in `shopper_loss`; 0 without targets. It has no gradient.
+    """
+    positive, negative = target_scores(shared, spec, example, negatives)
+    above = (negative >= positive.unsqueeze(-1)) & example.negative_mask.unsqueeze(-2)  # (…, T, N)
+    ranks = 1 + items / negative.shape[-1] * above.to(positive.dtype).sum(-1)
+    count = example.target_mask.sum(-1)
+    return (example.target_mask / torch.log2(1 + ranks)).sum(-1) / count.clamp(min=1)

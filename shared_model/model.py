@@ -1,17 +1,17 @@
-"""The model: a training-free prior, and a small shared residual on it that starts as the identity.
+"""The model: a training-free prior, and a few shared numbers on it that start at its values.
 
 Shapes: B users, L history length, T moments, I items, F feature width, D residual width, E encoders.
 
-    p = norm( w ⊙ Σ_l exp(−λ·age_l) · x_l / n_l )    the prior's user vector, a recency-weighted mean
-    q = s · w ⊙ norm( p + (p·A)·R )                   the query
-    score(u, i) = ⟨q, x_i⟩ / n_i
+    x̂ = w ⊙ x / ‖w ⊙ x‖                                        a fused item, a unit vector
+    c(l, i) = ⟨x̂_l, x̂_i⟩ + ⟨x̂_l·A, R·x̂_i⟩                     the similarity of an event and an item
+    score(u, i) = s/τ · log( Σ_l v_l exp(τ·c(l, i)) / Σ_l v_l ),   v_l = exp(−λ·age_l)
 
-x are frozen unit features per encoder, w weighs the encoders' blocks, and n_i = ‖w ⊙ x_i‖ makes the fused item
-a unit vector, so an untrained score is s times a cosine. Shared and trained: A (F, D), R (D, F), log λ, log s
-and log w. R starts at zero and the scalars at a factor exp(0) = 1, so the untrained model *is* the prior, bit
-for bit. The residual is a low-rank bilinear map (LoRA, Hu et al. 2022) that acts on the query alone: item
-vectors never change, so an item index outlives every model version, and no table of items passes through a
-trained layer.
+x are frozen unit features per encoder and w weighs the encoders' blocks. The sharpness τ says how much one close event
+counts for more than many distant ones: for τ → 0 the score is s times the recency-weighted mean of the similarities
+(`queries`, one vector a shopper), for τ → ∞ the largest of them. Shared and trained: log λ, log τ and log w as
+factors that start at exp(0) = 1 and, where the residual's width D is not 0, A (F, D) and R (D, F), the latter zero at
+first: the untrained model *is* the prior. The residual is a low-rank bilinear map (LoRA, Hu et al. 2022) on the side
+of the history, so an item index outlives every model version.
 """
 
 import hashlib
@@ -21,14 +21,17 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
 
 from shared_model.encoders import EncoderIdentity
 from shared_model.errors import EncoderError
 from shared_model.exchange import ExchangeSpec, SharedTensors, TensorSpec
 
-PRIOR_DECAY = 0.31
-PRIOR_SCALE = 12.0
+PRIOR_DECAY = 0.5
+PRIOR_SHARPNESS = 3.0
+MAX_SHARPNESS = 40.0
+"""Beyond, the pool is the maximum anyhow, and exponentials leave the range of float32."""
+SCALE = 12.0
+"""s: what similarities are multiplied with, so that they can be added to the local layer's parts."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,13 @@ class ModelSpec:
     Attributes
     ----------
     encoder_dimensions : F of each encoder, in the order of concatenation.
-    width : D, the rank of the residual, ≥ 1.
+    width : D, the rank of the residual; 0 for none.
     history_length : L, the events of a shopper that form the user vector, ≥ 1.
     prior_weights : > 0, the weight w of each encoder's block before training; () for 1 each.
     """
 
     encoder_dimensions: tuple[int, ...]
-    width: int = 16
+    width: int = 0
     history_length: int = 50
     prior_weights: tuple[float, ...] = ()
 
@@ -73,13 +76,16 @@ class ModelSpec:
     @property
     def exchange(self) -> ExchangeSpec:
         """The tensors that travel."""
+        residual = (
+            TensorSpec("residual_in", (self.feature_width, self.width)),
+            TensorSpec("residual_out", (self.width, self.feature_width)),
+        )
         return ExchangeSpec(
             (
                 TensorSpec("log_decay", (1,)),
-                TensorSpec("log_scale", (1,)),
+                TensorSpec("log_sharpness", (1,)),
                 TensorSpec("log_encoder_weights", (len(self.encoder_dimensions),)),
-                TensorSpec("residual_in", (self.feature_width, self.width)),
-                TensorSpec("residual_out", (self.width, self.feature_width)),
+                *(residual if self.width else ()),
             )
         )
 
@@ -90,11 +96,12 @@ def initial_shared(spec: ModelSpec) -> SharedTensors:
     `residual_in` is a random projection of ±1/√F (from SHAKE-256), everything else zero.
     """
     shared = {t.name: torch.zeros(t.shape) for t in spec.exchange.tensors}
-    count = spec.feature_width * spec.width
-    stream = hashlib.shake_256(b"fedcart residual 1").digest((count + 7) // 8)
-    bits = np.unpackbits(np.frombuffer(stream, dtype=np.uint8), count=count)
-    signs = (bits.astype(np.float32) * 2 - 1) / np.sqrt(np.float32(spec.feature_width))
-    shared["residual_in"] = torch.from_numpy(signs.reshape(spec.feature_width, spec.width))
+    if spec.width:
+        count = spec.feature_width * spec.width
+        stream = hashlib.shake_256(b"fedcart residual 1").digest((count + 7) // 8)
+        bits = np.unpackbits(np.frombuffer(stream, dtype=np.uint8), count=count)
+        signs = (bits.astype(np.float32) * 2 - 1) / np.sqrt(np.float32(spec.feature_width))
+        shared["residual_in"] = torch.from_numpy(signs.reshape(spec.feature_width, spec.width))
     return shared
 
 
@@ -120,6 +127,82 @@ def _inverse_fused_norm(weights: torch.Tensor, norms: torch.Tensor) -> torch.Ten
     return torch.where(squared > 0, squared.clamp(min=1e-12).rsqrt(), 0.0)
 
 
+def block_products(spec: ModelSpec, history: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """Return (…, E, L, I): the dot products of (…, L, F) events and (…, I, F) items, block by block; no parameter."""
+    blocks = zip(
+        history.split(spec.encoder_dimensions, -1), items.split(spec.encoder_dimensions, -1), strict=True
+    )
+    return torch.stack([events @ candidates.mT for events, candidates in blocks], -3)
+
+
+@dataclass(frozen=True)
+class Items:
+    """Some items, or the events of a history as items: (…, I, F) features and (…, I, E) their `block_norms`."""
+
+    features: torch.Tensor
+    norms: torch.Tensor
+
+
+def similarities(
+    shared: SharedTensors, spec: ModelSpec, products: torch.Tensor, history: Items, items: Items
+) -> torch.Tensor:
+    """Return c (…, L, I) from (…, E, L, I) `block_products`, differentiable in every shared tensor.
+
+    Features play a part with a residual only, and may be anything without one. An item without text is similar to
+    nothing: 0.
+    """
+    per_encoder, weights = _encoder_weights(shared, spec)
+    similar = (per_encoder.square().view(-1, 1, 1) * products).sum(-3)
+    if spec.width:
+        left = (history.features * weights) @ shared["residual_in"]
+        right = (items.features * weights) @ shared["residual_out"].T
+        similar = similar + left @ right.mT
+    left_scale = _inverse_fused_norm(per_encoder, history.norms)
+    return similar * left_scale.unsqueeze(-1) * _inverse_fused_norm(per_encoder, items.norms).unsqueeze(-2)
+
+
+def recency(shared: SharedTensors, ages: torch.Tensor) -> torch.Tensor:
+    """Return (…, T, L): the share v_l / Σ v of each event at a moment; all 0 at a moment without an event.
+
+    ages : (…, T, L) how long ago each event was at each moment, in baskets, ≥ 1; inf where an event does not
+    count (padding, or not earlier).
+    """
+    counts = ~torch.isinf(ages)
+    decay = PRIOR_DECAY * shared["log_decay"].exp()
+    # The youngest event weighs 1, so that no decay, however large, leaves a moment without weight.
+    youngest = torch.where(counts, ages, torch.inf).amin(-1, keepdim=True)
+    weights = torch.exp(-decay * torch.where(counts, ages - youngest, 0.0)) * counts
+    return weights / weights.sum(-1, keepdim=True).clamp(min=1.0)
+
+
+def pooled(shared: SharedTensors, similar: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Return (…, T, I) scores: (…, L, I) `similarities` pooled by (…, T, L) shares (`recency`).
+
+    A moment without an event scores 0 everywhere.
+    """
+    sharpness = (PRIOR_SHARPNESS * shared["log_sharpness"].exp()).clamp(max=MAX_SHARPNESS)
+    sharp = sharpness * similar
+    top = sharp.detach().amax(-2, keepdim=True)  # an item's largest, so that no exponential overflows
+    total = shares.to(sharp.dtype) @ (sharp - top).exp()
+    some = shares.sum(-1, keepdim=True) > 0
+    logarithm = torch.where(some, total.clamp(min=torch.finfo(total.dtype).tiny), 1.0).log()
+    return SCALE / sharpness * torch.where(some, top + logarithm, 0.0)
+
+
+def event_vectors(
+    shared: SharedTensors, spec: ModelSpec, history: torch.Tensor, history_norms: torch.Tensor
+) -> torch.Tensor:
+    """Return (…, L, F): one vector an event, whose `scores` against items are the similarities c.
+
+    history : (…, L, F) features of the events. history_norms : (…, L, E) their `block_norms`.
+    """
+    per_encoder, weights = _encoder_weights(shared, spec)
+    fused = history * weights * _inverse_fused_norm(per_encoder, history_norms).unsqueeze(-1)
+    if spec.width:
+        fused = fused + (fused @ shared["residual_in"]) @ shared["residual_out"]
+    return weights * fused
+
+
 def queries(
     shared: SharedTensors,
     spec: ModelSpec,
@@ -127,23 +210,12 @@ def queries(
     history_norms: torch.Tensor,
     ages: torch.Tensor,
 ) -> torch.Tensor:
-    """Return q (…, T, F) for a history looked back on at T moments.
+    """Return (…, T, F): one vector a moment, whose `scores` are the model's in the limit τ → 0.
 
-    Parameters
-    ----------
-    history : (…, L, F) features of the events.
-    history_norms : (…, L, E) their `block_norms`.
-    ages : (…, T, L) how long ago each event was at each moment, in baskets, ≥ 1; inf where an event does not
-        count (padding, or not earlier). A moment without an event gives a zero query.
+    One product of it with an item index finds the items that are worth a precise score. History as in
+    `event_vectors`, ages as in `recency`; the query of a moment without an event is zero.
     """
-    per_encoder, weights = _encoder_weights(shared, spec)
-    counts = ~torch.isinf(ages)
-    decay = PRIOR_DECAY * shared["log_decay"].exp()
-    recency = torch.exp(-decay * torch.where(counts, ages, 0.0)) * counts  # (…, T, L)
-    recency = recency * _inverse_fused_norm(per_encoder, history_norms).unsqueeze(-2)
-    prior = normalize((recency @ history) * weights, dim=-1)  # (…, T, F)
-    user = normalize(prior + (prior @ shared["residual_in"]) @ shared["residual_out"], dim=-1)
-    return PRIOR_SCALE * shared["log_scale"].exp() * weights * user
+    return SCALE * recency(shared, ages) @ event_vectors(shared, spec, history, history_norms)
 
 
 def item_scales(shared: SharedTensors, spec: ModelSpec, norms: torch.Tensor) -> torch.Tensor:

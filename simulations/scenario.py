@@ -35,8 +35,8 @@ class PrivacySection(_Section):
     epsilon: float | Literal["none"] = 8.0
     """ε of the whole run for each member, or "none" for a run without privacy."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
-    clip_norm: Positive = 1.0
-    """C: the L2 bound of one shopper's gradient."""
+    clip_norm: Positive = 0.3
+    """C: the L2 bound of what one shopper contributes to a step."""
     sample_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     """q: the chance of each shopper to be in a step's batch."""
     noise: Literal["reproducible", "secure"] = "reproducible"
@@ -71,16 +71,16 @@ class ModelSection(_Section):
     """`[model]`."""
 
     encoders: Annotated[list[str], Field(min_length=1)] = ["hashed-words"]
-    width: Count = 16
-    """D: the rank of the residual."""
+    width: Annotated[int, Field(ge=0)] = 0
+    """D: the rank of a residual that is trained besides the scalars; 0 for none."""
     history_length: Annotated[int, Field(ge=2)] = 50
     """L: the last events of a shopper that count."""
     targets: Count = 8
     """T: how many of them serve as training targets."""
-    negatives: Count = 128
+    negatives: Count = 512
     """N: negatives a step, drawn from the catalogue."""
     learning_rate: Positive = 1e-3
-    scalar_learning_rate: Positive = 1e-2
+    scalar_learning_rate: Positive = 2e-2
 
 
 class PlatformSection(_Section):

@@ -79,21 +79,23 @@ class Reference:
         return fused / fused.norm() if fused.norm() > 0 else fused * 0
 
     @classmethod
-    def user(cls, shared, dimensions, events):
-        total = torch.zeros(sum(dimensions), dtype=torch.float64)
-        for x, age in events:
-            decay = 0.31 * shared["log_decay"].exp()
-            total = total + torch.exp(-decay * age) * cls.fuse(shared, dimensions, x)
-        if not total.norm() > 0:
-            return total * 0
-        prior = total / total.norm()
-        moved = prior + (prior @ shared["residual_in"]) @ shared["residual_out"]
-        return moved / moved.norm()
+    def similarity(cls, shared, dimensions, event, x):
+        event, x = (cls.fuse(shared, dimensions, row) for row in (event, x))
+        if "residual_in" in shared:
+            event = event + (event @ shared["residual_in"]) @ shared["residual_out"]
+        return event @ x
 
     @classmethod
     def score(cls, shared, dimensions, events, x):
-        user = cls.user(shared, dimensions, events)
-        return 12.0 * shared["log_scale"].exp()[0] * (user @ cls.fuse(shared, dimensions, x))
+        decay, sharpness = 0.5 * shared["log_decay"].exp()[0], 3.0 * shared["log_sharpness"].exp()[0]
+        if not events:
+            return sum(t.sum() for t in shared.values()) * 0.0
+        pool = total = 0.0
+        for event, age in events:
+            share = torch.exp(-decay * age)
+            pool = pool + share * torch.exp(sharpness * cls.similarity(shared, dimensions, event, x))
+            total = total + share
+        return 12.0 / sharpness * torch.log(pool / total)
 
     @classmethod
     def loss(cls, shared, dimensions, moments, negatives):

@@ -94,7 +94,9 @@ class OpacusHooks:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.model = GradSampleModule(LayeredLoss(problem.shared, problem.spec), loss_reduction="sum")
+        self.model = GradSampleModule(
+            LayeredLoss(problem.shared, problem.spec, problem.data.targets), loss_reduction="sum"
+        )
         self.optimizer = DPOptimizer(
             torch.optim.Adam(self.model.parameters(), lr=1e-3),
             noise_multiplier=problem.plan.noise_multiplier,
@@ -126,7 +128,7 @@ class OpacusHooks:
         for p in self.model.parameters():
             p.summed_grad = None
         self.optimizer.zero_grad()
-        return {name: t.T if name.startswith("residual_") else t for name, t in sums.items()}
+        return {name: t.T if name == "residual_in" else t for name, t in sums.items()}
 
 
 class OpacusGhost(OpacusHooks):
@@ -138,7 +140,7 @@ class OpacusGhost(OpacusHooks):
         self.problem = problem
         clip = problem.plan.clip_norm
         self.model = GradSampleModuleFastGradientClipping(
-            LayeredLoss(problem.shared, problem.spec),
+            LayeredLoss(problem.shared, problem.spec, problem.data.targets),
             max_grad_norm=clip,
             use_ghost_clipping=True,
             loss_reduction="sum",

@@ -4,21 +4,19 @@ Shapes: B shoppers, L history length, T targets, N negatives, F feature width, E
 
 What had to change, and why; scores, loss and gradients stay the same (the benchmark compares them):
 
-- Encoder weights act on histories, targets and negatives. Ghost clipping refuses a layer that is called twice, so
-  all block norms pass through one call and come back as one tensor.
-- The negatives' block norms belong to no shopper. Hooks are wrong in silence for such a table, so every shopper gets
-  a copy of it (B, N, E).
-- Decay, scale and encoder weights are parameters outside of any known layer: Opacus falls back to functorch there.
-- The scale multiplies scores instead of queries, which is cheaper here.
+- Encoder weights act on histories, targets and negatives, and the residual on targets and negatives. Ghost clipping
+  refuses a layer that is called twice, so all of them pass through one call and come back as one tensor.
+- The negatives belong to no shopper. Hooks are wrong in silence for such a table, so every shopper gets a copy of
+  it (B, N, F).
+- Decay, sharpness and encoder weights are parameters outside of any known layer: Opacus falls back to functorch there.
 """
 
 import torch
 from torch import nn
-from torch.nn.functional import normalize
 
 from shared_model.exchange import SharedTensors
 from shared_model.loss import Negatives, ShopperExample
-from shared_model.model import PRIOR_DECAY, PRIOR_SCALE, ModelSpec
+from shared_model.model import ModelSpec, pooled, recency
 
 
 class _Fusion(nn.Module):
@@ -40,17 +38,21 @@ class _Recency(nn.Module):
         self.log_decay = nn.Parameter(log_decay.clone())
 
     def forward(self, ages: torch.Tensor) -> torch.Tensor:
-        counts = ~torch.isinf(ages)
-        return torch.exp(-PRIOR_DECAY * self.log_decay.exp() * torch.where(counts, ages, 0.0)) * counts
+        return recency({"log_decay": self.log_decay}, ages)
 
 
-class _Scale(nn.Module):
-    def __init__(self, log_scale: torch.Tensor) -> None:
+class _Pool(nn.Module):
+    """Takes one tensor, as Opacus' fallback to functorch asks: similarities and shares, one above the other."""
+
+    def __init__(self, log_sharpness: torch.Tensor, targets: int) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(log_scale.clone())
+        self.targets = targets
+        self.log_sharpness = nn.Parameter(log_sharpness.clone())
 
-    def forward(self, scores: torch.Tensor) -> torch.Tensor:
-        return PRIOR_SCALE * self.log_scale.exp() * scores
+    def forward(self, stacked: torch.Tensor) -> torch.Tensor:
+        """(B, T + M, L): the shares of T moments, then M items' similarities to the events → (B, T, M) scores."""
+        shares, similar = stacked[:, : self.targets], stacked[:, self.targets :].mT
+        return pooled({"log_sharpness": self.log_sharpness}, similar, shares)
 
 
 def _linear(matrix: torch.Tensor) -> nn.Linear:
@@ -62,14 +64,14 @@ def _linear(matrix: torch.Tensor) -> nn.Linear:
 class LayeredLoss(nn.Module):
     """The loss of each shopper, (B,)."""
 
-    def __init__(self, shared: SharedTensors, spec: ModelSpec) -> None:
+    def __init__(self, shared: SharedTensors, spec: ModelSpec, targets: int) -> None:
         super().__init__()
         self.blocks = list(spec.encoder_dimensions)
         self.fusion = _Fusion(shared["log_encoder_weights"])
         self.recency = _Recency(shared["log_decay"])
-        self.scale = _Scale(shared["log_scale"])
+        self.pool = _Pool(shared["log_sharpness"], targets)
         self.residual_in = _linear(shared["residual_in"])
-        self.residual_out = _linear(shared["residual_out"])
+        self.residual_out = _linear(shared["residual_out"].T)
 
     def forward(self, example: ShopperExample, negatives: Negatives) -> torch.Tensor:
         """Return what `shopper_loss` returns for B shoppers."""
@@ -83,14 +85,18 @@ class LayeredLoss(nn.Module):
             [w.expand(-1, n) for w, n in zip(weights.split(1, 1), self.blocks, strict=True)], 1
         )
         spread = spread.unsqueeze(1)  # (B, 1, F)
-        recency = self.recency(example.ages) * history_scale.unsqueeze(1)  # (B, T, L)
-        prior = normalize((recency @ example.history) * spread, dim=-1)
-        user = normalize(prior + self.residual_out(self.residual_in(prior)), dim=-1)
-        query = spread * user  # (B, T, F)
-        positive = (query * example.targets).sum(-1) * target_scale
-        negative = query @ negatives.features.T * negative_scale.unsqueeze(1)
-        logits = self.scale(torch.cat([positive.unsqueeze(-1), negative], -1))
-        wanted = logits[..., 0]
+        candidates = torch.cat(
+            [example.targets, negatives.features.expand(count, -1, -1)], 1
+        )  # (B, T + N, F)
+        products = torch.cat([example.target_products, example.negative_products], -1)  # (B, E, L, T + N)
+        left = self.residual_in(example.history * spread)
+        right = self.residual_out(candidates * spread)
+        similar = (weights.square()[:, :, None, None] * products).sum(1) + left @ right.mT
+        scales = torch.cat([target_scale, negative_scale], 1)
+        similar = similar * history_scale.unsqueeze(-1) * scales.unsqueeze(1)
+        logits = self.pool(torch.cat([self.recency(example.ages), similar.mT], 1))  # (B, T, T + N)
+        wanted, negative = logits[..., :targets].diagonal(dim1=-2, dim2=-1), logits[..., targets:]
+        logits = torch.cat([wanted.unsqueeze(-1), negative], -1)
         allowed = torch.cat([torch.ones_like(example.negative_mask[:, :1]), example.negative_mask], 1)
         logits = logits.masked_fill(~allowed.unsqueeze(1), -torch.inf)
         per_target = (logits.logsumexp(-1) - wanted) * example.target_mask
@@ -102,7 +108,7 @@ def shared_names(model: nn.Module) -> dict[str, str]:
     known = {
         "fusion.log_weights": "log_encoder_weights",
         "recency.log_decay": "log_decay",
-        "scale.log_scale": "log_scale",
+        "pool.log_sharpness": "log_sharpness",
         "residual_in.weight": "residual_in",
         "residual_out.weight": "residual_out",
     }

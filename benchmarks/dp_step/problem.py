@@ -71,6 +71,7 @@ def make_problem(users: int, seed: int) -> Problem:
         features=features,
         norms=block_norms(spec, features),
         targets=TARGETS,
+        spec=spec,
     )
     shared = {
         name: tensor + 0.05 * torch.from_numpy(rng.standard_normal(tuple(tensor.shape), dtype=np.float32))

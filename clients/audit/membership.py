@@ -132,6 +132,7 @@ def statistics(
     for start in range(0, len(data), CHUNK):
         example = data.chunk(np.arange(start, min(start + CHUNK, len(data))), negatives)
         loss = shopper_loss(shared, subject.spec, example, data.negatives(negatives)).double()
+        loss = loss.clamp(min=torch.finfo(torch.float32).tiny)  # a model that is sure beyond float32 loses 0
         logit = -loss - torch.log(-torch.expm1(-loss))
         parts.append(torch.where(example.target_mask.any(-1), logit, torch.inf).numpy())
     return np.concatenate(parts)

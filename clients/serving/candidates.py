@@ -102,7 +102,7 @@ def _from_index(scoring: Scoring, question: Question, index: NearIndex) -> Rows:
 def _whole(scoring: Scoring, questions: Sequence[Question]) -> list[Best | StoppedError]:
     if not questions:
         return []
-    asked = torch.stack([scoring.queries(question.history) for question in questions])
+    asked = [scoring.asked(question.history) for question in questions]
     nears = [scoring.near(question.history) for question in questions]
     best = [Best(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in questions]
     size = len(scoring.features)

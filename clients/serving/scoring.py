@@ -1,8 +1,9 @@
 """One arm's score of items for a history: the model, popularity and transitions, as `clients.recommender` has them.
 
-    score(i) = Σ_m a_m · ⟨q_m, x_i⟩ · c_m,i  +  β · log(1 + popularity_i)  +  κ · log(1 + 10 · t_i)
+    score(i) = Σ_m a_m · pool_m(i)  +  β · log(1 + popularity_i)  +  κ · log(1 + 10 · t_i)
 
-m runs over the prior (a = 1 − blend) and the trained model (a = blend); c are `item_scales`. Everything here is a
+m runs over the platform's own text scores (a = 1 − blend) and the trained model (a = blend); pool compares an item with
+every event (`shared_model.model.pooled`). Everything here is a
 pure function of what it is given. Shapes: B histories, M models, I items, F feature width.
 """
 
@@ -15,14 +16,16 @@ from scipy import sparse
 
 from clients.recommender import LocalLayer
 from clients.serving.history import History
+from clients.transitions import DECAY
 from shared_model.exchange import SharedTensors
 from shared_model.model import (
-    PRIOR_DECAY,
     ModelSpec,
     block_norms,
-    initial_shared,
+    event_vectors,
     item_scales,
+    pooled,
     queries,
+    recency,
 )
 
 Floats = NDArray[np.float32]
@@ -35,6 +38,14 @@ class Part:
     weight: float
     shared: SharedTensors
     scales: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A history as each model sees it: (M, L, F) `event_vectors` and (M, 1, L) `recency`."""
+
+    vectors: torch.Tensor
+    shares: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,33 +79,37 @@ class Scoring:
         transitions: sparse.csr_matrix | None,
     ) -> "Scoring":
         """Build from a platform's features (I, F) and norms (I, E), a model, and the platform's local layer."""
-        models = [(1.0 - local.blend, initial_shared(spec)), (local.blend, shared)]
+        models = [(1.0 - local.blend, local.own(spec)), (local.blend, shared)]
         parts = [Part(a, tensors, item_scales(tensors, spec, norms)) for a, tensors in models if a > 0]
         bias = popularity.log1p() * local.popularity
         return cls(spec, table, tuple(parts), bias, transitions if local.transitions > 0 else None, local)
 
-    def queries(self, history: History) -> torch.Tensor:
-        """Return (M, F) queries; zero for a history without events."""
+    def direction(self, history: History) -> torch.Tensor:
+        """Return (F,): where items gain most without sharpness, the query of the weighted sum of the models."""
         if not len(history):
-            return torch.zeros(len(self.parts), self.spec.feature_width)
+            return torch.zeros(self.spec.feature_width)
         norms = block_norms(self.spec, history.vectors)
         ages = torch.from_numpy(history.ages).unsqueeze(0)
-        each = [queries(p.shared, self.spec, history.vectors, norms, ages) for p in self.parts]
-        return torch.cat(each)
+        each = [p.weight * queries(p.shared, self.spec, history.vectors, norms, ages) for p in self.parts]
+        return torch.cat(each).sum(0)
 
-    def direction(self, history: History) -> torch.Tensor:
-        """Return (F,): where items gain most, the query of the weighted sum of the models."""
-        weights = torch.tensor([part.weight for part in self.parts])
-        return weights @ self.queries(history)
+    def asked(self, history: History) -> Asked:
+        """Return what `block` compares items with."""
+        norms = block_norms(self.spec, history.vectors)
+        ages = torch.from_numpy(history.ages).unsqueeze(0)
+        vectors = [event_vectors(p.shared, self.spec, history.vectors, norms) for p in self.parts]
+        return Asked(torch.stack(vectors), torch.stack([recency(p.shared, ages) for p in self.parts]))
 
-    def block(self, asked: torch.Tensor, at: slice | torch.Tensor) -> torch.Tensor:
-        """Return (B, n) scores of (B, M, F) queries for the items `at`, without transitions: one pass over them."""
-        features = self.features[at]
-        flat = asked.flatten(0, 1).to(features.dtype)
-        products = (flat @ features.T).float().unflatten(0, asked.shape[:2])  # (B, M, n)
+    def block(self, asked: Sequence[Asked], at: slice | torch.Tensor) -> torch.Tensor:
+        """Return (B, n) scores of B histories for the items `at`, without transitions: one pass over them."""
+        features, lengths = self.features[at], [one.vectors.shape[1] for one in asked]
         total = torch.zeros(len(asked), len(features)) + self.bias[at]
         for number, part in enumerate(self.parts):
-            total += products[:, number] * (part.scales[at] * part.weight)
+            events = torch.cat([one.vectors[number] for one in asked])  # (Σ L, F)
+            similar = (events.to(features.dtype) @ features.T).float() * part.scales[at]
+            for row, (one, own) in enumerate(zip(asked, similar.split(lengths), strict=True)):
+                if len(own):
+                    total[row] += part.weight * pooled(part.shared, own, one.shares[number])[0]
         return total
 
     def near(self, history: History) -> Near:
@@ -104,7 +119,7 @@ class Scoring:
 
     def scores(self, history: History, rows: NDArray[np.int64]) -> Floats:
         """Return (n,) scores of some items."""
-        values = self.block(self.queries(history).unsqueeze(0), torch.from_numpy(rows))[0].numpy()
+        values = self.block([self.asked(history)], torch.from_numpy(rows))[0].numpy()
         near = self.near(history)
         extra = np.zeros(len(self.features), dtype=np.float32) if len(near.rows) else None
         if extra is not None:
@@ -118,11 +133,15 @@ class Scoring:
         vectors = self.features[torch.from_numpy(np.maximum(rows, 0))].float() * real.unsqueeze(-1)
         norms = block_norms(self.spec, vectors)
         since = torch.from_numpy(ages).float().where(real, torch.inf).unsqueeze(1)
-        each = [queries(p.shared, self.spec, vectors, norms, since) for p in self.parts]
-        total = self.block(torch.cat(each, dim=1), torch.tensor([row]))[:, 0].numpy()
+        target, score = self.features[row].float(), torch.zeros(len(rows)) + self.bias[row]
+        for part in self.parts:
+            events = event_vectors(part.shared, self.spec, vectors, norms)
+            similar = (events @ target * part.scales[row]).unsqueeze(-1)  # (B, L, 1)
+            score += part.weight * pooled(part.shared, similar, recency(part.shared, since))[:, 0, 0]
+        total: Floats = score.numpy()
         if self.transitions is not None:
             column = np.asarray(self.transitions[:, [row]].todense())[:, 0]
-            weights = np.where(rows >= 0, np.exp(-PRIOR_DECAY * ages), 0.0)
+            weights = np.where(rows >= 0, np.exp(-DECAY * ages), 0.0)
             taken = (weights * column[np.maximum(rows, 0)]).sum(1)
             total = total + (self.local.transitions * np.log1p(10 * taken)).astype(np.float32)
         return total
@@ -131,23 +150,21 @@ class Scoring:
         """Return what adds up to an item's score, in float64: (L,) of events by what they are, (L,) by transitions,
         and popularity's.
 
-        The query is linear in the events before its length is scaled, so an event's part of it is exact; log(1 + 10 t)
-        is shared out in proportion to each event's part of t.
+        Both are shared out: the text's score in proportion to each event's part of the pool v_l·exp(τ·c_l), which is
+        the gradient of the score in its similarity; log(1 + 10 t) in proportion to each event's part of t.
         """
-        item = self.features[row].double()
         alike = np.zeros(len(history))
         if len(history):
-            vectors = history.vectors.double()
+            vectors, item = history.vectors.double(), self.features[row].double()
             norms = block_norms(self.spec, vectors)
+            ages = torch.from_numpy(history.ages).double().unsqueeze(0)
             for part in self.parts:
                 shared = {name: tensor.double() for name, tensor in part.shared.items()}
-                ages = torch.from_numpy(history.ages).double()
-                each = torch.full((len(history), len(history)), torch.inf, dtype=torch.float64)
-                each.fill_diagonal_(0.0).add_(torch.diag(ages))
-                alone = queries(shared, self.spec, vectors, norms, each)  # one event a moment: directions
-                whole = queries(shared, self.spec, vectors, norms, ages.unsqueeze(0))[0]
-                coefficients = _coefficients(alone, whole)
-                alike += (alone @ item * coefficients).numpy() * float(part.scales[row]) * part.weight
+                events = event_vectors(shared, self.spec, vectors, norms)
+                similar = (events @ item * float(part.scales[row])).unsqueeze(-1).requires_grad_()  # (L, 1)
+                score = pooled(shared, similar, recency(shared, ages)).sum()
+                (pull,) = torch.autograd.grad(score, similar)
+                alike += (score.detach() * (pull / pull.sum()))[:, 0].numpy() * part.weight
         _, parts, _ = self._transitions(history, row)
         total = float(parts.sum())
         logged = self.local.transitions * np.log1p(10 * total)
@@ -160,7 +177,7 @@ class Scoring:
         real = np.flatnonzero(history.rows >= 0)
         if self.transitions is None or not len(real):
             return nothing
-        weights = np.exp(-PRIOR_DECAY * history.ages[real].astype(np.float64))
+        weights = np.exp(-DECAY * history.ages[real].astype(np.float64))
         taken = self.transitions[history.rows[real]]
         if row is not None:
             nothing[1][real] = weights * np.asarray(taken[:, [row]].todense(), dtype=np.float64)[:, 0]
@@ -168,7 +185,3 @@ class Scoring:
         found = sparse.csr_matrix(weights[None, :]) @ taken
         return found.indices.astype(np.int64), nothing[1], found.data
 
-
-def _coefficients(alone: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    """Return (L,) numbers c with Σ c_l · alone_l = whole: least squares, which is exact, for `whole` is in the span."""
-    return torch.linalg.lstsq(alone.T, whole.unsqueeze(1), driver="gelsd").solution[:, 0]

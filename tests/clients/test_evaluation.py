@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+from clients import recommender
 from clients.data import build_catalogue, items_table, leave_one_out
 from clients.data.sequences import Sequences
 from clients.evaluation import (
     CHOICE_USERS,
+    DECAYS,
     POPULARITY_WEIGHTS,
     choose_blend,
     choose_local,
@@ -19,9 +21,10 @@ from clients.evaluation import (
     evaluate,
 )
 from clients.platform import Platform
-from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, Popularity, Recommender, ScoreParts
+from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, Popularity, Recommender, ScoreParts, retrieve
 from clients.transitions import transition_scores
-from shared_model.model import PRIOR_DECAY, ModelSpec, block_norms, initial_shared
+from shared_model.model import Items, ModelSpec, block_norms, initial_shared
+from shared_model.model import scores as model_scores
 
 
 def platform_of(shoppers, features, *, width=None, filter_seen=True):
@@ -101,15 +104,77 @@ def test_transitions_enter_the_score_with_their_weight():
     without = Recommender(platform, start, LocalLayer(0.0, 0.1)).scores("test", users)
     near = Recommender(platform, start, LocalLayer(0.0, 0.1, transitions=2.0)).scores("test", users) - without
     items, ages = platform.split.padded("test", platform.spec.history_length)
-    t = transition_scores(platform.transitions("test"), items[users], ages[users], PRIOR_DECAY)
+    t = transition_scores(platform.transitions("test"), items[users], ages[users])
     assert t.max() > 0
     torch.testing.assert_close(near, 2 * torch.from_numpy(np.log1p(10 * t)), atol=1e-4, rtol=1e-4)
 
 
-def test_transitions_that_were_not_asked_for_are_an_error():
-    parts = ScoreParts(torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(2))
-    with pytest.raises(ValueError, match="transitions"):
-        parts.blended(LocalLayer(0.0, 0.0, transitions=1.0))
+def test_parts_are_computed_once_for_all_layers_that_share_them(monkeypatch):
+    platform, passes = some_platform(), []
+    monkeypatch.setattr(recommender, "scores", lambda *args: (passes.append(1), model_scores(*args))[1])
+    parts = ScoreParts(platform, trained(platform), "test", platform.test_users)
+    layers = [LocalLayer(a, 0.3, 1.0, d, s) for a in (0.0, 0.5, 1.0) for d in (0.2, 0.9) for s in (1.0, 3.0)]
+    for layer in layers:
+        got = parts.blended(layer)
+        alone = ScoreParts(platform, parts.shared, "test", platform.test_users).blended(layer)
+        assert torch.equal(got, alone)
+    alone = sum(1 + (0 < layer.blend < 1) for layer in layers)
+    assert len(passes) == 2 + alone
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.5, 1.0])
+def test_retrieving_gives_the_recommender_s_scores_and_order(blend):
+    platform = some_platform(items=300, shoppers=20)
+    shared, user = trained(platform, 0.1), platform.test_users[:1]
+    local = LocalLayer(blend, 0.3, 2.0, 0.7, 2.0)
+    parts = ScoreParts(platform, shared, "test", user)
+    expected = parts.blended(local)[0]
+    added = 0.3 * parts.log_popularity + 2.0 * parts.log_transitions[0]
+    added[7] = -torch.inf
+    items, ages = (part[user[0]] for part in platform.recent("test"))
+    rows, ages = torch.from_numpy(items[items >= 0]), torch.from_numpy(ages[items >= 0])
+    history = Items(platform.features[rows], platform.norms[rows])
+    catalogue = Items(platform.table, platform.norms)
+    for best in (300, 50, 5):
+        found, scored = retrieve(platform.spec, shared, local, history, ages, catalogue, added, best)
+        assert len(found) == min(best, 299)
+        assert 7 not in found
+        torch.testing.assert_close(scored, expected[found], atol=1e-4, rtol=1e-4)
+        assert (scored.diff() <= 0).all()
+    whole = expected.clone()
+    whole[7] = -torch.inf
+    found, _ = retrieve(platform.spec, shared, local, history, ages, catalogue, added, 100)
+    assert set(found[:10].tolist()) == set(whole.topk(10).indices.tolist())
+
+
+def test_retrieving_for_nobody_s_history_ranks_by_what_is_added():
+    platform = some_platform()
+    nothing, added = Items(platform.features[:0], platform.norms[:0]), torch.arange(30).float()
+    found, scored = retrieve(
+        platform.spec,
+        trained(platform),
+        LocalLayer(0.5, 1.0),
+        nothing,
+        torch.zeros(0),
+        Items(platform.table, platform.norms),
+        added,
+        4,
+    )
+    assert found.tolist() == [29, 28, 27, 26]
+    assert scored.tolist() == [29.0, 28.0, 27.0, 26.0]
+
+
+def test_a_platform_chooses_its_own_decay_where_its_shoppers_ask_for_it():
+    """Each shopper's next item is like the *first* of a long history: the slowest decay finds it."""
+    rng = np.random.default_rng(1)
+    features = torch.nn.functional.normalize(torch.randn(60, 40, generator=torch.Generator().manual_seed(4)))
+    features[30:] = features[:30] + 0.1 * features[30:]
+    shoppers = []
+    for _ in range(150):
+        first, *others = rng.permutation(30)[:4].tolist()
+        shoppers.append([first, *others, first + 30, others[0] + 30])
+    platform = platform_of(shoppers, torch.nn.functional.normalize(features), width=3)
+    assert choose_local(platform).decay == min(DECAYS)
 
 
 def test_shoppers_who_follow_each_other_choose_the_transitions():
@@ -301,7 +366,7 @@ def test_a_shared_part_that_does_not_help_is_left_out(kind):
     shared = {
         "opposite": lambda: moving(platform, torch.eye(24), -3.0),
         "elsewhere": lambda: moving(platform, torch.eye(24).roll(9, dims=1), 20.0),
-        "diverged": lambda: moving(platform, torch.eye(24), 1.0) | {"log_scale": torch.tensor([200.0])},
+        "diverged": lambda: moving(platform, torch.eye(24), 1.0) | {"log_sharpness": torch.tensor([200.0])},
         "untrained": lambda: initial_shared(platform.spec),
     }[kind]()
     assert choose_blend(platform, shared, PRIOR) == PRIOR

@@ -171,7 +171,7 @@ def test_two_at_once_are_charged_once_and_only_one_output_leaves(
 
 def test_another_request_for_the_same_round_is_another_release(make_site, ask, start, ledger_of):
     site, moved = make_site(), start(ask)
-    moved["log_scale"] = moved["log_scale"] + np.float32(0.25)
+    moved["log_sharpness"] = moved["log_sharpness"] + np.float32(0.25)
     first = participate(site, ask, start(ask))
     second = participate(site, ask, moved)
     third = participate(site, ask.model_copy(update={"learning_rate": 0.1}), moved)
@@ -407,7 +407,7 @@ def test_an_update_that_diverged_is_not_stored(make_site, ask, start, monkeypatc
 
     def diverging(*arguments):
         trained = real(*arguments)
-        return trained | {"log_scale": trained["log_scale"] * float("nan")}
+        return trained | {"log_sharpness": trained["log_sharpness"] * float("nan")}
 
     monkeypatch.setattr(module, "train_private", diverging)
     with pytest.raises(ExchangeError, match="after training"):

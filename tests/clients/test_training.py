@@ -15,9 +15,10 @@ from clients.training import CHUNK, LocalRecipe, per_shopper_gradients, train_pl
 from privacy.noise import ReproducibleNoise, SecureNoise
 from privacy.plan import PrivacyPlan
 from shared_model.loss import Negatives
+from shared_model.model import block_products
 
 RECIPE = LocalRecipe(steps=1, sample_rate=1.0, learning_rate=0.1, scalar_learning_rate=0.05, negatives=6)
-SHARED = {"log_decay", "log_scale", "log_encoder_weights", "residual_in", "residual_out"}
+SHARED = {"log_decay", "log_sharpness", "log_encoder_weights", "residual_in", "residual_out"}
 
 
 def plan(clip_norm=0.5, *, sample_rate=1.0, steps=1):
@@ -336,7 +337,8 @@ def test_the_sensitivity_test_finds_in_batch_negatives(setting, events, clipped_
             example.targets[others].flatten(0, 1), example.target_norms[others].flatten(0, 1)
         )
         everything = torch.ones(len(weights), len(in_batch.features), dtype=torch.bool)
-        mixed = dataclasses.replace(example, negative_mask=everything)
+        products = block_products(spec, example.history, in_batch.features)
+        mixed = dataclasses.replace(example, negative_mask=everything, negative_products=products)
         return honest(shared, spec, mixed, in_batch, weights, **options)
 
     monkeypatch.setattr(training, "per_shopper_gradients", mixing)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from clients.data import leave_one_out
 from clients.data.sequences import Sequences
-from clients.transitions import WINDOW, transition_scores, transitions
+from clients.transitions import DECAY, WINDOW, transition_scores, transitions
 
 ITEMS = 9
 
@@ -51,16 +51,16 @@ def test_transitions_equal_a_loop_over_pairs(shoppers, which):
     np.testing.assert_allclose(transitions(split, which, ITEMS).toarray(), by_hand(split, which), rtol=1e-5)
 
 
-@given(st.lists(baskets, min_size=1, max_size=6), st.floats(0.0, 2.0))
-def test_scores_sum_the_recent_items_rows(shoppers, decay):
+@given(st.lists(baskets, min_size=1, max_size=6))
+def test_scores_sum_the_recent_items_rows(shoppers):
     split = split_of(shoppers)
     matrix = transitions(split, "test", ITEMS)
     items, ages = split.padded("test", 5)
-    got = transition_scores(matrix, items, ages, decay)
+    got = transition_scores(matrix, items, ages)
     dense = matrix.toarray().astype(np.float64)
     for row, (history, age) in enumerate(zip(items, ages, strict=True)):
         expected = sum(
-            (np.exp(-decay * g) * dense[i] for i, g in zip(history, age, strict=True) if i >= 0),
+            (np.exp(-DECAY * g) * dense[i] for i, g in zip(history, age, strict=True) if i >= 0),
             np.zeros(ITEMS),
         )
         np.testing.assert_allclose(got[row], expected, rtol=1e-4, atol=1e-6)

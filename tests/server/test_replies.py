@@ -142,7 +142,7 @@ def pickled():
 def test_arrays_that_cannot_be_decoded_are_refused(kit, asked, sort_replies, data):
     settings, ask, message, arrays = asked
     reply = kit.reply(message(1), "toys", arrays)
-    reply.content["arrays"]["log_scale"] = Array(
+    reply.content["arrays"]["log_sharpness"] = Array(
         dtype="float32", shape=(1,), stype="numpy.ndarray", data=data
     )
     good, (bad,) = sort_replies([reply, kit.reply(message(2), "food", arrays)], ask, settings)
@@ -176,7 +176,9 @@ def test_a_platform_counts_once_a_round(kit, asked, sort_replies):
     moved = {name: array + np.float32(0.01) for name, array in arrays.items()}
     replies = [kit.reply(message(1), "toys", arrays), kit.reply(message(2), "toys", moved)]
     (good,), (bad,) = sort_replies(replies, ask, settings)
-    np.testing.assert_array_equal(good.message.content["arrays"]["log_scale"].numpy(), arrays["log_scale"])
+    np.testing.assert_array_equal(
+        good.message.content["arrays"]["log_sharpness"].numpy(), arrays["log_sharpness"]
+    )
     assert (bad.platform, bad.reason) == ("toys", "toys: replied twice in round 1")
 
 

@@ -113,7 +113,7 @@ def test_the_model_s_own_spec_admits_its_initial_tensors_only():
     assert sorted(arrays) == [
         "log_decay",
         "log_encoder_weights",
-        "log_scale",
+        "log_sharpness",
         "residual_in",
         "residual_out",
     ]

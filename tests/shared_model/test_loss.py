@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import numpy as np
+import pytest
 import torch
 
-from shared_model.loss import Negatives, ShopperExample, shopper_loss
-from shared_model.model import block_norms
+from shared_model.loss import Negatives, ShopperExample, shopper_loss, shopper_utility
+from shared_model.model import block_norms, block_products
 
 
 def example_of(spec, items, history, ages, targets, mask, negatives, allowed):
@@ -19,6 +21,8 @@ def example_of(spec, items, history, ages, targets, mask, negatives, allowed):
             target_norms=block_norms(spec, items[targets]),
             target_mask=mask,
             negative_mask=allowed,
+            target_products=block_products(spec, items[history], items[targets]),
+            negative_products=block_products(spec, items[history], items[negatives]),
         ),
         Negatives(items[negatives], block_norms(spec, items[negatives])),
     )
@@ -64,8 +68,10 @@ def test_a_masked_negative_has_no_influence(draws):
     other = negatives.features.clone()
     other[~ALLOWED] = draws.normal(2, draws.spec.feature_width)
     changed = dataclasses.replace(negatives, features=other, norms=block_norms(draws.spec, other))
+    products = block_products(draws.spec, example.history, other)
+    moved = dataclasses.replace(example, negative_products=products)
     before = shopper_loss(shared, draws.spec, example, negatives)
-    assert torch.equal(shopper_loss(shared, draws.spec, example, changed), before)
+    assert torch.equal(shopper_loss(shared, draws.spec, moved, changed), before)
     open_mask = dataclasses.replace(example, negative_mask=torch.ones(6, dtype=torch.bool))
     assert shopper_loss(shared, draws.spec, open_mask, negatives) > before
 
@@ -97,3 +103,21 @@ def test_a_batch_gives_each_shopper_the_loss_it_has_alone(draws):
     assert together.shape == (3,)
     for (example, _), got in zip(cases, together, strict=True):
         torch.testing.assert_close(shopper_loss(shared, draws.spec, example, negatives), got)
+
+
+def test_utility_is_the_mean_of_what_each_target_s_rank_is_worth(draws, reference):
+    shared = draws.shared()
+    for mask in ([1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]):
+        items, example, negatives = a_case(draws, torch.tensor(mask).double())
+        got = shopper_utility(shared, draws.spec, example, negatives, items=60)
+        worth = []
+        for events, target in moments_of(items, mask):
+            score = lambda x: reference.score(shared, draws.spec.encoder_dimensions, events, x)  # noqa: E731, B023
+            above = sum(
+                bool(score(items[n]) >= score(target))
+                for n, keep in zip(NEGATIVES, ALLOWED, strict=True)
+                if keep
+            )
+            worth.append(1 / np.log2(2 + 60 / 6 * above))
+        assert float(got) == pytest.approx(np.mean(worth) if worth else 0.0)
+        assert 0 <= got <= 1

@@ -13,21 +13,38 @@ from hypothesis import strategies as st
 from shared_model.encoders import EncoderIdentity
 from shared_model.errors import EncoderError
 from shared_model.exchange import fingerprint
-from shared_model.model import ModelSpec, block_norms, initial_shared, queries, scores
+from shared_model.model import (
+    Items,
+    ModelSpec,
+    block_norms,
+    block_products,
+    event_vectors,
+    initial_shared,
+    pooled,
+    queries,
+    recency,
+    scores,
+    similarities,
+)
 
 
 def model_scores(shared, spec, history, ages, items):
-    query = queries(shared, spec, history, block_norms(spec, history), ages)
-    return scores(shared, spec, query, items, block_norms(spec, items))
+    history, items = (Items(x, block_norms(spec, x)) for x in (history, items))
+    products = block_products(spec, history.features, items.features)
+    return pooled(shared, similarities(shared, spec, products, history, items), recency(shared, ages))
 
 
 def prior(history, ages, items):
-    """Return the prior's scores of one encoder in numpy: 12 · cosine with the recency-weighted mean."""
-    user = sum(np.exp(-0.31 * age) * x for x, age in zip(history, ages, strict=True) if np.isfinite(age))
+    """Return the prior's scores of one encoder in numpy: cosines pooled with sharpness 3, times 12."""
     out = []
     for item in items:
-        length = np.linalg.norm(user) * np.linalg.norm(item)
-        out.append(12 * float(user @ item) / length if length > 0 else 0.0)
+        pool = total = 0.0
+        for x, age in zip(history, ages, strict=True):
+            if np.isfinite(age):
+                share = np.exp(-0.5 * age)
+                pool += share * np.exp(3 * float(x @ item) / (np.linalg.norm(x) * np.linalg.norm(item)))
+                total += share
+        out.append(12 / 3 * np.log(pool / total) if total else 0.0)
     return np.array(out)
 
 
@@ -120,6 +137,77 @@ def test_without_a_usable_event_the_query_is_zero(draws):
     for history, ages in ((items[:2], nothing), (without_text, torch.ones(1, 2).double())):
         got = queries(shared, spec, history, block_norms(spec, history), ages)
         assert torch.equal(got, torch.zeros(1, spec.feature_width, dtype=torch.float64))
+        assert not model_scores(shared, spec, history, ages, items).any()
+
+
+def test_without_sharpness_the_score_is_that_of_one_query(draws):
+    """The limit that finds candidates: the recency-weighted mean of the similarities."""
+    spec, shared, items = draws.spec, draws.shared(), draws.items(12)
+    shared["log_sharpness"] = torch.tensor([-14.0]).double()
+    history, ages = (
+        items[[0, 3, 5, 11]],
+        torch.tensor([[4.0, 2.0, 2.0, 1.0], [torch.inf, 3.0, 1.0, torch.inf]]).double(),
+    )
+    query = queries(shared, spec, history, block_norms(spec, history), ages)
+    one = scores(shared, spec, query, items, block_norms(spec, items))
+    torch.testing.assert_close(model_scores(shared, spec, history, ages, items), one, atol=1e-3, rtol=1e-4)
+
+
+def test_at_the_greatest_sharpness_the_closest_event_decides_and_nothing_overflows(draws):
+    spec, items = draws.spec, draws.items(12).float()
+    shared = {name: t.float() for name, t in draws.shared().items()}
+    ages = torch.tensor([[200.0, 2.0, 1.0]])
+    for wild in (50.0, 1e4):
+        shared["log_sharpness"], shared["log_decay"] = torch.tensor([wild]), torch.tensor([-3.0])
+        got = model_scores(shared, spec, items[[2, 4, 6]], ages, items)
+        assert got.isfinite().all()
+        vectors = event_vectors(shared, spec, items[[2, 4, 6]], block_norms(spec, items[[2, 4, 6]]))
+        closest = 12 * scores(shared, spec, vectors, items, block_norms(spec, items)).amax(0)
+        torch.testing.assert_close(got[0], closest, atol=12 * 6 / 40, rtol=0)
+    shared["log_decay"] = torch.tensor([1e4])
+    assert model_scores(shared, spec, items[[2, 4, 6]], ages, items).isfinite().all()
+
+
+def test_gradients_are_those_of_the_formula(draws):
+    """Checked by finite differences, with events that do not count among those that do."""
+    spec, shared, items = draws.spec, draws.shared(), draws.items(7)
+    ages = torch.tensor([[3.0, 2.0, 1.0], [torch.inf, torch.inf, 4.0]]).double()
+    names = list(shared)
+
+    def of(*tensors):
+        return model_scores(dict(zip(names, tensors, strict=True)), spec, items[[0, 2, 5]], ages, items)
+
+    assert torch.autograd.gradcheck(of, [shared[name].requires_grad_() for name in names])
+
+
+def test_a_vector_for_each_event_gives_the_similarities(draws):
+    spec, shared, items = draws.spec, draws.shared(), draws.items(12)
+    history = Items(items[[0, 3, 11]], block_norms(spec, items[[0, 3, 11]]))
+    candidates = Items(items, block_norms(spec, items))
+    products = block_products(spec, history.features, items)
+    torch.testing.assert_close(
+        scores(
+            shared,
+            spec,
+            event_vectors(shared, spec, history.features, history.norms),
+            items,
+            candidates.norms,
+        ),
+        similarities(shared, spec, products, history, candidates),
+    )
+
+
+def test_without_a_residual_features_play_no_part_beyond_their_products(draws):
+    spec = replace(draws.spec, width=0)
+    shared = {name: t for name, t in draws.shared().items() if not name.startswith("residual")}
+    assert set(initial_shared(spec)) == set(shared) == {t.name for t in spec.exchange.tensors}
+    items = draws.items(9)
+    norms, empty = block_norms(spec, items), items[:, :0]
+    products = block_products(spec, items[:3], items)
+    torch.testing.assert_close(
+        similarities(shared, spec, products, Items(empty[:3], norms[:3]), Items(empty, norms)),
+        similarities(shared, spec, products, Items(items[:3], norms[:3]), Items(items, norms)),
+    )
 
 
 def test_an_item_without_text_scores_zero_and_is_finite_in_every_gradient(draws):
@@ -146,7 +234,8 @@ def test_later_events_weigh_more():
     items = torch.eye(8)[:2]
     got = model_scores(initial_shared(spec), spec, items, torch.tensor([[2.0, 1.0]]), items)[0]
     assert got[1] > got[0] > 0
-    assert float(got[0] / got[1]) == pytest.approx(np.exp(-0.31), abs=1e-5)
+    share = recency(initial_shared(spec), torch.tensor([[2.0, 1.0]]))[0]
+    assert float(share[0] / share[1]) == pytest.approx(np.exp(-0.5), abs=1e-5)
 
 
 def test_the_start_is_the_same_in_every_process_and_only_the_projection_is_not_zero():

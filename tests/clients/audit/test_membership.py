@@ -21,7 +21,7 @@ def attacked(subject, shadows=8, seed=1):
 
 
 def test_a_model_that_learns_by_heart_gives_its_shoppers_away_and_a_private_one_does_not(make_subject):
-    private, plain = attacked(make_subject(shoppers=60, learning_rate=0.1, epsilon=1.0))
+    private, plain = attacked(make_subject(shoppers=60, learning_rate=0.01, epsilon=1.0))
     assert (private.private, plain.private) == (True, False)
     assert plain.found.auc_interval[0] > 0.8
     assert private.found.auc_interval[0] < 0.6

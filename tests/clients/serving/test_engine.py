@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.recommender import LocalLayer, score_parts
+from clients.recommender import LocalLayer, ScoreParts
 from clients.serving.asks import RecommendAsk, Who
 from clients.serving.engine import audience, look_up, rank, recommend, similar
 from clients.serving.errors import AskError, StoppedError, UnknownIdError
@@ -33,8 +33,7 @@ def reference(made) -> np.ndarray:
     )
     shared = {name: tensor.double() for name, tensor in made.model.shared.items()}
     users = np.arange(len(platform))
-    start = {name: tensor.double() for name, tensor in initial_shared(platform.spec).items()}
-    return score_parts(wide, shared, "test", users, start).blended(made.local).numpy()
+    return ScoreParts(wide, shared, "test", users).blended(made.local).numpy()
 
 
 def listed(snapshot, shopper="", **ask):
