@@ -161,7 +161,9 @@ class ScoreParts:
         return scores(shared, platform.spec, events, platform.table, platform.norms)
 
     def _placed(self, shared: SharedTensors) -> SharedTensors:
-        return {name: to_device(tensor, self.platform.device) for name, tensor in shared.items()}
+        """Return tensors where the features are, and as precise as they are."""
+        features = self.platform.features
+        return {name: to_device(t, features.device).to(features.dtype) for name, t in shared.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,13 +218,13 @@ def retrieve(
         similar = scores(model, spec, events, among.features, among.norms)
         return pooled(model, similar, recency(model, moment)).squeeze(0)
 
-    rough, some = added.clone(), len(history.features) > 0
-    for model, weight in models if some else []:
+    rough = added.clone()
+    for model, weight in models:
         rough += weight * coarse(model)
     rows = rough.topk(min(best, len(rough))).indices
     rows = rows[rough[rows] > -torch.inf].sort().values
     score, among = added[rows], Items(catalogue.features[rows], catalogue.norms[rows])
-    for model, weight in models if some else []:
+    for model, weight in models:
         score = score + weight * precise(model, among)
     order = score.argsort(descending=True, stable=True)
     return rows[order], score[order]

@@ -167,6 +167,8 @@ def recency(shared: SharedTensors, ages: torch.Tensor) -> torch.Tensor:
     ages : (…, T, L) how long ago each event was at each moment, in baskets, ≥ 1; inf where an event does not
     count (padding, or not earlier).
     """
+    if not ages.shape[-1]:
+        return ages
     counts = ~torch.isinf(ages)
     decay = PRIOR_DECAY * shared["log_decay"].exp()
     # The youngest event weighs 1, so that no decay, however large, leaves a moment without weight.
@@ -181,6 +183,8 @@ def pooled(shared: SharedTensors, similar: torch.Tensor, shares: torch.Tensor) -
     A moment without an event scores 0 everywhere.
     """
     sharpness = (PRIOR_SHARPNESS * shared["log_sharpness"].exp()).clamp(max=MAX_SHARPNESS)
+    if not similar.shape[-2]:
+        return similar.new_zeros(*shares.shape[:-1], similar.shape[-1])
     sharp = sharpness * similar
     top = sharp.detach().amax(-2, keepdim=True)  # an item's largest, so that no exponential overflows
     total = shares.to(sharp.dtype) @ (sharp - top).exp()

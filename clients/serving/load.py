@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +116,8 @@ class _Chosen(BaseModel):
     blend: float
     popularity: float
     transitions: float
+    decay: float
+    sharpness: float
 
 
 def _local_layers(platform: Platform, model: Model, place: Path) -> dict[str, LocalLayer]:
@@ -161,8 +163,7 @@ def _kept(place: Path, key: str) -> LocalLayer | None:
 
 def _keep(place: Path, key: str, layer: LocalLayer) -> None:
     place.mkdir(mode=0o700, exist_ok=True)
-    document = {"blend": layer.blend, "popularity": layer.popularity, "transitions": layer.transitions}
-    replace_file(_file(place, key, "json"), json.dumps(document).encode())
+    replace_file(_file(place, key, "json"), json.dumps(asdict(layer)).encode())
 
 
 def _index(scoring: Scoring, platform: Platform, place: Path) -> NearIndex:

@@ -7,6 +7,7 @@ every event (`shared_model.model.pooled`). Everything here is a
 pure function of what it is given. Shapes: B histories, M models, I items, F feature width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,8 +109,7 @@ class Scoring:
             events = torch.cat([one.vectors[number] for one in asked])  # (Σ L, F)
             similar = (events.to(features.dtype) @ features.T).float() * part.scales[at]
             for row, (one, own) in enumerate(zip(asked, similar.split(lengths), strict=True)):
-                if len(own):
-                    total[row] += part.weight * pooled(part.shared, own, one.shares[number])[0]
+                total[row] += part.weight * pooled(part.shared, own, one.shares[number])[0]
         return total
 
     def near(self, history: History) -> Near:
@@ -184,4 +184,3 @@ class Scoring:
             return nothing
         found = sparse.csr_matrix(weights[None, :]) @ taken
         return found.indices.astype(np.int64), nothing[1], found.data
-

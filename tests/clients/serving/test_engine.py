@@ -16,7 +16,6 @@ from clients.serving.errors import AskError, StoppedError, UnknownIdError
 from clients.serving.explain import PastItem, Typed, explain, profile
 from clients.serving.history import whole
 from clients.serving.shelf import Boost, Filters
-from shared_model.model import initial_shared
 
 EVERYTHING = Filters(in_stock=False, leave_out_seen=False)
 
