@@ -106,12 +106,12 @@ def without(arrays, name):
     [
         (lambda a: a | {"item_embeddings": np.zeros((3, 3), np.float32)}, "unknown ['item_embeddings']"),
         (lambda a: without(a, "residual_in"), "missing ['residual_in']"),
-        (lambda a: a | {"log_scale": np.array([np.nan], np.float32)}, "NaN or inf"),
-        (lambda a: a | {"log_scale": np.array([np.inf], np.float32)}, "NaN or inf"),
-        (lambda a: a | {"log_scale": np.zeros((1, 1), np.float32)}, "log_scale"),
-        (lambda a: a | {"log_scale": np.zeros(1)}, "float64"),
+        (lambda a: a | {"log_sharpness": np.array([np.nan], np.float32)}, "NaN or inf"),
+        (lambda a: a | {"log_sharpness": np.array([np.inf], np.float32)}, "NaN or inf"),
+        (lambda a: a | {"log_sharpness": np.zeros((1, 1), np.float32)}, "log_sharpness"),
+        (lambda a: a | {"log_sharpness": np.zeros(1)}, "float64"),
         (
-            lambda a: a | {"log_scale": np.array([0.041], np.float32)},
+            lambda a: a | {"log_sharpness": np.array([0.041], np.float32)},
             "2 steps of training move it by 0.04003 at most",
         ),
         (lambda a: {name: array * np.float32(-1e30) for name, array in a.items()}, "'residual_in' moved by"),
@@ -278,14 +278,14 @@ CODES = [
     (lambda r: r.content["receipt"].update({"platform": "stranger"}), "reply.stranger"),
     (lambda r: r.content["receipt"].update({"committed": math.nan}), "reply.receipt"),
     (lambda r: r.content["receipt"].update({"head": "?"}), "reply.receipt"),
-    (lambda r: r.content["arrays"].pop("log_scale"), "exchange"),
+    (lambda r: r.content["arrays"].pop("log_sharpness"), "exchange"),
     (lambda r: put(r, math.nan), "exchange.not-finite"),
     (lambda r: put(r, 1e30), "exchange.reach"),
 ]
 
 
 def put(reply, value):
-    reply.content["arrays"]["log_scale"] = Array(np.array([value], np.float32))
+    reply.content["arrays"]["log_sharpness"] = Array(np.array([value], np.float32))
 
 
 @pytest.mark.parametrize(("change", "code"), CODES)

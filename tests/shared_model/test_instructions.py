@@ -53,7 +53,7 @@ NUMBERS = (
     "scalar_learning_rate",
     "proximal",
 )
-COUNTS = ("round", "rounds", "local_steps", "negatives", "targets", "width", "history_length")
+COUNTS = ("round", "rounds", "local_steps", "negatives", "targets", "history_length")
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -61,6 +61,13 @@ COUNTS = ("round", "rounds", "local_steps", "negatives", "targets", "width", "hi
 def test_a_number_that_is_none_is_refused_by_name(name, value):
     with pytest.raises(BadInputError, match=f"{name} = "):
         TrainInstructions.from_mapping(GOOD | {name: value})
+
+
+@pytest.mark.parametrize("value", [-1, 1.0, math.nan, "3", None, True])
+def test_a_width_is_a_count_or_none(value):
+    assert TrainInstructions.from_mapping(GOOD | {"width": 0}).spec.width == 0
+    with pytest.raises(BadInputError, match="width = "):
+        TrainInstructions.from_mapping(GOOD | {"width": value})
 
 
 @pytest.mark.parametrize("name", COUNTS)

@@ -60,7 +60,7 @@ def test_the_reach_is_nearly_taken_by_gradients_that_grow():
 
 
 def test_vectors_and_matrices_have_their_own_learning_rates():
-    assert reach_of(TensorSpec("log_scale", (1,)), ask()) == pytest.approx(0.02 * steps_reach(2))
+    assert reach_of(TensorSpec("log_sharpness", (1,)), ask()) == pytest.approx(0.02 * steps_reach(2))
     assert reach_of(TensorSpec("residual_in", (6, 2)), ask()) == pytest.approx(0.01 * steps_reach(2))
 
 
