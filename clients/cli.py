@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from clients.data_cli import data_commands
+from clients.distill.cli import distill_commands
 from clients.doctor import Target, examine_client
 from clients.enrol import init_folder, install_kit, write_request
 from clients.errors import PolicyError
@@ -34,6 +35,7 @@ client = typer.Typer(
 client.add_typer(models_commands)
 client.add_typer(serving_commands)
 client.add_typer(data_commands)
+client.add_typer(distill_commands)
 
 FolderOption = Annotated[
     Path, typer.Option(envvar="FEDCART_CLIENT", help="The platform's folder; the current one where left out.")

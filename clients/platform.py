@@ -61,9 +61,7 @@ class Platform:
 
         A function of all shoppers: it belongs to the local layer and never enters shared training.
         """
-        _, items = self.seen(which)
-        counts = np.bincount(items, minlength=len(self.catalogue)).astype(np.float32)
-        return to_device(torch.from_numpy(counts), self.device)
+        return self._popularity_test if which == "test" else self._popularity_train
 
     def recent(self, which: Part) -> tuple[Ints, Ints]:
         """Return `split.padded(which, L)`, computed once: (U, L) items and ages."""
@@ -92,6 +90,19 @@ class Platform:
     @cached_property
     def _recent_test(self) -> tuple[Ints, Ints]:
         return self.split.padded("test", self.spec.history_length)
+
+    @cached_property
+    def _popularity_train(self) -> torch.Tensor:
+        return self._holders("train")
+
+    @cached_property
+    def _popularity_test(self) -> torch.Tensor:
+        return self._holders("test")
+
+    def _holders(self, which: Part) -> torch.Tensor:
+        _, items = self.seen(which)
+        counts = np.bincount(items, minlength=len(self.catalogue)).astype(np.float32)
+        return to_device(torch.from_numpy(counts), self.device)
 
     @cached_property
     def _transitions_train(self) -> sparse.csr_matrix:
