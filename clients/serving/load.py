@@ -16,6 +16,7 @@ from clients.models import AdoptedModel, InstalledModels, load_adopted
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.recommender import LocalLayer
 from clients.serving.candidates import POPULAR
+from clients.serving.erased import erased_shoppers
 from clients.serving.history import Shoppers, whole
 from clients.serving.index import NearIndex, build_index, load_index, save_index
 from clients.serving.scoring import Scoring
@@ -68,7 +69,8 @@ def load_snapshot(folder: ClientFolder) -> Snapshot:
     )
     place = folder.path / "serving"
     locals_ = _local_layers(platform, model, place)
-    return make_snapshot(platform, model, locals_, site, place)
+    snapshot = make_snapshot(platform, model, locals_, site, place)
+    return snapshot.without(erased_shoppers(site, snapshot.shoppers.sequences.user_ids))
 
 
 def make_snapshot(

@@ -70,6 +70,11 @@ class Sessions:
                 if kept.shopper in shoppers or key[0] in shoppers:
                     del self._kept[key]
 
+    def shoppers(self) -> list[str]:
+        """Return the shoppers of whom something is kept."""
+        with self._lock:
+            return sorted({kept.shopper for kept in self._kept.values() if kept.shopper})
+
     def __len__(self) -> int:
         return len(self._kept)
 

@@ -9,11 +9,12 @@ import structlog
 from clients.folder import ClientFolder
 from clients.models import RECORD
 from clients.serving.current import Current
+from clients.serving.erased import erased_shoppers
 from clients.serving.load import load_snapshot
 from privacy.errors import PrivacyError
 from shared_model.errors import FedcartError
 
-WATCH_SECONDS = 2.0
+WATCH_SECONDS = 1.0
 _log = structlog.get_logger("fedcart.serving")
 State = tuple[tuple[str, int, int], ...]
 
@@ -49,6 +50,7 @@ async def keep_current(
             if state == seen:
                 continue
             seen = state  # what cannot be read is tried again when it changes again
+            await asyncio.to_thread(_erase, folder, current)
             snapshot = await asyncio.to_thread(load_snapshot, folder)
             current.swap(snapshot)
             _log.info("swapped", version=snapshot.version, number=snapshot.number)
@@ -56,3 +58,11 @@ async def keep_current(
             _log.error("not-swapped", reason=str(error))
         except Exception as error:
             _log.exception("not-swapped", kind=type(error).__name__)
+
+
+def _erase(folder: ClientFolder, current: Current) -> None:
+    """Forget who was erased; reading the data again takes longer."""
+    known = current.snapshot.shoppers.sequences.user_ids
+    gone = erased_shoppers(folder.site(), [*known, *current.sessions.shoppers()])
+    if gone:
+        current.erase(gone)

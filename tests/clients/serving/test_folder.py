@@ -60,6 +60,23 @@ def test_a_catalogue_that_changes_counts_without_a_restart_and_a_broken_one_does
     asyncio.run(watch())
 
 
+def test_an_erased_shopper_is_unknown_without_a_restart_and_after_one(shop, capsys):
+    async def watch() -> None:
+        current = Current(load_snapshot(shop))
+        current.sessions.add("u02", "s", "i004")
+        watcher = asyncio.create_task(keep_current(shop, current, state_of(shop), 0.05))
+        assert current.snapshot.shoppers.find("u02") is not None
+        assert run(["client", "erase", "u02", "--folder", str(shop.path)]) == 0
+        await _until(lambda: current.snapshot.shoppers.find("u02") is None)
+        assert len(current.sessions) == 0
+        watcher.cancel()
+
+    asyncio.run(watch())
+    capsys.readouterr()
+    assert run(["client", "recommend", "u02", "--folder", str(shop.path), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cold"]
+
+
 async def _until(true, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not true():
