@@ -18,6 +18,7 @@ from clients.feedback import FeedbackEvent, FeedbackStore, Recorded
 from clients.serving.current import Current
 from clients.serving.serve import Serving, serve
 from clients.site import ServingSettings
+from federation.supervise import configure_log
 
 TOKEN = "benchmark-token-0123456789"  # noqa: S105  (of a made-up shop)
 
@@ -37,6 +38,7 @@ class Away:
 
 def main() -> None:
     """Serve until SIGTERM."""
+    configure_log()
     items, shoppers, width, seed = map(int, sys.argv[1:5])
     folder, faults = Path(sys.argv[5]), "faults" in sys.argv[6:]
     current = Current(made_snapshot(items, shoppers, width, seed, folder))

@@ -32,9 +32,10 @@ def hosted(
     """Run `benchmarks.serving.host` until the block ends; raise RuntimeError unless it ends with code 0."""
     numbers = map(str, (items, shoppers, width, seed))
     command = [sys.executable, "-m", "benchmarks.serving.host", *numbers, str(folder)]
-    process = subprocess.Popen(
-        command + (["faults"] if faults else []), cwd=PROJECT, stdout=subprocess.PIPE, text=True
-    )
+    command += ["faults"] if faults else []
+    # Its log goes to a file: a pipe that nobody reads fills up and would hold up the service.
+    with (folder / "service.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None  # noqa: S101
         address = process.stdout.readline().strip()
