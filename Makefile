@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-accounting bench-metrics bench-dp-step bench-serving
+.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-accounting bench-metrics bench-dp-step bench-serving e2e transcript
 
 help:  ## list the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -21,8 +21,14 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed  ## simulate a private federation of four grocery platforms and a newcomer
 	$(BIN)/fedcart simulate
 
-test: check  ## run everything: style, types, layers, docs examples and all tests
-	$(BIN)/pytest -n 2 --dist loadfile
+test: check  ## run everything but the failure matrix: style, types, layers, docs examples, tests
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not e2e'
+
+e2e: $(VENV)/installed  ## the failure matrix with real processes (docs/operations.md), under fifteen minutes
+	$(BIN)/pytest -n 0 tests/e2e
+
+transcript: $(VENV)/installed  ## write docs/transcript.md anew: from init to an adopted model, with real processes
+	$(BIN)/python -m tests.e2e.transcript docs/transcript.md
 
 check: $(VENV)/installed  ## ruff, mypy, import-linter, examples in docstrings and docs
 	$(BIN)/ruff check .
@@ -32,7 +38,7 @@ check: $(VENV)/installed  ## ruff, mypy, import-linter, examples in docstrings a
 	$(BIN)/pytest -p no:cacheprovider --doctest-modules --doctest-glob='*.md' shared_model privacy federation clients server simulations benchmarks README.md docs --ignore=benchmarks/rectools
 
 fast: $(VENV)/installed  ## the tests without the slow ones
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow and not e2e'
 
 format: $(VENV)/installed  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

@@ -16,6 +16,7 @@ from clients.gradients import CHUNK
 from clients.participate import open_ledger
 from clients.platform import check_encoders, read_data
 from clients.policy import approved_bundles
+from clients.registry import RegistryClient
 from clients.site import SiteSettings
 from federation.certificates import read_certificates
 from federation.checkup import Finding, ProblemError, examine, examine_all
@@ -23,6 +24,8 @@ from federation.files import read_private
 from federation.keys import node_text, signing_text
 from federation.machine import check_disk, check_flower, check_memory, current_memory
 from federation.reach import Sight, check_clock, look
+from federation.registry.card import require_signer
+from federation.registry.versions import read_list
 from federation.versions import FLOWER
 from privacy.plan import PrivacyPlan
 from shared_model.device import resolve_device
@@ -53,6 +56,7 @@ def examine_client(folder: ClientFolder, target: Target, time: datetime) -> list
         ("keys", patient.keys),
         ("address", patient.address),
         ("clock", patient.clock),
+        ("models", patient.models),
         ("bundles", patient.bundles),
         ("data", patient.data),
         ("shoppers", patient.shoppers),
@@ -171,6 +175,19 @@ class Patient:
                 "Compare this clock with another by hand.",
             )
         return check_clock(ahead)
+
+    def models(self) -> str:
+        """The registry of models answers this platform; a card without one has none to ask."""
+        card = self._membership.kit.card
+        if card.registry is None:
+            return "the federation's card names no registry"
+        with RegistryClient(card.registry, self._membership) as client:
+            data = client.list_bytes()
+        if not data:
+            return f"{card.registry} answers; nothing is published yet"
+        listing = read_list(data, card.registry)
+        require_signer(listing, card.federation, self._membership.signing_key, card.registry)
+        return f"{card.registry} answers; version {listing.number(listing.current)} is current"
 
     def bundles(self) -> str:
         """At least one bundle is approved."""

@@ -5,14 +5,17 @@ is the part that installs and imports the bundle.
 """
 
 from collections.abc import Mapping
-from threading import Event
+from concurrent.futures import Future
+from threading import Event, Thread
 
 import httpx
 import structlog
+from flwr.app import Context, Message
 from flwr.common.constant import SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.proto.task_pb2 import Task as FlowerTask
 from flwr.supercore.constant import TaskType
+from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
@@ -31,6 +34,9 @@ from federation.files import read_private
 from federation.validity import now
 
 POLL_SECONDS = 1.0
+READ_SECONDS = 30.0
+"""Seconds for the content of a task, and one more for each `SLOWEST` bytes of the model."""
+SLOWEST = 50_000
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 _log = structlog.get_logger("fedcart.worker")
 
@@ -93,7 +99,7 @@ def _serve_one(
     status, known = SubStatus.FAILED, {"task": flower_task.task_id, "run": flower_task.run_id}
     try:
         heartbeat.start()
-        message, context, _, fab = pull_task_input(client)
+        message, context, fab = _read(client, _seconds(folder))
         task = Task(flower_task.type, message, context, fab.content)
         _log.info("task", bundle=digest(task.bundle), **known)
         reply = answer(folder, installed, task, now())
@@ -107,6 +113,30 @@ def _serve_one(
         if heartbeat.is_running:
             heartbeat.stop()
         client.close()
+
+
+def _seconds(folder: ClientFolder) -> float:
+    """How long the content of a message may take to come through the SuperNode from the server."""
+    return READ_SECONDS + 4 * folder.membership().kit.card.model.spec.exchange.parameters / SLOWEST
+
+
+def _read(client: RuntimeHttpClient, seconds: float) -> tuple[Message, Context, Fab]:
+    """Return a task's message, context and bundle; raise TimeoutError if its content does not come.
+
+    A SuperNode makes the task before it has the content, and leaves it there if the run ends in between (the server was
+    killed, say). Flower would wait for two hours, and no other task would be served.
+    """
+    found: Future[tuple[Message, Context, Fab]] = Future()
+
+    def read() -> None:
+        try:
+            message, context, _, fab = pull_task_input(client)
+            found.set_result((message, context, fab))
+        except BaseException as error:
+            found.set_exception(error)
+
+    Thread(target=read, daemon=True).start()  # ends when its client is closed
+    return found.result(seconds)
 
 
 def _beat(client: RuntimeHttpClient) -> bool:

@@ -24,6 +24,7 @@ from server.doctor import examine_server
 from server.errors import FederationError
 from server.events import read_events
 from server.folder import (
+    FrontSettings,
     ModelChoice,
     OperatorSettings,
     RegistrySettings,
@@ -47,7 +48,12 @@ FolderOption = Annotated[
     typer.Option(envvar="FEDCART_SERVER", help="The federation's folder; the current one where left out."),
 ]
 FormatOption = Annotated[Format, typer.Option(help="What is printed on standard output.")]
-_MODEL, _SUPERLINK, _REGISTRY = ModelChoice(), SuperLinkSettings(), RegistrySettings()
+_MODEL, _SUPERLINK, _REGISTRY, _FRONT = (
+    ModelChoice(),
+    SuperLinkSettings(),
+    RegistrySettings(),
+    FrontSettings(),
+)
 _BAD_OPTIONS = "--resume continues a run as it was prepared; it takes no other settings."
 
 
@@ -61,6 +67,9 @@ def init(
     history_length: Annotated[
         int, typer.Option(help="Events of a shopper that count.")
     ] = _MODEL.history_length,
+    listen: Annotated[
+        str, typer.Option(help="Address of the interface on which platforms come in; 0.0.0.0 for all.")
+    ] = _FRONT.host,
     superlink_port: Annotated[int, typer.Option(help="Port of SuperLink on this machine.")] = _SUPERLINK.port,
     registry_port: Annotated[int, typer.Option(help="Port of the registry of models.")] = _REGISTRY.port,
     format: FormatOption = Format.table,
@@ -74,7 +83,8 @@ def init(
                 encoders=encoder or _MODEL.encoders, width=width, history_length=history_length
             ),
             superlink=SuperLinkSettings(port=superlink_port, health_port=superlink_port + 1),
-            registry=RegistrySettings(port=registry_port),
+            front=FrontSettings(host=listen),
+            registry=RegistrySettings(host=listen, port=registry_port),
         )
     except ValidationError as error:
         problems = "; ".join(f"{e['loc'][-1]} = {e['input']!r}: {e['msg']}" for e in error.errors())
@@ -277,8 +287,9 @@ def log(
 
 @server.command()
 def start(folder: FolderOption = Path()) -> None:
-    """Run the server until SIGTERM or Ctrl-C: SuperLink and what executes its apps, started again when they end.
+    """Run the server until SIGTERM or Ctrl-C: SuperLink, what executes its apps, the front and the registry of models.
 
+    What ends is started again.
     Log lines (JSON) go to standard error. Exit code 0: it was told to stop.
     """
     place = ServerFolder(folder)

@@ -1,4 +1,4 @@
-"""SuperLink's control interface, on this machine: submit a run, ask what became of it, stop it."""
+"""SuperLink's control interface, on this machine and with its key: submit a run, ask what became of it, stop it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from federation.address import join_address
 from federation.bundle import digest
+from server.control_key import ControlKey, read_control_key
 from server.errors import ServerAwayError
 from server.folder import ServerFolder
 
@@ -26,7 +27,10 @@ class FlowerRun:
 
 
 class Control:
-    """A client of one federation's SuperLink. Every call raises ServerAwayError if it does not answer."""
+    """A client of one federation's SuperLink. Every call raises ServerAwayError if it does not answer.
+
+    Raises KeyFileError if the control key cannot be read.
+    """
 
     def __init__(self, folder: ServerFolder) -> None:
         settings = folder.settings().superlink
@@ -35,7 +39,10 @@ class Control:
             self._address,
             insecure=False,
             root_certificates=str(folder.control_certificates),
-            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr")],
+            interceptors=[
+                RuntimeVersionHttpInterceptor(component_name="flwr"),
+                ControlKey(read_control_key(folder)),
+            ],
         )
 
     def submit(self, bundle: bytes, run_folder: Path) -> int:
@@ -74,6 +81,11 @@ class Control:
             raise self._away(error) from None
 
     def _away(self, error: httpx.HTTPError) -> ServerAwayError:
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.FORBIDDEN:
+            return ServerAwayError(
+                f"SuperLink at {self._address} was started with another control key than keys/control.secret. "
+                "Restart it: fedcart server start"
+            )
         return ServerAwayError(
             f"SuperLink at {self._address} does not answer ({type(error).__name__}). Is it running? fedcart server "
             "start"

@@ -18,6 +18,9 @@ from server.enrol import agree_nodes, card_of
 from server.folder import OperatorSettings, ServerFolder
 from server.members import Members
 from server.nodes import list_nodes
+from server.probe import control_is_closed, registry_problem
+from server.registry.store import ModelStore
+from server.start import require_local, require_ports
 
 WARN_BEFORE = timedelta(days=30)
 AUTHORITY_WARN_BEFORE = timedelta(days=180)
@@ -39,7 +42,9 @@ def examine_server(folder: ServerFolder, time: datetime, *, repair: bool = False
         ("clock", patient.clock),
         ("encoders", patient.encoders),
         ("bundle", patient.bundle),
+        ("superlink", patient.superlink),
         ("address", patient.address),
+        ("models", patient.models),
         ("disk", patient.disk),
         ("memory", lambda: check_memory(MEMORY)),
     ]
@@ -63,7 +68,7 @@ class Patient:
     def keys(self) -> str:
         """Private files are there, of their kind, and for their owner alone."""
         self.folder.signing_key()
-        files = [self.folder.secret]
+        files = [self.folder.secret, self.folder.control_secret]
         files += [self.folder.authority(n) / "ca.key" for n in self.folder.certificates().authorities]
         for file in files:
             read_private(file)
@@ -143,25 +148,69 @@ class Patient:
         name, data = build_bundle()
         return f"{name}, SHA-256 {digest(data)}"
 
-    def address(self) -> str:
-        """The server is reached at its address, or is not running and can be started."""
+    def superlink(self) -> str:
+        """SuperLink runs, on this machine only, and its control interface wants the key; or it can be started."""
+        require_local(self.folder)
+        require_ports(self.folder)
         local = self.settings.superlink
         if not _listens(local.host, local.port):
-            host, port = split_address(self.settings.address)
-            try:
-                socket.getaddrinfo(host, port)
-            except OSError:
-                raise ProblemError(
-                    f"{host} is no name that this machine can resolve",
-                    "Check the address, and this machine's DNS.",
-                ) from None
-            return f"{host} resolves; SuperLink is not running (port {local.port} is free)"
-        place = self.folder.server_certificate(self.folder.certificates().server)
-        look(join_address(local.host, local.port), place / "ca.crt")
-        sight = look(self.settings.address, place / "ca.crt")
-        if sight.certificate.fingerprint != _fingerprint(place / "server.crt"):
+            return f"is not running (port {local.port} is free)"
+        address = join_address(local.host, local.port)
+        look(address, self._place / "ca.crt")
+        if not control_is_closed(address, self._place / "ca.crt"):
+            raise ProblemError(
+                f"whoever reaches {address} can start runs: it asks for no control key",
+                "Stop what runs there; fedcart server start.",
+            )
+        return f"{address} answers; control wants its key"
+
+    def address(self) -> str:
+        """The server is reached at its address, or is not running and can be started."""
+        host, port = split_address(self.settings.address)
+        try:
+            socket.getaddrinfo(host, port)
+        except OSError:
+            raise ProblemError(
+                f"{host} is no name that this machine can resolve",
+                "Check the address, and this machine's DNS.",
+            ) from None
+        if self.settings.front.on and not _listens(*self._local(self.settings.front_listens)):
+            return (
+                f"{host} resolves; the front is not running (port {self.settings.front_listens[1]} is free)"
+            )
+        sight = look(self.settings.address, self._place / "ca.crt")
+        if sight.certificate.fingerprint != _fingerprint(self._place / "server.crt"):
             raise ProblemError("the server still uses an older certificate", "Restart the server.")
-        return f"{self.settings.address} answers; TLS and name are right"
+        if not control_is_closed(self.settings.address, self._place / "ca.crt"):
+            raise ProblemError(
+                f"{self.settings.address} lets everybody pass to SuperLink's control interface",
+                "Let the front pass POST to /v1/fleet/ and nothing else.",
+            )
+        return f"{self.settings.address} answers; TLS and name are right; control is closed"
+
+    def models(self) -> str:
+        """The registry serves the published models, or is not running and can be started; each version is whole."""
+        published = len(ModelStore.open(self.folder).all())
+        local = self._local((self.settings.registry.host, self.settings.registry.port))
+        if not _listens(*local):
+            return f"{published} published; the registry is not running (port {local[1]} is free)"
+        problem = registry_problem(join_address(*local), self._place / "ca.crt")
+        if problem is not None:
+            raise ProblemError(
+                f"the registry at {join_address(*local)} {problem}",
+                "Look at its log; after fedcart server renew, restart the server.",
+            )
+        return f"{published} published; the registry at {self.settings.registry_address} serves them"
+
+    @property
+    def _place(self) -> Path:
+        return self.folder.server_certificate(self.folder.certificates().server)
+
+    @staticmethod
+    def _local(listens: tuple[str, int]) -> tuple[str, int]:
+        """Where this machine reaches what listens on an interface, perhaps on all."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listens[0], listens[0])  # noqa: S104
+        return host, listens[1]
 
     def disk(self) -> str:
         """There is room for Flower's database, which holds the models of running rounds."""

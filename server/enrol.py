@@ -18,6 +18,7 @@ from federation.keys import fingerprint, make_signing_key, signing_text, spoken,
 from federation.kit import Card, ModelTerms, make_kit
 from federation.request import read_request
 from federation.versions import VERSION, flower_version
+from server.control_key import make_control_key
 from server.errors import FederationError
 from server.folder import CertificateRecord, OperatorSettings, ServerFolder
 from server.members import ADMITTED, Member, Members
@@ -33,13 +34,14 @@ def init_folder(path: Path, settings: OperatorSettings, time: datetime) -> Serve
 
     def fill(new: Path) -> None:
         folder = ServerFolder(new)
-        create(folder.settings_file, tomli_w.dumps(settings.model_dump()).encode())
+        create(folder.settings_file, tomli_w.dumps(settings.model_dump(exclude_none=True)).encode())
         for name in ("keys", "authorities", "certificates"):
             (new / name).mkdir(mode=0o700)
         folder.kits.mkdir()
         folder.models.mkdir()
         make_signing_key(folder.signing_file)
         create(folder.secret, secrets.token_hex(32).encode(), PRIVATE)
+        make_control_key(folder)
         _new_authority(folder, 1, settings.name, time)
         _new_server_certificate(folder, CertificateRecord(authorities=[1], issuer=1, server=1), host, time)
         Members.create(folder.members_file)

@@ -1,6 +1,6 @@
 """Errors of the operator's side."""
 
-from shared_model.errors import BadInputError, ExchangeError, FedcartError
+from shared_model.errors import BadInputError, ExchangeError, FedcartError, RunFailedError
 
 
 class FederationError(BadInputError):
@@ -31,3 +31,11 @@ class ReplyError(ExchangeError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.code = f"reply.{kind}"
+
+
+class AttemptLostError(RunFailedError):
+    """SuperLink gave a run up, and the server app did not say why: it was killed, or never began."""
+
+    def __init__(self, run: str, details: str, again: str) -> None:
+        super().__init__(f"Run {run} ended without a model ({details}). {again}")
+        self.details = details

@@ -1,7 +1,8 @@
 """The operator's folder of one federation: what lies where, its settings, and which certificates are in force.
 
 federation.toml        the operator's settings
-keys/signing.key       signs kits; worker.secret is shared by SuperLink and the executor of server apps
+keys/signing.key       signs kits; worker.secret is shared by SuperLink and the executor of server apps, control.secret
+                       by SuperLink and the commands that start and follow runs
 authorities/1/         a certificate authority: ca.key, ca.crt
 certificates/1/        a certificate of the server: server.key, server.crt, and the authorities in force: ca.crt
 certificates.json      which of them are in force
@@ -49,12 +50,22 @@ class ModelChoice(_Section):
 
 
 class SuperLinkSettings(_Section):
-    """`[superlink]`: where Flower's SuperLink listens. Keep it on this machine, behind a front that shows platforms
-    the fleet path only: whoever reaches the whole of it can start and stop runs."""
+    """`[superlink]`: where Flower's SuperLink listens: on this machine only, behind the front."""
 
     host: str = "127.0.0.1"
     port: Port = 8000
     health_port: Port = 8001
+
+
+class FrontSettings(_Section):
+    """`[front]`: where platforms come in. It passes on what nodes need of SuperLink, over TLS, and nothing else: set
+    host to the address of the interface that faces them."""
+
+    on: bool = True
+    """False where another front of the operator's stands there."""
+    host: str = "127.0.0.1"
+    port: Port | None = None
+    """The port of the federation's address where left out."""
 
 
 class RegistrySettings(_Section):
@@ -94,6 +105,7 @@ class OperatorSettings(_Section):
     """Where platforms reach the server: host:port."""
     model: ModelChoice = ModelChoice()
     superlink: SuperLinkSettings = SuperLinkSettings()
+    front: FrontSettings = FrontSettings()
     registry: RegistrySettings = RegistrySettings()
     run: RunSettings = RunSettings()
 
@@ -101,6 +113,11 @@ class OperatorSettings(_Section):
     def registry_address(self) -> str:
         """Where platforms reach the registry of models: host:port."""
         return join_address(split_address(self.address)[0], self.registry.port)
+
+    @property
+    def front_listens(self) -> tuple[str, int]:
+        """The host and port on which the front listens."""
+        return self.front.host, self.front.port or split_address(self.address)[1]
 
     @field_validator("address")
     @classmethod
@@ -147,6 +164,11 @@ class ServerFolder:
     def secret(self) -> Path:
         """The secret that SuperLink and the executor of server apps share."""
         return self.path / "keys" / "worker.secret"
+
+    @property
+    def control_secret(self) -> Path:
+        """The key of SuperLink's control interface."""
+        return self.path / "keys" / "control.secret"
 
     @property
     def members_file(self) -> Path:

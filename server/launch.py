@@ -15,13 +15,13 @@ from pathlib import Path
 
 from federation.bundle import build_bundle
 from federation.files import replace
-from federation.lock import held
+from federation.lock import held, is_held
 from federation.validity import now
 from server.app import MODEL
 from server.checkpoint import load_checkpoint
 from server.control import Control
 from server.enrol import card_of
-from server.errors import FederationError, ServerAwayError
+from server.errors import AttemptLostError, FederationError, ServerAwayError
 from server.events import EventReader
 from server.folder import RunSettings, ServerFolder
 from server.lines import describe
@@ -129,19 +129,45 @@ def execute(folder: ServerFolder, place: Path, say: Say) -> None:
             return
         reader = EventReader(place, from_end=True)
         control = Control(folder)
-        number = _submitted(place)
-        known = None if number is None else control.find(number)
-        if number is None or known is None or known.finished:
+        await_superlink(folder, say)
+        if not _followed(control, reader, settings, say):
             number = control.submit(build_bundle()[1], place)
             replace(place / "submitted.json", json.dumps({"run": number}).encode() + b"\n")
             say(f"  submitted; it must start within {START_LIMIT:g} s")
-            silence = START_LIMIT
-        else:
-            say("  is still executed by the server; following it")
-            silence = settings.silence_limit
-        _follow(control, number, reader, settings, silence, say)
+            _follow(control, number, reader, settings, START_LIMIT, say)
     if not (place / MODEL).exists():
         raise RunFailedError(f"{place}: the run ended without a model.")
+
+
+def _followed(control: Control, reader: EventReader, settings: FederationSettings, say: Say) -> bool:
+    """Whether an attempt that SuperLink still executed was followed to its end; not if there is none, or it was lost."""
+    number = _submitted(reader.folder)
+    known = None if number is None else control.find(number)
+    if number is None or known is None or known.finished:
+        return False
+    say("  is still executed by the server; following it")
+    try:
+        _follow(control, number, reader, settings, settings.silence_limit, say)
+    except AttemptLostError as lost:
+        say(f"  the attempt was lost: {lost.details}")
+        return False
+    return True
+
+
+def await_superlink(folder: ServerFolder, say: Say) -> None:
+    """Wait for a SuperLink that is being started; raise ServerAwayError if nobody starts it, or it takes too long."""
+    control, end, said = Control(folder), time.monotonic() + START_LIMIT, False
+    while True:
+        try:
+            control.find(0)
+            return
+        except ServerAwayError:
+            if not is_held(folder.lock) or time.monotonic() > end:
+                raise
+        if not said:
+            say("  SuperLink is being started; waiting for it")
+            said = True
+        time.sleep(_POLL)
 
 
 def _submitted(place: Path) -> int | None:
@@ -185,7 +211,7 @@ def _follow(
                 return
         if over:
             details = "it is unknown to SuperLink" if found is None else found.details
-            raise RunFailedError(f"Run {reader.folder.name} ended without a model ({details}). {again}")
+            raise AttemptLostError(reader.folder.name, details, again)
         if away_since is None and time.monotonic() - heard > silence:
             control.stop(number)
             raise RunFailedError(

@@ -1,4 +1,6 @@
-"""How Flower's server processes are started: their arguments and environment, and nothing else."""
+"""How the server's processes are started: their arguments, and nothing else."""
+
+import sys
 
 from federation.address import join_address
 from server.folder import ServerFolder
@@ -10,7 +12,7 @@ def superlink_arguments(folder: ServerFolder) -> list[str]:
     settings = folder.settings().superlink
     certificate = folder.server_certificate(folder.certificates().server)
     return [
-        "flower-superlink",
+        *(sys.executable, "-P", "-m", "server.superlink", str(folder.path)),
         *("--host", settings.host, "--port", str(settings.port)),
         *("--ssl-ca-certfile", str(certificate / "ca.crt")),
         *("--ssl-certfile", str(certificate / "server.crt")),
@@ -36,13 +38,20 @@ def superexec_arguments(folder: ServerFolder) -> list[str]:
     ]
 
 
-def flower_configuration(folder: ServerFolder) -> str:
-    """The `config.toml` of Flower's own command line, for `FLWR_HOME`: where to submit and follow runs."""
-    folder = ServerFolder(folder.path.absolute())
-    settings = folder.settings().superlink
-    certificate = folder.server_certificate(folder.certificates().server)
-    return (
-        f'[superlink]\ndefault = "fedcart"\n\n[superlink.fedcart]\n'
-        f'address = "{join_address(settings.host, settings.port)}"\n'
-        f'root-certificates = "{certificate / "ca.crt"}"\n'
-    )
+def front_arguments(folder: ServerFolder) -> list[str]:
+    """The command that runs the front, which platforms reach."""
+    return [sys.executable, "-P", "-m", "server.front", str(folder.path.absolute())]
+
+
+def registry_arguments(folder: ServerFolder) -> list[str]:
+    """The command that serves published models."""
+    return [
+        sys.executable,
+        "-P",
+        "-m",
+        "fedcart",
+        "server",
+        "registry",
+        "--folder",
+        str(folder.path.absolute()),
+    ]

@@ -109,7 +109,7 @@ def test_a_healthy_platform_passes_every_check(patient):
     assert problems(findings) == {}
     assert exit_code(list(findings.values())) == 0
     assert set(findings) == {
-        "settings", "keys", "kit", "address", "clock", "bundles", "data", "shoppers", "encoders", "ledger",
+        "settings", "keys", "kit", "address", "clock", "models", "bundles", "data", "shoppers", "encoders", "ledger",
         "budget", "disk", "memory", "device", "flower",
     }  # fmt: skip
 
@@ -281,7 +281,7 @@ def test_the_command_prints_and_ends_with_the_code(patient, capfd, monkeypatch):
     assert [c["check"] for c in json.loads(out)["checks"] if not c["passed"]] == ["budget"]
     patient.folder.secret.chmod(0o644)
     code, out = run()
-    assert (code, "PROBLEM  keys" in out, "1 of 15 checks found a problem." in out) == (4, True, True)
+    assert (code, "PROBLEM  keys" in out, "1 of 16 checks found a problem." in out) == (4, True, True)
 
 
 def test_clocks_have_the_benefit_of_a_second():

@@ -104,6 +104,26 @@ def test_a_supernode_that_is_away_is_waited_for(folder, supernode, monkeypatch, 
     assert "supernode-away" in capsys.readouterr().out
 
 
+def test_content_that_never_comes_does_not_hold_the_worker_up(monkeypatch):
+    """A task of a run that ended while the SuperNode fetched its message."""
+    given_up = threading.Event()
+    monkeypatch.setattr(tasks, "pull_task_input", lambda _: given_up.wait(30))
+    with pytest.raises(TimeoutError):
+        tasks._read(None, 0.05)
+    given_up.set()
+
+
+def test_what_goes_wrong_with_a_task_s_content_is_raised(monkeypatch):
+    def fail(_):
+        raise ValueError("broken")
+
+    monkeypatch.setattr(tasks, "pull_task_input", fail)
+    with pytest.raises(ValueError, match="broken"):
+        tasks._read(None, 30)
+    monkeypatch.setattr(tasks, "pull_task_input", lambda _: ("message", "context", "run", "bundle"))
+    assert tasks._read(None, 30) == ("message", "context", "bundle")
+
+
 def test_a_secret_that_others_can_read_is_not_used(folder):
     folder.secret.chmod(0o644)
     with pytest.raises(KeyFileError, match="chmod 600"):

@@ -4,10 +4,12 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +29,10 @@ from federation.bundle import digest
 from federation.keys import fingerprint, signing_text
 from federation.validity import now
 from server import enrol
+from server.control_key import ControlKey, read_control_key
 from server.folder import OperatorSettings, ServerFolder
 from server.nodes import list_nodes
-from server.processes import superexec_arguments, superlink_arguments
+from server.processes import front_arguments, superexec_arguments, superlink_arguments
 
 SHOPPER = "shopper-4711"
 
@@ -88,9 +91,10 @@ class Processes:
         process.wait()
 
 
-def write_data(folder: Path) -> None:
-    folder.mkdir()
-    rng = np.random.default_rng(0)
+def write_data(folder: Path, seed: int) -> None:
+    """Write a platform's data: each seed gives other purchases."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
     nouns = ("milk", "bread", "lamp", "chair", "kettle", "train")
     items = [(f"i{n:02}", f"{nouns[n % 6]} {n}") for n in range(30)]
     pd.DataFrame(items, columns=["item_id", "title"]).to_csv(folder / "items.csv", index=False)
@@ -108,35 +112,63 @@ class Federation:
 
     shopper = SHOPPER
     wait_for = staticmethod(wait_for)
+    free_port = staticmethod(free_port)
 
-    def __init__(self, processes: Processes, **sections: dict) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        where: str = "fed",
+        host: str = "localhost",
+        time: datetime | None = None,
+        **sections: dict,
+    ) -> None:
         self.processes, self.root = processes, processes.folder
-        port, health = free_port(), free_port()
+        self.port = free_port()
+        self.address = f"{host}:{free_port()}"
+        listens = "127.0.0.1" if host == "localhost" else host
         settings = OperatorSettings.model_validate(
             {
                 "name": "groceries",
-                "address": f"localhost:{port}",
+                "address": self.address,
                 "model": {"width": 2, "history_length": 6},
-                "superlink": {"port": port, "health_port": health},
+                "superlink": {"port": self.port, "health_port": free_port()},
+                "front": {"host": listens},
+                "registry": {"host": listens, "port": free_port()},
                 **sections,
             }
         )
-        self.folder: ServerFolder = enrol.init_folder(self.root / "fed", settings, now())
+        self.folder: ServerFolder = enrol.init_folder(self.root / where, settings, time or now())
         self.fingerprint = fingerprint(signing_text(self.folder.signing_key()))
-        self.port = port
-        write_data(self.root / "data")
 
     def start(self) -> None:
         """Start the server's processes, without anything that watches them."""
         self.processes.start("link", superlink_arguments(self.folder))
         self.processes.start("superexec", superexec_arguments(self.folder))
+        self.processes.start("front", front_arguments(self.folder))
 
-    def platform(self, name: str) -> ClientFolder:
+    @property
+    def certificate(self) -> Path:
+        """The certificate authority by which the server is known."""
+        return self.folder.control_certificates
+
+    def tls(self) -> ssl.SSLContext:
+        """What verifies the server's certificate."""
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+    def listens(self, address: str) -> bool:
+        """Whether something takes connections there."""
+        host, _, port = address.rpartition(":")
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 2):
+            return True
+        return False
+
+    def platform(self, name: str, seed: int = 0, cap: float = 8.0) -> ClientFolder:
         """Enrol a platform from init to join."""
-        data = self.root / "data"
+        data = self.root / "data" / name
+        write_data(data, seed)
         folder = init_platform(
             self.root / name,
-            SiteAnswers(name, "groceries", data / "events.csv", data / "items.csv", 20, 8.0, 1e-6),
+            SiteAnswers(name, "groceries", data / "events.csv", data / "items.csv", 20, cap, 1e-6),
         )
         text = folder.site_file.read_text().replace("# port = 9094", f"port = {free_port()}")
         folder.site_file.write_text(text.replace("# health_port = 9095", f"health_port = {free_port()}"))
@@ -153,12 +185,14 @@ class Federation:
 
     def run(self, bundle: bytes, **config: str) -> None:
         """Submit a bundle and wait for the end of its run."""
-        certificate = self.folder.server_certificate(self.folder.certificates().server) / "ca.crt"
         client = ControlHttpClient.from_server_address(
             f"localhost:{self.port}",
             insecure=False,
-            root_certificates=str(certificate),
-            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr")],
+            root_certificates=str(self.certificate),
+            interceptors=[
+                RuntimeVersionHttpInterceptor(component_name="flwr"),
+                ControlKey(read_control_key(self.folder)),
+            ],
         )
         request = StartRunRequest(
             fab=fab_to_proto(Fab(digest(bundle), bundle, {})),
@@ -191,5 +225,5 @@ def federation(processes: Processes) -> Federation:
 
 @pytest.fixture(scope="module")
 def make_federation(processes: Processes) -> Callable[..., Federation]:
-    """Return what makes a federation with these sections of settings; nothing of it is started."""
-    return lambda **sections: Federation(processes, **sections)
+    """Return what makes a federation with these options and sections of settings; nothing of it is started."""
+    return lambda **options: Federation(processes, **options)

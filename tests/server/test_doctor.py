@@ -34,9 +34,14 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory) -> ServerFolder:
-    port = free_port()
+    front, link, registry = free_port(), free_port(), free_port()
     settings = OperatorSettings.model_validate(
-        {"name": "groceries", "address": f"localhost:{port}", "superlink": {"port": port, "health_port": 1}}
+        {
+            "name": "groceries",
+            "address": f"localhost:{front}",
+            "superlink": {"port": link, "health_port": 1},
+            "registry": {"port": registry},
+        }
     )
     return enrol.init_folder(tmp_path_factory.mktemp("fed") / "fed", settings, TIME)
 
@@ -65,8 +70,8 @@ def test_a_healthy_federation_passes_every_check(fed):
     assert problems(findings) == {}
     assert exit_code(list(findings.values())) == 0
     assert set(findings) == {
-        "settings", "keys", "certificates", "registry", "nodes", "clock", "encoders", "bundle", "address", "disk",
-        "memory", "flower",
+        "settings", "keys", "certificates", "registry", "nodes", "clock", "encoders", "bundle", "superlink",
+        "address", "models", "disk", "memory", "flower",
     }  # fmt: skip
     assert "is not running" in findings["address"].detail
 
@@ -184,14 +189,30 @@ def test_the_machine_is_looked_at(fed, monkeypatch):
     assert set(problems(examine(fed))) == {"memory", "disk", "flower"}
 
 
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Answers as SuperLink behind its door does, and as a front does."""
+
+    status = 403
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self):
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
 @pytest.fixture
 def running(fed):
-    """Return what answers at the federation's address with the certificate in force."""
+    """Return what answers on a port with the certificate in force."""
 
-    def start():
-        server = http.server.HTTPServer(
-            ("127.0.0.1", fed.settings().superlink.port), http.server.BaseHTTPRequestHandler
-        )
+    def start(port, status=403):
+        handler = type("Handler", (Answers,), {"status": status})
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(place(fed) / "server.crt", place(fed) / "server.key")
         server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -205,20 +226,42 @@ def running(fed):
         server.server_close()
 
 
-def test_a_running_server_is_looked_at_as_members_will(fed, running, capfd):
-    running()
+def test_a_running_server_is_looked_at_as_members_will(fed, running):
+    running(fed.settings().front_listens[1])
+    running(fed.settings().superlink.port)
     findings = examine(fed)
     assert problems(findings) == {}
-    assert "TLS and name are right" in findings["address"].detail
+    assert "TLS and name are right; control is closed" in findings["address"].detail
+    assert "control wants its key" in findings["superlink"].detail
     enrol.renew_certificate(fed, TIME)
     assert "Restart the server" in problems(examine(fed))["address"]
 
 
-def test_a_running_server_that_is_not_reached_at_its_address(fed, running):
-    running()
-    port = fed.settings().superlink.port
-    edit(fed, f"localhost:{port}", f"localhost:{free_port()}")
+def test_an_open_control_interface_is_a_problem(fed, running):
+    running(fed.settings().front_listens[1], status=415)
+    running(fed.settings().superlink.port, status=200)
+    found = problems(examine(fed))
+    assert "asks for no control key" in found["superlink"]
+    assert "/v1/fleet/" in found["address"]
+
+
+def test_a_running_front_that_is_not_reached_at_its_address(fed, running):
+    port = fed.settings().front_listens[1]
+    running(port)
+    edit(fed, f'address = "localhost:{port}"', f'address = "localhost:{free_port()}"')
+    edit(fed, "[front]", f"[front]\nport = {port}")
     assert "does not answer" in problems(examine(fed))["address"]
+
+
+def test_what_listens_on_the_registry_s_port_and_is_none(fed, running):
+    running(fed.settings().registry.port)
+    assert "does not answer" in problems(examine(fed))["models"]
+
+
+def test_two_processes_on_one_port_are_a_problem(fed):
+    settings = fed.settings()
+    edit(fed, f"port = {settings.superlink.port}", f"port = {settings.front_listens[1]}")
+    assert "are both" in problems(examine(fed))["superlink"]
 
 
 def test_the_command_prints_and_ends_with_the_code(fed, capfd):

@@ -332,7 +332,13 @@ def test_an_unknown_encoder_is_refused_before_anything_is_made(tmp_path):
 
 def test_private_files_are_the_owner_s_alone(fed):
     private = [p for p in fed.path.rglob("*") if p.is_file() and p.suffix in (".key", ".secret")]
-    assert {p.name for p in private} == {"signing.key", "worker.secret", "ca.key", "server.key"}
+    assert {p.name for p in private} == {
+        "signing.key",
+        "worker.secret",
+        "control.secret",
+        "ca.key",
+        "server.key",
+    }
     for path in (*private, fed.database):
         assert path.stat().st_mode & 0o077 == 0, path
     assert fed.path.stat().st_mode & 0o077 == 0

@@ -53,6 +53,8 @@ class FakeControl:
         return 7
 
     def find(self, number):
+        if number == 0:  # is anybody there?
+            return None
         assert number == 7
         return FlowerRun(7, self.script(), "completed")
 
@@ -142,6 +144,45 @@ def test_a_run_that_is_still_executed_is_followed_and_not_submitted_again(play, 
     assert play(script).control.submitted == []
 
 
+def test_an_attempt_that_was_lost_is_submitted_again(play, place):
+    """The server was killed: SuperLink gives the old attempt up, and the new one ends well."""
+    (place / "submitted.json").write_text('{"run": 7}')
+    answers = iter([False, True])
+
+    def script():
+        if next(answers, None) is None:
+            write_model(place)
+            EventLog(place).write("finished", rounds=3)
+            return True
+        return len(list(place.glob("second"))) > 0 or bool(place.joinpath("second").touch())
+
+    told = play(script)
+    assert told.control.submitted == [place]
+    assert any("the attempt was lost" in line for line in told.lines)
+
+
+def test_a_superlink_that_is_being_started_is_waited_for(monkeypatch, folder):
+    answers = iter([False, False, True])
+
+    class Starting:
+        def __init__(self, _):
+            pass
+
+        def find(self, _):
+            if not next(answers):
+                raise ServerAwayError("away")
+
+    monkeypatch.setattr(launch, "Control", Starting)
+    monkeypatch.setattr(launch, "_POLL", 0.0)
+    lines = []
+    with held(folder.lock, "the server"):
+        launch.await_superlink(folder, lines.append)
+    assert lines == ["  SuperLink is being started; waiting for it"]
+    answers = iter([False])
+    with pytest.raises(ServerAwayError):
+        launch.await_superlink(folder, lines.append)
+
+
 def test_a_finished_run_is_not_run_again(kit, play, place):
     save_checkpoint(place, Checkpoint("run-1", 3, {}, {}))
     write_model(place)
@@ -220,7 +261,7 @@ def test_limits_grow_with_what_there_is_to_do():
 def test_a_superlink_that_others_can_reach_is_not_started(tmp_path):
     settings = {"name": "g", "address": "localhost:9443", "superlink": {"host": "0.0.0.0"}}
     open_folder = enrol.init_folder(tmp_path / "open", OperatorSettings.model_validate(settings), now())
-    with pytest.raises(FederationError, match=r"whoever reaches SuperLink can start and stop runs"):
+    with pytest.raises(FederationError, match=r"listens on this machine only"):
         require_local(open_folder)
 
 
@@ -251,7 +292,7 @@ def test_a_run_is_found_by_name_and_by_folder(folder, place):
 
 
 def test_superlink_s_requests_stay_out_of_the_log_and_its_troubles_do_not(folder):
-    superlink, _ = children(folder)
+    superlink = children(folder)[0]
     assert not superlink.passes(
         'INFO [uvicorn.access] 127.0.0.1 - "POST /v1/fleet/pull-messages HTTP/1.1" 200'
     )
