@@ -26,8 +26,8 @@ SKEWED = """
 import sys
 from datetime import timedelta
 from flwr.supercore import date
-true = date.now
-date.now = lambda: true() + timedelta(seconds=float(sys.argv[1]))
+true, ahead = date.now, timedelta(seconds=float(sys.argv[1]))
+date.now = lambda: true() + ahead
 sys.argv = sys.argv[2:]
 from flwr.supernode.cli.flower_supernode import flower_supernode
 flower_supernode()
