@@ -11,6 +11,7 @@ from clients.doctor import Target, examine_client
 from clients.enrol import init_folder, install_kit, write_request
 from clients.errors import PolicyError
 from clients.folder import ClientFolder
+from clients.metrics import ClientCollector
 from clients.models_cli import models_commands
 from clients.participate import open_ledger
 from clients.policy import approve as approve_bundle
@@ -25,6 +26,7 @@ from federation.confirm import confirmed_fingerprint
 from federation.files import read_material
 from federation.keys import fingerprint, spoken
 from federation.kit import read_kit
+from federation.metrics import serving
 from federation.supervise import all_run
 from federation.validity import now
 from privacy.cli.output import Format, write_json, write_lines
@@ -245,7 +247,7 @@ def start(folder: FolderOption = Path()) -> None:
     Log lines (JSON, no values of the data) go to standard error. Exit code 0: it was told to stop.
     """
     place = ClientFolder(folder)
-    with place.log().act("start"):
+    with place.log().act("start"), serving(place.site().metrics.address, ClientCollector(place)):
         run_client(place)
 
 

@@ -7,10 +7,19 @@ from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from clients.data.sources.settings import EventSource, FeedbackSource, ItemSource
 from clients.errors import SiteError
+from federation.address import checked_address
 
 Compile = Literal["auto", "always", "never"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -65,6 +74,13 @@ class PolicySettings(_Section):
         except (ValueError, OSError, KeyError):
             raise ValueError("is no time zone; write one such as Europe/Berlin") from None
         return value
+
+
+class MetricsSettings(_Section):
+    """Where `fedcart client start` answers Prometheus, host:port; nowhere where left out. It has no authentication, and
+    shows ε: it is for this platform's own people."""
+
+    address: Annotated[str, AfterValidator(checked_address)] | None = None
 
 
 class NodeSettings(_Section):
@@ -169,6 +185,7 @@ class SiteSettings(_Section):
     """Derive sampling and noise from the run's seed: repeatable, and therefore **not private**."""
     policy: PolicySettings = PolicySettings()
     node: NodeSettings = NodeSettings()
+    metrics: MetricsSettings = MetricsSettings()
     serving: ServingSettings = ServingSettings()
     seed: int = 0
     """Decides ties and the order within baskets."""

@@ -76,6 +76,10 @@ cache = "cache"
 # port = 9094
 # health_port = 9095
 
+# Where Prometheus finds this platform's metrics, ε among them; nowhere where left out.
+[metrics]
+# address = "127.0.0.1:9465"
+
 # What a recommendation is here.
 [task]
 # first_purchases = false  # keep only the first event of each item of a shopper

@@ -27,6 +27,15 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def checked_address(value: str) -> str:
+    """Return an address for a settings file; raise ValueError, as pydantic wants it, if it is none."""
+    try:
+        split_address(value)
+    except BadInputError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
 def join_address(host: str, port: int) -> str:
     """Return host:port, with brackets around IPv6.
 

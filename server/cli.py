@@ -14,6 +14,7 @@ from federation.checkup import exit_code, report_document, report_lines
 from federation.confirm import confirmed_fingerprint
 from federation.files import create, read_material
 from federation.keys import fingerprint, spoken
+from federation.metrics import serving
 from federation.request import Request, read_request
 from federation.supervise import all_run
 from federation.validity import now
@@ -34,6 +35,7 @@ from server.folder import (
 )
 from server.launch import execute, find_run, prepare
 from server.members import Members
+from server.metrics import ServerCollector
 from server.nodes import list_nodes
 from server.refusals import refusal_lines, refusals
 from server.registry.cli import registry_commands
@@ -293,7 +295,7 @@ def start(folder: FolderOption = Path()) -> None:
     Log lines (JSON) go to standard error. Exit code 0: it was told to stop.
     """
     place = ServerFolder(folder)
-    with place.log().act("start"):
+    with place.log().act("start"), serving(place.settings().metrics.address, ServerCollector(place)):
         run_server(place)
 
 

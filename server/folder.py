@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from federation.address import join_address, split_address
+from federation.address import checked_address, join_address, split_address
 from federation.auditlog import AuditLog
 from federation.errors import FolderError
 from federation.files import replace
@@ -76,6 +76,13 @@ class RegistrySettings(_Section):
     port: Port = 9444
 
 
+class MetricsSettings(_Section):
+    """`[metrics]`: where `fedcart server start` answers Prometheus, host:port; nowhere where left out. It has no
+    authentication: keep it on this machine, or behind something that has."""
+
+    address: Annotated[str, AfterValidator(checked_address)] | None = None
+
+
 class RunSettings(_Section):
     """`[run]`: what `fedcart server run` asks for where its options do not say otherwise."""
 
@@ -107,6 +114,7 @@ class OperatorSettings(_Section):
     superlink: SuperLinkSettings = SuperLinkSettings()
     front: FrontSettings = FrontSettings()
     registry: RegistrySettings = RegistrySettings()
+    metrics: MetricsSettings = MetricsSettings()
     run: RunSettings = RunSettings()
 
     @property

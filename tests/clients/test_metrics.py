@@ -1,0 +1,39 @@
+"""A platform's metrics hold its budget and its rounds, and nothing of its data."""
+
+from pathlib import Path
+
+from clients.folder import ClientFolder
+from clients.metrics import ClientCollector
+from clients.site import save_site
+from privacy.events import PoissonGaussian
+from privacy.ledger import Ledger
+
+
+def samples(folder):
+    return {s.name: s.value for family in ClientCollector(folder).collect() for s in family.samples}
+
+
+def test_the_budget_and_the_rounds_are_those_of_the_ledger(make_site, tmp_path):
+    site = make_site()
+    save_site(tmp_path / "client.toml", site)
+    folder = ClientFolder(tmp_path)
+    ledger = Ledger.open(Path(site.ledger), population=site.population)
+    facts = {"run": "r", "purpose": "p", "model_fingerprint": "m", "code_version": "1"}
+    ledger.settle(ledger.reserve(PoissonGaussian(0.1, 2.0, 4), key="one", **facts))
+    ledger.reserve(PoissonGaussian(0.1, 2.0, 4), key="two", **facts)
+    found, budget = samples(folder), ledger.budget()
+    assert found["fedcart_rounds_reserved_total"] == 2
+    assert found["fedcart_rounds_settled_total"] == 1
+    assert found["fedcart_epsilon_committed"] == budget.committed > 0
+    assert found["fedcart_epsilon_left"] == budget.left
+    assert found["fedcart_epsilon_cap"] == budget.cap
+    assert found["fedcart_ledger_readable"] == 1
+
+
+def test_a_ledger_that_cannot_be_read_shows_as_such_and_never_as_a_fresh_budget(make_site, tmp_path):
+    site = make_site()
+    save_site(tmp_path / "client.toml", site)
+    Path(site.ledger).write_bytes(b"garbage")
+    found = samples(ClientFolder(tmp_path))
+    assert found["fedcart_ledger_readable"] == 0
+    assert not any("epsilon" in name for name in found)
