@@ -19,7 +19,7 @@ def distill(
     ] = Path(),
     neighbours: Annotated[
         int, typer.Option(min=1, help="At most so many items are kept after each item.")
-    ] = 200,
+    ] = 50,
     encoder: Annotated[
         list[str] | None,
         typer.Option(help="An encoder of the teacher, again for more; the model's where left out."),

@@ -80,6 +80,22 @@ def test_members_with_and_without_images_have_the_same_model(make_site, images):
         prepare_platform(HashableSite(with_images), ("tiny", "image:clip:8"), 2, 6)
 
 
+def test_attributes_come_from_the_columns_that_the_platform_names(make_site):
+    site = make_site("harbor", columns={"brand": "maker", "category": "taxonomy", "price": "list_price"})
+    frame = pd.read_csv(site.items)
+    frame["maker"] = ["Acme", None, *["Other"] * 78]
+    frame["taxonomy"] = ["Home > Lamps", None, *["Food"] * 78]
+    frame["list_price"] = [5.0, -1.0, *range(78)]
+    frame.to_csv(site.items, index=False)
+    platform = prepare_platform(HashableSite(site), ("tiny", "brand", "category", "price"), 2, 6)
+    torch.testing.assert_close(platform.norms[0], torch.ones(4))
+    assert platform.norms[1, 0] > 0
+    assert not platform.norms[1, 1:].any()  # nothing is known, and an impossible price is none
+    brands = platform.features.split(platform.spec.encoder_dimensions, -1)[1]
+    assert brands[0] @ brands[2] < 0.5
+    torch.testing.assert_close(brands[2], brands[3])
+
+
 def test_new_vectors_are_seen(make_site, images):
     site = make_site("harbor", images={"clip": images})
     before = prepare_platform(HashableSite(site), ("tiny", "image:clip:4"), 2, 6).features
