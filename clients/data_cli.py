@@ -1,4 +1,7 @@
-"""`fedcart client ingest` and `erase`. Exit codes are those of `fedcart.py`. What they print stays on the platform."""
+"""`fedcart client ingest`, `erase` and `report`. What they print stays on the platform.
+
+Exit codes are those of `fedcart.py`.
+"""
 
 import time
 from contextlib import nullcontext
@@ -17,9 +20,13 @@ from clients.data.store import EventStore, open_store
 from clients.data.summary import summarise
 from clients.erasure import erase_shopper
 from clients.errors import SiteError
+from clients.feedback.estimate import Estimate
+from clients.feedback.report import METRICS, Period, feedback_report
+from clients.feedback.store import FeedbackStore
 from clients.folder import ClientFolder
+from clients.platform import read_data
 from clients.site import SiteSettings
-from privacy.cli.output import Format, write_json, write_lines
+from privacy.cli.output import Format, number, write_json, write_lines, write_table
 
 data_commands = typer.Typer()
 
@@ -96,6 +103,45 @@ def erase(
     if erased.files is not None:
         lines.append(f"still in {erased.files}, which is read as it is: delete the shopper's rows there, too")
     write_lines(lines)
+
+
+@data_commands.command()
+def report(
+    folder: FolderOption = Path(),
+    by: Annotated[Period, typer.Option(help="How time is cut.")] = Period.all,
+    format: FormatOption = Format.table,
+) -> None:
+    """Show how lists did, by model version and arm: click-through, conversion, coverage, diversity, novelty.
+
+    With 95 % intervals over shoppers. It is for this platform alone. Exit code 0: done, also with no feedback yet; 2:
+    data or a setting cannot be used; 4: a store cannot be read.
+    """
+    site = ClientFolder(folder).site()
+    store = FeedbackStore(site.feedback)
+    try:
+        found = feedback_report(store, read_data(site), by)
+    finally:
+        store.close()
+    if format is Format.json:
+        write_json(found.to_dict())
+        return
+    if not found.groups:
+        write_lines(["No list was recorded yet."])
+        return
+    columns = ["period", "model", "arm", "lists", "shoppers", "coverage", *METRICS]
+    rows = [
+        [g.period, g.model_version, g.arm, f"{g.lists:,}", f"{g.shoppers:,}", f"{g.coverage:.1%}"]
+        + [_interval(g.metrics[name]) for name in METRICS]
+        for g in found.groups
+    ]
+    write_table(f"{site.name}: lists that were shown", columns, rows)
+    for difference in found.differences:
+        told = [f"{name} {_interval(estimate)}" for name, estimate in difference.metrics.items()]
+        write_lines([f"arm {difference.arm} − {difference.against}: {', '.join(told)}"])
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
 
 
 def _ingest(store: EventStore, site: SiteSettings, full: bool) -> Ingested:

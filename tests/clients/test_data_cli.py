@@ -8,7 +8,7 @@ import pytest
 
 import fedcart
 from clients.errors import SiteError
-from clients.feedback import FeedbackStore, Interaction, Kind
+from clients.feedback import FeedbackStore, Impression, Interaction, Kind
 from clients.platform import HashableSite, prepare_platform, read_data
 from clients.site import load_site
 
@@ -90,6 +90,25 @@ def test_erase_reaches_data_sequences_and_feedback(run, folder):
     assert "u1" not in read_data(site).sequences.user_ids
     assert run("erase", "u1")[0] == 0
     assert run("erase", " ")[0] == 2
+
+
+def test_report_shows_lists_by_version_and_arm(run, folder):
+    run("ingest")
+    assert run("report")[:2] == (0, "No list was recorded yet.\n")
+    store = FeedbackStore(folder / "feedback.sqlite")
+    store.record([Impression(f"i{k}", f"r{k}", f"u{k}", ("a", "b"), 1.0, arm="AB"[k % 2]) for k in range(4)])
+    store.record([Interaction("c", "u1", "b", Kind.CLICK, 2.0, request_id="r1")])
+    store.close()
+    code, out, _ = run("report", "--format", "json")
+    found = json.loads(out)
+    assert code == 0
+    assert [(g["arm"], g["lists"], g["click_through"]["value"]) for g in found["groups"]] == [
+        ("A", 2, 0.0),
+        ("B", 2, 0.5),
+    ]
+    code, out, _ = run("report", "--by", "week")
+    assert code == 0
+    assert "arm B − A: click_through 0.500" in out
 
 
 def test_what_cannot_be_used_has_a_code_and_changes_nothing(run, folder):
