@@ -120,8 +120,8 @@ class ServingSettings(_Section):
     out_of_stock: Path | None = None
     """A text file with the ids of the items that are not in stock, one a line; read again when it changes."""
     index: Literal["auto", "exact", "approximate"] = "auto"
-    exact_items: Annotated[int, Field(ge=1)] = 50_000
-    """With "auto": the largest catalogue that is scored whole."""
+    exact_items: Annotated[int, Field(ge=1)] = 10_000
+    """With "auto": the largest catalogue that is scored whole; any, where faiss is not installed."""
     arms: dict[Literal["model", "prior"], Annotated[float, Field(ge=0, le=1)]] = {"model": 1.0}
     """The parts of the shoppers that get lists of the adopted model and of the prior."""
     waiting: Annotated[int, Field(ge=1)] = 256

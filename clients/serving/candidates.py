@@ -7,7 +7,7 @@
 | many, with an index                  | nearest by the query, the most popular, those taken after the   |
 |                                      | history, and boosted items; scored exactly                      |
 
-Memory is B · CHUNK scores, whatever the catalogue's size. Ties: the lower row first.
+Memory is B · CHUNK scores and `SIMILARITIES` of events and items, whatever the catalogue's size. Ties: the lower row first.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +24,8 @@ from clients.serving.scoring import Near, Scoring
 
 CHUNK = 131_072
 """Items scored at a time."""
+SIMILARITIES = 2**22
+"""Similarities of events and items held at a time, 16 MB."""
 GATHERED = 4_096
 """So few items are gathered and scored by themselves."""
 POPULAR = 200
@@ -106,10 +108,11 @@ def _whole(scoring: Scoring, questions: Sequence[Question]) -> list[Best | Stopp
     nears = [scoring.near(question.history) for question in questions]
     best = [Best(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in questions]
     size = len(scoring.features)
-    for start in range(0, size, CHUNK):
+    step = max(1, min(CHUNK, SIMILARITIES // max(1, sum(len(question.history) for question in questions))))
+    for start in range(0, size, step):
         if all(question.stopped() for question in questions):
             break
-        at = slice(start, min(start + CHUNK, size))
+        at = slice(start, min(start + step, size))
         block = scoring.block(asked, at)
         for number, question in enumerate(questions):
             scores = _finished(block[number], question, nears[number], at)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def make_snapshot(
         scoring = Scoring.of(
             platform.spec, platform.table.cpu(), platform.norms.cpu(), shared, layer, popularity, near
         )
-        large = len(platform.catalogue) > settings.exact_items
+        large = len(platform.catalogue) > settings.exact_items and find_spec("faiss") is not None
         index = (
             _index(scoring, platform, place)
             if settings.index == "approximate" or (large and settings.index == "auto")
