@@ -7,7 +7,7 @@
 | many, with an index                  | nearest by the query, the most popular, those taken after the   |
 |                                      | history, and boosted items; scored exactly                      |
 
-Memory is B · CHUNK scores and `SIMILARITIES` of events and items, whatever the catalogue's size. Ties: the lower row first.
+Memory is B · CHUNK scores and `SIMILARITIES` of events and items, whatever the catalogue's size. Ties: lower row first.
 """
 
 from collections.abc import Callable, Sequence
