@@ -111,14 +111,13 @@ def neighbour_scores(
     codes: NDArray[np.int64],
     items: NDArray[np.int64],
     ages: NDArray[np.int64],
-    decay: float,
 ) -> NDArray[np.float32]:
     """Return (B, I): how well each item's code goes with the codes of (B, L) histories (−1: none) and their ages.
 
     Items of one code share its score, divided by the root of how many of this catalogue's items there are of it.
     """
     history = np.where(items >= 0, codes[np.maximum(items, 0)], NO_CODE)
-    by_code = transition_scores(matrix, history, ages, decay)
+    by_code = transition_scores(matrix, history, ages)
     sizes = np.bincount(codes[codes != NO_CODE], minlength=matrix.shape[0])
     scores = by_code[:, np.maximum(codes, 0)] / np.sqrt(np.maximum(sizes[np.maximum(codes, 0)], 1))
     scores[:, codes == NO_CODE] = 0.0

@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from benchmarks.same_trade.judge import Shop, Table, choose, join
+from benchmarks.same_trade.judge import OfTable, Remembered, Sum, choose
 from benchmarks.same_trade.trade import Range, cut
-from clients.evaluation import evaluate
+from clients.evaluation import Scorer, choose_local, evaluate
 from clients.neighbours import neighbour_matrix, plain_mean, release, shopper_rows
 from clients.platform import Platform
+from clients.recommender import LocalLayer, Recommender
 from privacy.noise import ReproducibleNoise
 from privacy.plan import PrivacyPlan
 from shared_model.codes import assign, make_codebook
 from shared_model.metrics import ndcg_at, recall_at
+from shared_model.model import initial_shared
 
 DELTA, CLIP_NORM = 1e-6, 1.0
 NOT_PRIVATE = "not private"
@@ -36,22 +38,35 @@ def run(platform: Platform, sold: Range, seed: int, size: Size, epsilons: Sequen
     trade = cut(platform, sold, size.judged, size.shots, seed)
     codebook = make_codebook(_fused(trade.large), size.codes)
     count = len(codebook)
-    codes = {p: assign(_fused(p), codebook).numpy() for p in (trade.large, trade.served)}
-    here = codes[trade.served]
-    rows = shopper_rows(trade.large.split, codes[trade.large], count)
-    mine = plain_mean(shopper_rows(trade.own.split, here, count), CLIP_NORM)
-    own: Table = (neighbour_matrix(mine, 0.0, count), here)
-    alone = choose(trade.own, own)
-    ways = {"alone": Shop(trade.served, own, None, alone)}
+    here = assign(_fused(trade.served), codebook).numpy()
+    rows = shopper_rows(trade.large.split, assign(_fused(trade.large), codebook).numpy(), count)
+    mine = neighbour_matrix(plain_mean(shopper_rows(trade.own.split, here, count), CLIP_NORM), 0.0, count)
+    local = choose_local(trade.own)
+    learnt, served = _alone(trade.own, local), _alone(trade.served, local)
+    weight = choose(trade.own, learnt, _of(trade.own, mine, here))
+    learnt = Remembered(Sum(learnt, _of(trade.own, mine, here), weight))
+    served = Remembered(Sum(served, _of(trade.served, mine, here), weight))
+    ways = {"alone": _judged(trade.served, served, weight)}
     for name, matrix in _tables(rows, len(trade.large), seed, epsilons, count).items():
-        shared: Table = (matrix, here)
-        ways[name] = Shop(trade.served, own, shared, join(trade.own, own, shared, alone))
+        weight = choose(trade.own, learnt, _of(trade.own, matrix, here))
+        joined = Sum(served, _of(trade.served, matrix, here), weight)
+        ways[name] = _judged(trade.served, joined, weight)
     return {
         "large": len(trade.large),
         "items": [len(trade.large.catalogue), len(trade.served.catalogue)],
         "codes": count,
-        "ways": {name: _judged(shop) for name, shop in ways.items()},
+        "local": asdict(local),
+        "ways": ways,
     }
+
+
+def _alone(platform: Platform, local: LocalLayer) -> Remembered:
+    """Return the platform's own recommender: text, popularity and its memory of which items follow each other."""
+    return Remembered(Recommender(platform, initial_shared(platform.spec), local))
+
+
+def _of(platform: Platform, matrix: sparse.csr_matrix, codes: NDArray[np.int64]) -> Remembered:
+    return Remembered(OfTable(platform, (matrix, codes)))
 
 
 def _tables(
@@ -80,11 +95,12 @@ def _fused(platform: Platform) -> Any:
     return platform.features / length.where(length > 0, 1.0)
 
 
-def _judged(shop: Shop) -> dict[str, Any]:
-    ranks: NDArray[np.float64] = evaluate(shop.platform, shop, "test", shop.platform.test_users).ranks
+def _judged(platform: Platform, scorer: Scorer, weight: float) -> dict[str, Any]:
+    """Return the test shoppers' values; `weight` is that of the table that came last."""
+    ranks = evaluate(platform, scorer, "test", platform.test_users).ranks
     values = ndcg_at(ranks, 10)
     return {
-        "weights": asdict(shop.weights),
+        "weight": weight,
         "recall@10": float(recall_at(ranks, 10).mean()),
         "ndcg@10": float(values.mean()),
         "per_shopper": values.round(6).tolist(),

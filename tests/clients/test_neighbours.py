@@ -15,7 +15,7 @@ from clients.neighbours import (
     release,
     shopper_rows,
 )
-from clients.transitions import WINDOW
+from clients.transitions import DECAY, WINDOW
 from privacy.errors import PlanError
 from privacy.noise import ReproducibleNoise
 from privacy.plan import PrivacyPlan
@@ -142,6 +142,6 @@ def test_the_matrix_does_not_depend_on_what_the_means_are_divided_by(factor: flo
 def test_scores_follow_the_codes_of_a_history_in_any_catalogue() -> None:
     matrix = sparse.csr_matrix(np.array([[0, 2.0], [2.0, 0]], dtype=np.float32))
     codes = np.array([0, 1, 1, NO_CODE])
-    scores = neighbour_scores(matrix, codes, np.array([[-1, 0], [0, 3]]), np.array([[0, 1], [2, 1]]), 0.5)
-    near, far = 2 * np.exp(-0.5) / np.sqrt(2), 2 * np.exp(-1.0) / np.sqrt(2)
+    scores = neighbour_scores(matrix, codes, np.array([[-1, 0], [0, 3]]), np.array([[0, 1], [2, 1]]))
+    near, far = 2 * np.exp(-DECAY) / np.sqrt(2), 2 * np.exp(-2 * DECAY) / np.sqrt(2)
     np.testing.assert_allclose(scores, [[0, near, near, 0], [0, far, far, 0]], rtol=1e-6)
