@@ -148,7 +148,8 @@ def _validation(
     platform: Platform, shared: SharedTensors, layers: Sequence[LocalLayer]
 ) -> NDArray[np.float64]:
     """Return (len(layers), B) NDCG@10 of validation shoppers; all layers share the passes over the catalogue."""
-    users = platform.valid_users[:CHOICE_USERS]
+    # Drawn, because shoppers whose ids are close can be of one kind.
+    users = np.sort(np.random.default_rng(0).permutation(platform.valid_users)[:CHOICE_USERS])
     ranks = np.empty((len(layers), len(users)))
     for at in _chunks(platform, users):
         parts = ScoreParts(platform, shared, "valid", users[at])

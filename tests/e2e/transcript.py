@@ -136,7 +136,7 @@ def write(told: Transcript) -> None:
     told.say("## The operator makes the federation")
     made = told.run(
         f"fedcart server init fed --name shops --address localhost:{front} --superlink-port {link} "
-        f"--registry-port {registry} --width 4 --history-length 10"
+        f"--registry-port {registry} --history-length 10"
     )
     told.say("Its runs are short here: four rounds.")
     settings = told.place / "fed" / "federation.toml"
@@ -157,11 +157,11 @@ def write(told: Transcript) -> None:
         site.write_text(text.replace("# health_port = 9095", f"health_port = {free_port()}"))
         asked = told.run(f"fedcart client request --folder {name} --contact anna@{name}.example")
         request = re.search(r"wrote (\S+)", asked).group(1)
-        told.run(f'fedcart server admit {request} --folder fed --fingerprint "{fingerprint(asked)}"', limit=8)
-        told.run(
-            f'fedcart client join fed/kits/{name}-1.kit.json --folder {name} --fingerprint "{fingerprint(made)}"',
-            limit=3,
+        said = told.run(
+            f'fedcart server admit {request} --folder fed --fingerprint "{fingerprint(asked)}"', limit=8
         )
+        kit = re.search(r"Send it (\S+)", said).group(1)
+        told.run(f'fedcart client join {kit} --folder {name} --fingerprint "{fingerprint(made)}"', limit=3)
     told.say("## All agree on the code")
     bundle = re.search(r"wrote (\S+)", told.run("fedcart server bundle")).group(1)
     told.run(*(f"fedcart client approve {bundle} --folder {name}" for name in NAMES))
