@@ -155,7 +155,7 @@ class PriceEncoder:
     A quantile has no currency and no scale, so a catalogue in yen and one in euros agree. Only a price of the public
     catalogue may stand here, never one that is read off receipts.
 
-    >>> rows = PriceEncoder().encode_attributes(Attributes(prices=[1.0, 2.0, 900.0, math.nan]))
+    >>> rows = PriceEncoder().encode_attributes(Attributes(prices=[1.0, 2.0, 900.0, float("nan")]))
     >>> bool(rows[0] @ rows[1] > rows[0] @ rows[2]), float(rows[3] @ rows[3])
     (True, 0.0)
     """
