@@ -241,7 +241,8 @@ def stop_on_signals() -> threading.Event:
     """Return an event that SIGTERM and SIGINT set."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        # In a thread: a handler interrupts the main thread, which may hold the lock inside `stop.wait()`.
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     return stop
 
 

@@ -13,6 +13,9 @@ from shared_model.errors import BadInputError
 from simulations.folder import RunFolder, cache_folder, declared_size, site_of
 from simulations.scenario import FederationSection, ModelSection, PrivacySection, Scenario
 
+ROOM = 16
+"""Width of the residual that gives canaries room: each owns a parameter, and a few scalars have none to give."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -26,7 +29,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Audited:
-    """A platform's data, and how it would take part."""
+    """A platform's data, and how it would take part.
+
+    A model of scalars alone (`width = 0`) is attacked with a residual of width `ROOM` beside them: sampling, clipping,
+    noise and accounting are the same, and they are what is on trial.
+    """
 
     site: SiteSettings
     model: ModelSection
@@ -37,7 +44,7 @@ class Audited:
         """Load the data; only the cache of item features, which are public, is ever written."""
         model = self.model
         return prepare_platform(
-            HashableSite(self.site), tuple(model.encoders), model.width, model.history_length
+            HashableSite(self.site), tuple(model.encoders), model.width or ROOM, model.history_length
         )
 
     def subject(self, platform: Platform, claim: Claim, seed: int) -> Subject:

@@ -114,6 +114,8 @@ def make_site(tmp_path: Path) -> Callable[..., SiteSettings]:
             "population_size": 20,
             "epsilon_cap": cap or 1.0,
             "ledger": str(folder / "ledger.sqlite"),
+            "feedback": str(folder / "feedback.sqlite"),
+            "store": folder / "store",
             "work": folder / "work",
             "cache": tmp_path / "cache",
         }

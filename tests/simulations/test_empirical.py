@@ -120,8 +120,8 @@ def site(shop_folder, tmp_path) -> Path:
 
 def test_a_site_is_audited_without_touching_its_folder(site, empirical):
     before = state(site.parent)
-    code, text, _ = empirical("--site", site, *FEW)
-    assert code == 0
+    code, text, said = empirical("--site", site, *FEW)
+    assert code == 0, said
     assert "alpha: claimed ε ≤ 3.00" in text  # its whole cap
     assert state(site.parent) == before
 

@@ -72,7 +72,7 @@ def test_a_private_run_writes_all_that_it_promises(write_scenario, simulate, tmp
     assert "Do not release this model as private" in card
     assert "computed again from the seed" in card
     events = [json.loads(line)["event"] for line in (run / "events.jsonl").read_text().splitlines()]
-    assert events == ["started", *["asked", "round"] * 3, "finished", "evaluated"]
+    assert events == ["started", *["asked", "answered", "round"] * 3, "finished", "evaluated"]
 
 
 def test_progress_goes_to_stderr_with_budgets_before_and_after_and_rounds_during(
