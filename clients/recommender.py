@@ -123,7 +123,10 @@ class ScoreParts:
         if all(torch.equal(self.shared[name], tensor) for name, tensor in untrained.items()):
             return self.own(ZERO_SHOT_PRIOR)
         shared = self._placed(self.shared)
-        return pooled(shared, self._similar(shared), self.history.shares(shared))
+        # One encoder's weight cancels out, so without a residual the similarities are the untrained ones.
+        spec = self.platform.spec
+        same = spec.width == 0 and len(spec.encoder_dimensions) == 1
+        return pooled(shared, self._untrained if same else self._similar(shared), self.history.shares(shared))
 
     @cached_property
     def log_popularity(self) -> torch.Tensor:

@@ -187,10 +187,17 @@ def pooled(shared: SharedTensors, similar: torch.Tensor, shares: torch.Tensor) -
         return similar.new_zeros(*shares.shape[:-1], similar.shape[-1])
     sharp = sharpness * similar
     top = sharp.detach().amax(-2, keepdim=True)  # an item's largest, so that no exponential overflows
-    total = shares.to(sharp.dtype) @ (sharp - top).exp()
+    total = _weighted(shares.to(sharp.dtype), (sharp - top).exp())
     some = shares.sum(-1, keepdim=True) > 0
     logarithm = torch.where(some, total.clamp(min=torch.finfo(total.dtype).tiny), 1.0).log()
     return SCALE / sharpness * torch.where(some, top + logarithm, 0.0)
+
+
+def _weighted(shares: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return shares @ values. Many shoppers at once, without gradients, have few events each of all that any has."""
+    if shares.dim() == 2 and shares.device.type == "cpu" and not torch.is_grad_enabled():
+        return torch.sparse.mm(shares.to_sparse(), values)
+    return shares @ values
 
 
 def event_vectors(
