@@ -36,7 +36,7 @@ def main(
     with tempfile.TemporaryDirectory() as work:
         for folder in folders:
             platform = prepare_platform(
-                HashableSite(_site(folder, Path(work))), tuple(encoder or ["hashed-words"]), 1, 50
+                HashableSite(_site(folder, Path(work))), tuple(encoder or ["hashed-words"]), 0, 20
             )
             shared, layer = initial_shared(platform.spec), choose_local(platform)
             for size in neighbours or [50, 200]:

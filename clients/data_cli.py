@@ -5,6 +5,7 @@ Exit codes are those of `fedcart.py`.
 
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -92,14 +93,17 @@ def erase(
     Exit code 0: no row of theirs is left (also when there was none); 4: a store cannot be written; run it again.
     Your own database is yours to erase from. Models that are already released stay: docs/data.md.
     """
-    site = ClientFolder(folder).site()
-    erased = erase_shopper(site, shopper, session or [])
+    erased = erase_shopper(ClientFolder(folder), shopper, session or [])
     if format is Format.json:
-        write_json({"events": erased.events, "feedback": erased.feedback, "files": erased.files})
+        write_json(asdict(erased))
         return
     lines = [
         f"erased {erased.events:,} events and {erased.feedback:,} rows of feedback; later ingests keep the shopper out"
     ]
+    if erased.students:
+        lines.append(
+            "students held what shoppers did and were deleted: make one anew with fedcart client distill"
+        )
     if erased.files is not None:
         lines.append(f"still in {erased.files}, which is read as it is: delete the shopper's rows there, too")
     write_lines(lines)

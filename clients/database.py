@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from clients.errors import StoreError
+from privacy.errors import LedgerUnreadableError
+from privacy.ledger import location
 from privacy.ledger.location import shown, without_secrets
 
 BUSY_SECONDS = 30
@@ -17,17 +19,13 @@ _CONNECT_SECONDS = 15
 
 def database_url(where: str | Path) -> sa.URL:
     """Return the URL of a database, or of a SQLite file; raise StoreError, which does not repeat it."""
-    if isinstance(where, Path) or "://" not in where:
-        return sa.URL.create("sqlite", database=str(where))
     try:
-        url = sa.make_url(where)
-        url.get_backend_name()
-    except (SQLAlchemyError, ValueError):
+        return location.database_url(where)
+    except LedgerUnreadableError:
         raise StoreError(
             "a database URL cannot be read: expected dialect+driver://user@host/database, such as "
-            "postgresql+psycopg://shop@db/shop or mariadb+pymysql://shop@db/shop."
+            "postgresql+psycopg://shop@db/shop or mariadb+pymysql://shop@db/shop, an @ in a name or password as %40."
         ) from None
-    return url
 
 
 def open_engine(where: str | Path, *, ours: bool) -> sa.Engine:
@@ -61,7 +59,10 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 @contextlib.contextmanager
 def database_errors(engine: sa.Engine) -> Iterator[None]:
-    """Turn a driver's error into StoreError without secrets, values or parameters."""
+    """Turn a driver's error into StoreError without secrets or parameters.
+
+    A database's own words may quote a value: they are for who runs a command, not for a log.
+    """
     try:
         yield
     except SQLAlchemyError as error:

@@ -9,27 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.data.store import open_store
+from clients.distill.installed import remove_students
 from clients.errors import DataError
 from clients.feedback.store import FeedbackStore
-from clients.site import SiteSettings
+from clients.folder import ClientFolder
 
 
 @dataclass(frozen=True)
 class Erased:
-    """How many rows went; `files` is where events are read from the platform's own file, which is not touched."""
+    """How many rows went, and whether students did.
+
+    `files` is where events are read from the platform's own file, which is not touched.
+    """
 
     events: int
     feedback: int
+    students: bool
     files: str | None
 
 
-def erase_shopper(site: SiteSettings, shopper: str, sessions: Sequence[str] = ()) -> Erased:
+def erase_shopper(folder: ClientFolder, shopper: str, sessions: Sequence[str] = ()) -> Erased:
     """Erase a shopper. The tombstone is first, so whoever is interrupted erases again and nothing comes back.
 
-    Sequences are made from the event store whenever it changed; the outbox holds noised sums only. Raises DataError
-    for an empty id, StoreError or BusyError where a store cannot be written.
+    Sequences are made from the event store whenever it changed; the outbox holds noised sums only. Students hold what
+    shoppers did, without noise: all are deleted, and made anew by `fedcart client distill`. Raises DataError for an
+    empty id, StoreError or BusyError where a store cannot be written.
     """
-    shopper = shopper.strip()
+    site, shopper = folder.site(), shopper.strip()
     if not shopper:
         raise DataError("SHOPPER is empty: give the shopper's id, as the data has it.")
     events = open_store(site.store).erase(shopper)
@@ -40,4 +46,5 @@ def erase_shopper(site: SiteSettings, shopper: str, sessions: Sequence[str] = ()
             feedback = store.erase(shopper, sessions)
         finally:
             store.close()
-    return Erased(events, feedback, None if site.events is None else str(site.events))
+    students = remove_students(folder.path)
+    return Erased(events, feedback, students, None if site.events is None else str(site.events))

@@ -1,7 +1,7 @@
 """Full-ranking evaluation on one platform, and the choice of its local layer on validation shoppers."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -26,8 +26,9 @@ CHOICE_USERS = 2000
 """At most so many validation shoppers choose a local layer."""
 _CHUNK = 256
 """At most so many shoppers are scored at a time."""
-_SCORES = 2**23
-"""At most so many scores are held at a time, 32 MB of float32: a catalogue of a million items goes by 8 shoppers."""
+_SIMILARITIES = 2**27
+"""At most so many similarities of events to items are held at a time, 512 MB of float32 (and twice that while they
+are pooled): with 20 events a shopper, a catalogue of a million items goes by 6 shoppers."""
 
 
 class Scorer(Protocol):
@@ -45,6 +46,15 @@ class Ranking:
     ranks: NDArray[np.float64]
     top: NDArray[np.int64]
 
+    def take(self, at: slice, scores: torch.Tensor, target: torch.Tensor) -> None:
+        """Fill in the shoppers `at` from their (b, I) scores and (b,) held-out items."""
+        self.ranks[at] = target_ranks(scores, target).cpu().numpy()
+        self.top[at] = top_items(scores, self.top.shape[1]).cpu().numpy()
+
+
+Model = tuple[SharedTensors, LocalLayer]
+"""A shared model, and the local layer that it is served with."""
+
 
 def evaluate(
     platform: Platform, scorer: Scorer, which: Part, users: NDArray[np.int64], k: int = 10
@@ -54,13 +64,35 @@ def evaluate(
     What the shopper had before is filtered out if the platform's task says so; the held-out item itself is
     always a candidate. Ties: see `target_ranks` and `top_items`. Memory does not grow with the number of shoppers.
     """
-    ranks = np.empty(len(users))
-    top = np.empty((len(users), min(k, len(platform.catalogue))), dtype=np.int64)
+    rankings = _rankings(platform, [""], users, k)
     for at in _chunks(platform, users):
-        scores, target = _candidates(platform, which, users[at], scorer.scores(which, users[at]).clone())
-        ranks[at] = target_ranks(scores, target).cpu().numpy()
-        top[at] = top_items(scores, k).cpu().numpy()
-    return Ranking(ranks, top)
+        rankings[""].take(
+            at, *_candidates(platform, which, users[at], scorer.scores(which, users[at]).clone())
+        )
+    return rankings[""]
+
+
+def evaluate_models(
+    platform: Platform,
+    models: Mapping[str, Model],
+    which: Part,
+    users: NDArray[np.int64],
+    k: int = 10,
+) -> dict[str, Ranking]:
+    """Rank as `evaluate` does, by each model with its local layer; all share the passes over the catalogue."""
+    rankings = _rankings(platform, models, users, k)
+    for at in _chunks(platform, users):
+        parts = ScoreParts(platform, which, users[at])
+        for name, model in models.items():
+            rankings[name].take(at, *_candidates(platform, which, users[at], parts.blended(*model)))
+    return rankings
+
+
+def _rankings(
+    platform: Platform, names: Iterable[str], users: NDArray[np.int64], k: int
+) -> dict[str, Ranking]:
+    width = min(k, len(platform.catalogue))
+    return {n: Ranking(np.empty(len(users)), np.empty((len(users), width), dtype=np.int64)) for n in names}
 
 
 def _chunks(platform: Platform, users: NDArray[np.int64]) -> list[slice]:
@@ -69,7 +101,8 @@ def _chunks(platform: Platform, users: NDArray[np.int64]) -> list[slice]:
     Results belong in arrays made beforehand: a small array kept from every chunk would lie between the large ones
     that are freed, and so keep the process from giving their memory back.
     """
-    size = min(_CHUNK, max(1, _SCORES // len(platform.catalogue)))
+    each = len(platform.catalogue) * platform.spec.history_length
+    size = min(_CHUNK, max(1, _SIMILARITIES // each))
     return [slice(start, start + size) for start in range(0, len(users), size)]
 
 
@@ -106,11 +139,14 @@ def choose_local(platform: Platform) -> LocalLayer:
     floor = _best(platform, [LocalLayer(0.0, popularity, near) for popularity, near in grid])
     scalars = itertools.product(DECAYS, SHARPNESSES)
     own = [replace(floor, decay=decay, sharpness=sharpness) for decay, sharpness in scalars]
-    return _clearly_better(platform, initial_shared(platform.spec), floor, own)
+    untrained = initial_shared(platform.spec)
+    base, *values = _validation(platform, [(untrained, layer) for layer in (floor, *own)])
+    return _clearly_better(base, values, floor, own)
 
 
 def _best(platform: Platform, layers: Sequence[LocalLayer]) -> LocalLayer:
-    values = _validation(platform, initial_shared(platform.spec), layers)
+    untrained = initial_shared(platform.spec)
+    values = _validation(platform, [(untrained, layer) for layer in layers])
     if not values.shape[1]:
         return ZERO_SHOT_PRIOR
     return layers[int(values.mean(axis=1).argmax())]
@@ -121,18 +157,35 @@ def choose_blend(platform: Platform, shared: SharedTensors, floor: LocalLayer) -
 
     So a platform that the shared part does not help keeps what it has alone.
     """
-    return _clearly_better(platform, shared, floor, [replace(floor, blend=blend) for blend in BLENDS])
+    return choose_blends(platform, {"": shared}, floor)[""]
+
+
+def choose_blends(
+    platform: Platform, models: Mapping[str, SharedTensors], floor: LocalLayer
+) -> dict[str, LocalLayer]:
+    """Return `choose_blend` of each model; all share the passes over the catalogue."""
+    layers = [replace(floor, blend=blend) for blend in BLENDS]
+    untrained = initial_shared(platform.spec)
+    asked = [(untrained, floor), *itertools.product(models.values(), layers)]
+    base, *values = _validation(platform, asked)
+    of_models = np.reshape(values, (len(models), len(layers), len(base)))
+    return {
+        name: _clearly_better(base, list(found), floor, layers)
+        for name, found in zip(models, of_models, strict=True)
+    }
 
 
 def _clearly_better(
-    platform: Platform, shared: SharedTensors, floor: LocalLayer, layers: Sequence[LocalLayer]
+    base: NDArray[np.float64],
+    values: Sequence[NDArray[np.float64]],
+    floor: LocalLayer,
+    layers: Sequence[LocalLayer],
 ) -> LocalLayer:
-    """Return the best of `layers`, or `floor` where none is clearly better on validation shoppers.
+    """Return the best of `layers`, or `floor` where none is clearly better on the (B,) validation shoppers.
 
-    Clearly: its mean paired gain over the floor exceeds one standard error of that gain (the one-standard-error
-    rule, Breiman et al. 1984).
+    Clearly: its mean paired gain over the floor's `base` exceeds one standard error of that gain (the
+    one-standard-error rule, Breiman et al. 1984).
     """
-    base, *values = _validation(platform, shared, [floor, *layers])
     if len(base) < 2:
         return floor
     best, best_gain = floor, 0.0
@@ -144,16 +197,9 @@ def _clearly_better(
     return best
 
 
-def _validation(
-    platform: Platform, shared: SharedTensors, layers: Sequence[LocalLayer]
-) -> NDArray[np.float64]:
-    """Return (len(layers), B) NDCG@10 of validation shoppers; all layers share the passes over the catalogue."""
-    # Drawn, because shoppers whose ids are close can be of one kind.
+def _validation(platform: Platform, models: Sequence[Model]) -> NDArray[np.float64]:
+    """Return (len(models), B) NDCG@10 of validation shoppers, drawn: those whose ids are close can be of one kind."""
     users = np.sort(np.random.default_rng(0).permutation(platform.valid_users)[:CHOICE_USERS])
-    ranks = np.empty((len(layers), len(users)))
-    for at in _chunks(platform, users):
-        parts = ScoreParts(platform, shared, "valid", users[at])
-        for row, layer in enumerate(layers):
-            scores, target = _candidates(platform, "valid", users[at], parts.blended(layer))
-            ranks[row, at] = target_ranks(scores, target).cpu().numpy()
-    return np.stack([ndcg_at(of_layer, 10) for of_layer in ranks])
+    named = {str(number): model for number, model in enumerate(models)}
+    rankings = evaluate_models(platform, named, "valid", users, k=1)
+    return np.stack([ndcg_at(ranking.ranks, 10) for ranking in rankings.values()])

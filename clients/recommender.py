@@ -19,7 +19,7 @@ from clients.data.split import Part
 from clients.platform import Platform
 from clients.transitions import transition_scores
 from shared_model.device import to_device
-from shared_model.exchange import SharedTensors
+from shared_model.exchange import SharedTensors, fingerprint
 from shared_model.model import (
     PRIOR_DECAY,
     PRIOR_SHARPNESS,
@@ -94,14 +94,15 @@ class History:
 class ScoreParts:
     """What the scores of B shoppers at positions `users` are made of, given what they had before `which`.
 
-    Each part is computed when it is first asked for, and once: all local layers share the passes over the catalogue.
+    Each part is computed when it is first asked for, and once: all models and local layers share the passes over the
+    catalogue.
     """
 
     platform: Platform
-    shared: SharedTensors
     which: Part
     users: NDArray[np.int64]
     _own: dict[tuple[float, float], torch.Tensor] = field(default_factory=dict)
+    _models: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @cached_property
     def history(self) -> History:
@@ -116,17 +117,21 @@ class ScoreParts:
             self._own[key] = pooled(tensors, self._untrained, self.history.shares(tensors))
         return self._own[key]
 
-    @cached_property
-    def model(self) -> torch.Tensor:
-        """(B, I): the shared model's scores."""
-        untrained = initial_shared(self.platform.spec)
-        if all(torch.equal(self.shared[name], tensor) for name, tensor in untrained.items()):
-            return self.own(ZERO_SHOT_PRIOR)
-        shared = self._placed(self.shared)
-        # One encoder's weight cancels out, so without a residual the similarities are the untrained ones.
+    def model(self, shared: SharedTensors) -> torch.Tensor:
+        """Return (B, I): the shared model's scores."""
+        key = fingerprint({name: tensor.numpy(force=True) for name, tensor in shared.items()})
+        if key not in self._models:
+            self._models[key] = self._of_model(shared)
+        return self._models[key]
+
+    def _of_model(self, shared: SharedTensors) -> torch.Tensor:
         spec = self.platform.spec
+        if all(torch.equal(shared[name], tensor) for name, tensor in initial_shared(spec).items()):
+            return self.own(ZERO_SHOT_PRIOR)
+        placed = self._placed(shared)
+        # One encoder's weight cancels out, so without a residual the similarities are the untrained ones.
         same = spec.width == 0 and len(spec.encoder_dimensions) == 1
-        return pooled(shared, self._untrained if same else self._similar(shared), self.history.shares(shared))
+        return pooled(placed, self._untrained if same else self._similar(placed), self.history.shares(placed))
 
     @cached_property
     def log_popularity(self) -> torch.Tensor:
@@ -141,12 +146,12 @@ class ScoreParts:
         return to_device(torch.from_numpy(near), self.platform.device).mul_(10).log1p_()
 
     @torch.no_grad()
-    def blended(self, local: LocalLayer) -> torch.Tensor:
-        """Return the (B, I) scores under a local layer; a part with weight 0 plays no part at all."""
+    def blended(self, shared: SharedTensors, local: LocalLayer) -> torch.Tensor:
+        """Return the (B, I) scores of a model under a local layer; a part with weight 0 plays no part at all."""
         if local.blend in {0.0, 1.0}:
-            score = (self.model if local.blend else self.own(local)).clone()
+            score = (self.model(shared) if local.blend else self.own(local)).clone()
         else:
-            score = torch.lerp(self.own(local), self.model, local.blend)
+            score = torch.lerp(self.own(local), self.model(shared), local.blend)
         if local.popularity > 0:
             score.add_(self.log_popularity, alpha=local.popularity)
         if local.transitions > 0:
@@ -179,7 +184,7 @@ class Recommender:
 
     def scores(self, which: Part, users: NDArray[np.int64]) -> torch.Tensor:
         """Return (B, I) scores for shoppers at positions `users`, given what they had before `which`."""
-        return ScoreParts(self.platform, self.shared, which, users).blended(self.local)
+        return ScoreParts(self.platform, which, users).blended(self.shared, self.local)
 
 
 @torch.no_grad()

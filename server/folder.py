@@ -46,7 +46,7 @@ class ModelChoice(_Section):
 
     encoders: Annotated[list[str], Field(min_length=1)] = ["hashed-words"]
     width: Annotated[int, Field(ge=0)] = 0
-    history_length: Annotated[int, Field(ge=2)] = 50
+    history_length: Annotated[int, Field(ge=2)] = 20
 
 
 class SuperLinkSettings(_Section):

@@ -3,7 +3,7 @@
     python -m server.superlink FOLDER [options of flower-superlink]
 
 Flower has a hook for middleware, which its own extension package fills; here it is filled by `ControlDoor`. If a version
-of Flower did not ask it, the control interface would stand open: `tests/e2e` holds that it does not.
+of Flower has no such hook, nothing is started; that Flower asks it is what `tests/e2e` holds.
 """
 
 import sys
@@ -22,6 +22,10 @@ def main() -> None:
     """Run until SIGTERM."""
     configure_log()
     key = read_control_key(ServerFolder(Path(sys.argv[1])))
+    if not callable(getattr(extensions, "get_middleware", None)):
+        raise SystemExit(
+            "This version of Flower has no hook for the control interface's door: nothing is started."
+        )
     extensions.get_middleware = lambda: (Middleware(ControlDoor, key=key),)
     sys.argv = ["flower-superlink", *sys.argv[2:]]
     flower_superlink()

@@ -150,7 +150,7 @@ PRICE_CENTRES = 8
 
 @dataclass(frozen=True)
 class PriceEncoder:
-    """The quantile of a price within its own catalogue, as Gaussian bumps on 8 centres: cosine exp(−(Δ/0.2)²) or so.
+    """The quantile of a price within its own catalogue, as Gaussian bumps on 8 centres: cosine about exp(−(Δ/0.29)²).
 
     A quantile has no currency and no scale, so a catalogue in yen and one in euros agree. Only a price of the public
     catalogue may stand here, never one that is read off receipts.

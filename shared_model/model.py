@@ -48,7 +48,7 @@ class ModelSpec:
 
     encoder_dimensions: tuple[int, ...]
     width: int = 0
-    history_length: int = 50
+    history_length: int = 20
     prior_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:

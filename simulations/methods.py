@@ -3,7 +3,7 @@
 Each trained method leaves its shared tensors in a file, so a run that was interrupted does not train it again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +12,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from clients.evaluation import Scorer, choose_blend, choose_local, choose_popularity, evaluate
+from clients.evaluation import (
+    Model,
+    Ranking,
+    choose_blends,
+    choose_local,
+    choose_popularity,
+    evaluate,
+    evaluate_models,
+)
 from clients.examples import TrainingData, training_data
 from clients.platform import Platform
 from clients.recommender import ZERO_SHOT, ZERO_SHOT_PRIOR, LocalLayer, Popularity, Recommender
@@ -100,22 +108,23 @@ class Judge:
             return cls(platform, member, ZERO_SHOT_PRIOR, ZERO_SHOT_PRIOR, seed)
         return cls(platform, member, choose_popularity(platform), choose_local(platform), seed)
 
-    def popularity(self) -> Outcome:
-        """Return how the popularity list does."""
-        return self._judge(Popularity(self.platform), None)
+    def outcomes(self, models: Mapping[str, SharedTensors]) -> dict[str, Outcome]:
+        """Return how `popularity`, `prior`, a member's `prior_local` and each of `models` do.
 
-    def of_prior(self) -> Outcome:
-        """Return how the training-free prior does."""
-        return self._judge(self.prior_recommender(), self.prior)
-
-    def untrained(self) -> Outcome:
-        """Return how a member does alone without any training: the prior and its own local layer."""
-        return self._judge(self.untrained_recommender(), self.alone)
-
-    def of_model(self, shared: SharedTensors) -> Outcome:
-        """Return how shared tensors do."""
-        recommender = self.recommender(shared)
-        return self._judge(recommender, recommender.local)
+        `prior_local` is what a member does alone without any training: the prior and its own local layer. All but
+        popularity share the passes over the catalogue.
+        """
+        untrained = initial_shared(self.platform.spec)
+        asked: dict[str, Model] = {"prior": (untrained, self.prior)}
+        if self.member:
+            asked["prior_local"] = (untrained, self.alone)
+        asked |= {name: (models[name], local) for name, local in self._layers(models).items()}
+        users = self.platform.test_users
+        with torch.no_grad():
+            popularity = evaluate(self.platform, Popularity(self.platform), "test", users)
+            rankings = evaluate_models(self.platform, asked, "test", users)
+        found = {"popularity": self._outcome(popularity, None)}
+        return found | {name: self._outcome(ranking, asked[name][1]) for name, ranking in rankings.items()}
 
     def prior_recommender(self) -> Recommender:
         """Return what ranks by text and popularity alone."""
@@ -127,10 +136,12 @@ class Judge:
 
     def recommender(self, shared: SharedTensors) -> Recommender:
         """Return what serves: blended by a member on its validation shoppers, as it is by a newcomer."""
-        local = choose_blend(self.platform, shared, self.alone) if self.member else ZERO_SHOT
-        return Recommender(self.platform, shared, local)
+        return Recommender(self.platform, shared, self._layers({"": shared})[""])
 
-    def _judge(self, scorer: Scorer, local: LocalLayer | None) -> Outcome:
-        with torch.no_grad():
-            ranking = evaluate(self.platform, scorer, "test", self.platform.test_users)
+    def _layers(self, models: Mapping[str, SharedTensors]) -> dict[str, LocalLayer]:
+        if self.member:
+            return choose_blends(self.platform, models, self.alone)
+        return dict.fromkeys(models, ZERO_SHOT)
+
+    def _outcome(self, ranking: Ranking, local: LocalLayer | None) -> Outcome:
         return Outcome(quality(self.platform, ranking, np.random.default_rng(self.seed)), local)

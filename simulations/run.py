@@ -176,20 +176,15 @@ def _judge(simulation: Simulation, name: str, shared: dict[str, SharedTensors]) 
     """Return method → outcome on one platform."""
     member = any(p.name == name for p in simulation.scenario.members)
     platform, seed = simulation.platforms[name], simulation.scenario.scenario.seed
+    trained: tuple[str, ...] = ("federated", "federated_private", "centralised")
+    models = {method: shared[method] for method in trained if method in shared}
     judge = Judge.of(platform, member=member, seed=seed)
-    outcomes = {"popularity": judge.popularity(), "prior": judge.of_prior()}
     if member:
-        outcomes["prior_local"] = judge.untrained()
-        outcomes["local_only"] = judge.of_model(shared[f"local_only/{name}"])
-    else:  # the newcomer's second day: it still trains nothing, but chooses a local layer of its own
-        settled = Judge.of(platform, member=True, seed=seed)
-        outcomes["prior_local"] = settled.untrained()
-        adopted = "federated_private" if "federated_private" in shared else "federated"
-        outcomes["adopted"] = settled.of_model(shared[adopted])
-    for method in ("federated", "federated_private", "centralised"):
-        if method in shared:
-            outcomes[method] = judge.of_model(shared[method])
-    return outcomes
+        return judge.outcomes({"local_only": shared[f"local_only/{name}"], **models})
+    # The newcomer's second day: it still trains nothing, but chooses a local layer of its own.
+    adopted = models.get("federated_private", models["federated"])
+    settled = Judge.of(platform, member=True, seed=seed).outcomes({"adopted": adopted})
+    return judge.outcomes(models) | {method: settled[method] for method in ("prior_local", "adopted")}
 
 
 def taints(simulation: Simulation) -> list[str]:

@@ -73,7 +73,7 @@ class ModelSection(_Section):
     encoders: Annotated[list[str], Field(min_length=1)] = ["hashed-words"]
     width: Annotated[int, Field(ge=0)] = 0
     """D: the rank of a residual that is trained besides the scalars; 0 for none."""
-    history_length: Annotated[int, Field(ge=2)] = 50
+    history_length: Annotated[int, Field(ge=2)] = 20
     """L: the last events of a shopper that count."""
     targets: Count = 8
     """T: how many of them serve as training targets."""

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.commands import run as run_command
 from benchmarks.dp_step.measure import METHODS, errors, memory, ratio, times
 from benchmarks.dp_step.opacus_model import __doc__ as formulation
 from benchmarks.dp_step.problem import make_problem
@@ -115,17 +116,7 @@ def _show(result: dict[str, Any]) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command and return its exit code."""
-    try:
-        code = app(args=arguments, standalone_mode=False, prog_name="python -m benchmarks.dp_step")
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
-        if show is None or not isinstance(exit_code, int):
-            raise
-        show()
-        return exit_code
-    return int(code or 0)
+    return run_command(app, "dp_step", arguments)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ A cell is a trade, a range of items and a draw of shoppers; finished ones are ke
 """
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,8 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.commands import data_folder
+from benchmarks.commands import run as run_command
 from benchmarks.provenance import code_of, provenance
 from benchmarks.same_trade.report import CellKey, markdown, summary
 from benchmarks.same_trade.study import Size, run
@@ -70,7 +71,7 @@ def same_trade(
     with tempfile.TemporaryDirectory() as made_up:
         study = quick_study() if quick else load(Study, HERE / "study.toml")
         recipe = quick_recipe() if quick else load(Recipe, HERE / "recipe.toml")
-        folder = write_shops(Path(made_up), study) if quick else _data(data)
+        folder = write_shops(Path(made_up), study) if quick else data_folder(data)
         size = Size(60, 20, 16) if quick else Size(judged, shots, codes)
         unknown = sorted(set(trade or []) - set(study.names))
         if unknown:
@@ -112,26 +113,10 @@ def finished_cells(
     return cells
 
 
-def _data(folder: Path | None) -> Path:
-    named = folder or os.environ.get("FEDCART_DATA")
-    if not named:
-        raise BadInputError("Where is the data? Give --data or set FEDCART_DATA; --quick needs none.")
-    return Path(named)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line and return the exit code."""
-    try:
-        app(arguments, standalone_mode=False)
-    except BadInputError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except typer.Exit as stop:
-        return stop.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
-    return 0
+def main(arguments: list[str]) -> int:
+    """Run the command and return its exit code."""
+    return run_command(app, "same_trade", arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

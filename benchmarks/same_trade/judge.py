@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from benchmarks.same_trade.neighbours import neighbour_scores
 from clients.data.split import Part
 from clients.evaluation import Scorer, evaluate
-from clients.neighbours import neighbour_scores
 from clients.platform import Platform
 from shared_model.metrics import ndcg_at
 

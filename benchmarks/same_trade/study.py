@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from benchmarks.same_trade.codes import assign, make_codebook
 from benchmarks.same_trade.judge import OfTable, Remembered, Sum, choose
+from benchmarks.same_trade.neighbours import neighbour_matrix, plain_mean, release, shopper_rows
 from benchmarks.same_trade.trade import Range, cut
 from clients.evaluation import Scorer, choose_local, evaluate
-from clients.neighbours import neighbour_matrix, plain_mean, release, shopper_rows
 from clients.platform import Platform
 from clients.recommender import LocalLayer, Recommender
 from privacy.noise import ReproducibleNoise
 from privacy.plan import PrivacyPlan
-from shared_model.codes import assign, make_codebook
 from shared_model.metrics import ndcg_at, recall_at
 from shared_model.model import initial_shared
 

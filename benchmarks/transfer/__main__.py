@@ -12,7 +12,6 @@
 import json
 import os
 import sys
-import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -21,14 +20,14 @@ import torch
 import typer
 from rich.console import Console
 
+from benchmarks.commands import data_folder
+from benchmarks.commands import run as run_command
 from benchmarks.transfer.cells import CellStore
 from benchmarks.transfer.platforms import Platforms
 from benchmarks.transfer.quick import quick_recipe, quick_study, write_shops
 from benchmarks.transfer.report import write_report
 from benchmarks.transfer.run import jobs, run
 from benchmarks.transfer.study import HERE, Recipe, Study, load
-from privacy.errors import PrivacyError
-from shared_model.errors import BadInputError, FedcartError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -75,7 +74,7 @@ def transfer(
     else:
         chosen = load(Study, study or HERE / "study.toml")
         trained = load(Recipe, recipe or HERE / "recipe.toml")
-        source = _data(data)
+        source = data_folder(data)
     if newcomer is not None:
         chosen = chosen.with_newcomer(newcomer)
     platforms = Platforms(chosen, trained, source)
@@ -91,31 +90,9 @@ def transfer(
     return 1 if any(job.failed for job in left_out) else 0
 
 
-def _data(folder: Path | None) -> Path:
-    named = folder or (Path(os.environ["FEDCART_DATA"]) if os.environ.get("FEDCART_DATA") else None)
-    if named is None:
-        raise BadInputError("there is no data: give --data or set FEDCART_DATA, or try --quick.")
-    return named
-
-
 def main(arguments: list[str]) -> int:
     """Run the command and return its exit code."""
-    try:
-        code = app(args=arguments, standalone_mode=False, prog_name="python -m benchmarks.transfer")
-    except (FedcartError, PrivacyError) as error:
-        sys.stderr.write(f"transfer: {error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("transfer: interrupted; the same command continues\n")
-        return 130
-    except Exception as error:
-        show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
-        if show is not None and isinstance(exit_code, int):
-            show()
-            return exit_code
-        traceback.print_exception(error)
-        return 70
-    return int(code or 0)
+    return run_command(app, "transfer", arguments)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ students/current.json                               which one is current; replac
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,18 @@ def install_student(folder: Path, card: StudentCard, tables: bytes) -> str:
         make_folder(students / name, fill)
     replace(students / CURRENT, _Current(name=name).model_dump_json().encode() + b"\n", 0o600)
     return name
+
+
+def remove_students(folder: Path) -> bool:
+    """Delete all students of a platform's folder; return whether there was one. Raises FolderError if it cannot."""
+    students = folder / "students"
+    if not students.exists():
+        return False
+    try:
+        shutil.rmtree(students)
+    except OSError as error:
+        raise FolderError(f"{students}: cannot be deleted ({error.strerror}). Delete it yourself.") from None
+    return True
 
 
 def load_student(folder: Path) -> InstalledStudent:

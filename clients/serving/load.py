@@ -1,4 +1,4 @@
-"""From a platform's folder to a snapshot: data, adopted model, local layer, index. What is costly is kept kept."""
+"""From a platform's folder to a snapshot: data, adopted model, local layer, index. What is costly is kept."""
 
 import hashlib
 import json
@@ -28,6 +28,7 @@ from federation.files import replace as replace_file
 from shared_model.exchange import SharedTensors
 from shared_model.features import make_encoders
 from shared_model.model import initial_shared
+from shared_model.version import VERSION
 
 PRIOR = "prior"
 
@@ -125,13 +126,14 @@ class _Chosen(BaseModel):
 
 def _local_layers(platform: Platform, model: Model, place: Path) -> dict[str, LocalLayer]:
     """Choose the weights of each arm on validation shoppers, or read what was chosen for this model and data."""
-    floor = _kept(place, f"floor {platform.fingerprint} {platform.catalogue.fingerprint}")
+    basis = f"{VERSION} {model.encoder_names} {platform.spec} {platform.fingerprint} {platform.catalogue.fingerprint}"
+    floor = _kept(place, f"floor {basis}")
     if floor is None:
         floor = choose_local(platform)
-        _keep(place, f"floor {platform.fingerprint} {platform.catalogue.fingerprint}", floor)
+        _keep(place, f"floor {basis}", floor)
     if model.shared is None:
         return {"prior": floor}
-    key = f"{model.version} {platform.fingerprint} {platform.catalogue.fingerprint}"
+    key = f"{model.version} {basis}"
     chosen = _kept(place, key)
     if chosen is None:
         chosen = choose_blend(platform, model.shared, floor)

@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -38,6 +40,14 @@ STREAM_SECONDS = 3600.0
 """A session in one call lasts so long at most."""
 _log = structlog.get_logger("fedcart.serving")
 T = TypeVar("T")
+
+
+def _place(error: BaseException) -> str:
+    """Return file and line where an error was raised: a log holds no value, and a message may."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
+
+
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (UnknownIdError, grpc.StatusCode.NOT_FOUND),
     (AskError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -210,8 +220,10 @@ class RecommenderService(RecommenderServicer):
             )
         except tuple(kind for kind, _ in _CODES) as error:
             code = next(code for kind, code in _CODES if isinstance(error, kind))
-            if code is grpc.StatusCode.UNAVAILABLE:  # the store's message may name its place: for the log
-                _log.error("feedback-not-stored", reason=str(error))
+            if (
+                code is grpc.StatusCode.UNAVAILABLE
+            ):  # a database's own words may quote a value: neither answer nor log
+                _log.error("feedback-not-stored", code=getattr(error, "code", "store"))
                 await context.abort(
                     code, "feedback could not be stored, and nothing of it was taken: send it again"
                 )
@@ -219,6 +231,6 @@ class RecommenderService(RecommenderServicer):
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception as error:
-            _log.exception("internal", kind=type(error).__name__)
+            _log.error("internal", kind=type(error).__name__, at=_place(error))
             await context.abort(grpc.StatusCode.INTERNAL, "a bug of the service; its log says more")
         raise AssertionError("abort does not return")

@@ -55,9 +55,10 @@ async def keep_current(
             current.swap(snapshot)
             _log.info("swapped", version=snapshot.version, number=snapshot.number)
         except (FedcartError, PrivacyError, OSError) as error:
-            _log.error("not-swapped", reason=str(error))
+            # Messages quote data, and a log goes places: `fedcart client doctor` says them to who sits there.
+            _log.error("not-swapped", code=getattr(error, "code", "os"), see="fedcart client doctor")
         except Exception as error:
-            _log.exception("not-swapped", kind=type(error).__name__)
+            _log.error("not-swapped", code="bug", kind=type(error).__name__)
 
 
 def _erase(folder: ClientFolder, current: Current) -> None:

@@ -1,6 +1,7 @@
 """Evaluation against a full sort, and a local layer that never takes what does not help."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -16,9 +17,11 @@ from clients.evaluation import (
     DECAYS,
     POPULARITY_WEIGHTS,
     choose_blend,
+    choose_blends,
     choose_local,
     choose_popularity,
     evaluate,
+    evaluate_models,
 )
 from clients.platform import Platform
 from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, Popularity, Recommender, ScoreParts, retrieve
@@ -111,15 +114,35 @@ def test_transitions_enter_the_score_with_their_weight():
 
 def test_parts_are_computed_once_for_all_layers_that_share_them(monkeypatch):
     platform, passes = some_platform(), []
+    models = [trained(platform), initial_shared(platform.spec)]
     monkeypatch.setattr(recommender, "scores", lambda *args: (passes.append(1), model_scores(*args))[1])
-    parts = ScoreParts(platform, trained(platform), "test", platform.test_users)
+    parts = ScoreParts(platform, "test", platform.test_users)
     layers = [LocalLayer(a, 0.3, 1.0, d, s) for a in (0.0, 0.5, 1.0) for d in (0.2, 0.9) for s in (1.0, 3.0)]
-    for layer in layers:
-        got = parts.blended(layer)
-        alone = ScoreParts(platform, parts.shared, "test", platform.test_users).blended(layer)
-        assert torch.equal(got, alone)
-    alone = sum(1 + (0 < layer.blend < 1) for layer in layers)
-    assert len(passes) == 2 + alone
+    asked = list(itertools.product(models, layers))
+    got = [parts.blended(*model) for model in asked]
+    assert len(passes) == 2  # one untrained, one of the trained model with its residual
+    for model, scored in zip(asked, got, strict=True):
+        assert torch.equal(scored, ScoreParts(platform, "test", platform.test_users).blended(*model))
+
+
+def test_models_that_share_a_pass_are_ranked_as_each_alone():
+    platform = some_platform(items=80, shoppers=30)
+    models = {
+        "trained": (trained(platform), LocalLayer(0.5, 0.3, 1.0)),
+        "untrained": (initial_shared(platform.spec), LocalLayer(0.0, 0.1)),
+    }
+    together = evaluate_models(platform, models, "test", platform.test_users, k=5)
+    for name, model in models.items():
+        alone = evaluate(platform, Recommender(platform, *model), "test", platform.test_users, k=5)
+        np.testing.assert_array_equal(together[name].ranks, alone.ranks)
+        np.testing.assert_array_equal(together[name].top, alone.top)
+
+
+def test_blends_chosen_together_are_those_chosen_alone():
+    platform = some_platform(items=80, shoppers=60)
+    models = {str(seed): trained(platform, 0.2, seed) for seed in range(3)}
+    found = choose_blends(platform, models, PRIOR)
+    assert found == {name: choose_blend(platform, shared, PRIOR) for name, shared in models.items()}
 
 
 @pytest.mark.parametrize("blend", [0.0, 0.5, 1.0])
@@ -127,8 +150,8 @@ def test_retrieving_gives_the_recommender_s_scores_and_order(blend):
     platform = some_platform(items=300, shoppers=20)
     shared, user = trained(platform, 0.1), platform.test_users[:1]
     local = LocalLayer(blend, 0.3, 2.0, 0.7, 2.0)
-    parts = ScoreParts(platform, shared, "test", user)
-    expected = parts.blended(local)[0]
+    parts = ScoreParts(platform, "test", user)
+    expected = parts.blended(shared, local)[0]
     added = 0.3 * parts.log_popularity + 2.0 * parts.log_transitions[0]
     added[7] = -torch.inf
     items, ages = (part[user[0]] for part in platform.recent("test"))

@@ -32,7 +32,7 @@ def reference(made) -> np.ndarray:
     )
     shared = {name: tensor.double() for name, tensor in made.model.shared.items()}
     users = np.arange(len(platform))
-    return ScoreParts(wide, shared, "test", users).blended(made.local).numpy()
+    return ScoreParts(wide, "test", users).blended(shared, made.local).numpy()
 
 
 def listed(snapshot, shopper="", **ask):

@@ -49,9 +49,11 @@ def test_a_catalogue_that_changes_counts_without_a_restart_and_a_broken_one_does
         await _until(lambda: "new" in current.snapshot.shelf.rows)
         kept = current.snapshot
         with capture_logs() as log:
-            items.write_text("no,header\n1,2\n")
+            items.write_text("planted-column,header\nplanted-item,2\n")
             await _until(lambda: any(entry["event"] == "not-swapped" for entry in log))
         assert current.snapshot is kept
+        assert [entry["code"] for entry in log if entry["event"] == "not-swapped"] == ["data"]
+        assert "planted" not in json.dumps(log, default=str)
         items.write_bytes(before)
         os.utime(items)
         await _until(lambda: "new" not in current.snapshot.shelf.rows)

@@ -5,9 +5,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import sparse
 
-from clients.data.sequences import Sequences
-from clients.data.split import Split, leave_one_out
-from clients.neighbours import (
+from benchmarks.same_trade.codes import NO_CODE, cells
+from benchmarks.same_trade.neighbours import (
     KEEP_ABOVE,
     neighbour_matrix,
     neighbour_scores,
@@ -15,11 +14,12 @@ from clients.neighbours import (
     release,
     shopper_rows,
 )
+from clients.data.sequences import Sequences
+from clients.data.split import Split, leave_one_out
 from clients.transitions import DECAY, WINDOW
 from privacy.errors import PlanError
 from privacy.noise import ReproducibleNoise
 from privacy.plan import PrivacyPlan
-from shared_model.codes import NO_CODE, cells
 
 K, ITEMS = 5, 12
 CODES = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, NO_CODE, 0])

@@ -3,7 +3,7 @@
 Shapes: U shoppers, I items, K codes, C = K·(K+1)/2 unordered pairs of codes, B shoppers served, L history length.
 
 `clients.transitions` remembers which of a platform's items follow each other. It needs many shoppers, and may not
-leave. Its counterpart over public codes (`shared_model.codes`) may, once noised:
+leave. Its counterpart over public codes (`benchmarks.same_trade.codes`) may, once noised:
 
     row(u)[{a, b}] = Σ over pairs of u's events, different items of codes a and b, at most WINDOW apart,
                      of  max(gap, 1)^(−½)
@@ -31,12 +31,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from benchmarks.same_trade.codes import NO_CODE, cells
 from clients.data.split import Split
 from clients.transitions import WINDOW, transition_scores
 from privacy.errors import PlanError
 from privacy.noise import NoiseSource
 from privacy.plan import PrivacyPlan
-from shared_model.codes import NO_CODE, cells
 
 KEEP_ABOVE = 2.5
 """A cell counts where it stands so many standard deviations of its noise above zero."""

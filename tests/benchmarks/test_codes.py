@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from shared_model.codes import NO_CODE, assign, cells, make_codebook
+from benchmarks.same_trade.codes import NO_CODE, assign, cells, make_codebook
 
 
 def rows(count: int, width: int = 8, seed: int = 0) -> torch.Tensor:
