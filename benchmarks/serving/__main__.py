@@ -21,6 +21,7 @@ import torch
 import typer
 from rich.console import Console
 
+from benchmarks.commands import run as run_command
 from benchmarks.provenance import provenance
 from benchmarks.serving.measure import against_faiss, exact_pass, over_grpc
 from benchmarks.serving.soak import soak as run_soak
@@ -112,4 +113,4 @@ def _show(result: dict[str, Any], format: Format) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    sys.exit(run_command(app, "serving", sys.argv[1:]))

@@ -99,7 +99,7 @@ async def _asked(address: str, names: tuple[str, ...], rate: float, count: int, 
 def exact_pass(items: int, width: int, seed: int, repeats: int) -> dict[str, Any]:
     """Score every item for one, and for 16 sessions of one event, against one sum over the same matrix."""
     features = made_features(items, width, seed)
-    spec = ModelSpec((width,), 16, 50)
+    spec = ModelSpec((width,))
     local, popularity = LocalLayer(1.0, 0.1), torch.ones(items)
     scoring = Scoring.of(
         spec, features, block_norms(spec, features), initial_shared(spec), local, popularity, None

@@ -1,9 +1,8 @@
 """A federation with one admitted platform, made once and copied for each test; runs to publish; a served registry."""
 
-import asyncio
 import shutil
-import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +30,7 @@ from server.registry.run import FinishedRun
 from server.registry.serve import serve
 from server.registry.store import ModelStore, Published
 from shared_model.model import initial_shared
+from tests.in_thread import InThread
 
 TIME = now()
 
@@ -167,34 +167,13 @@ class Served:
     """A registry on a free port of this machine, in a thread of its own."""
 
     def __init__(self, folder: ServerFolder) -> None:
-        self._ready, self.address, self._error = threading.Event(), "", None
-        self._folder = folder
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(60)
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except Exception as error:
-            self._error = error
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         anywhere = RegistrySettings.model_construct(host="127.0.0.1", port=0)
-        await serve(self._folder, anywhere, self._listening, self._stop)
-
-    def _listening(self, address: str) -> None:
-        self.address = f"localhost:{address.rpartition(':')[2]}"
-        self._ready.set()
+        self._thread = InThread(partial(serve, folder, anywhere))
+        self.address = f"localhost:{self._thread.address.rpartition(':')[2]}"
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(30)
-        assert not self._thread.is_alive()
+        """End it."""
+        self._thread.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,7 @@
 """A shop with categories, brands and prices, as a snapshot and as a folder to serve from."""
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +25,7 @@ from clients.template import SiteAnswers
 from federation.validity import now
 from shared_model.features import encode_catalogue, make_encoders
 from shared_model.model import ModelSpec, block_norms, initial_shared
+from tests.in_thread import InThread
 
 NOUNS = ("milk", "bread", "lamp", "chair", "kettle", "train", "doll", "shampoo")
 LAYER = LocalLayer(0.5, 0.1, 1.0)
@@ -129,50 +128,18 @@ def make(tmp_path: Path) -> Callable[..., SimpleNamespace]:
     return made
 
 
-class Served:
-    """A service on a free port of this machine, in a thread of its own."""
-
-    def __init__(self, snapshot: Snapshot, settings: ServingSettings, feedback: object) -> None:
-        self.current, self._settings, self._feedback = Current(snapshot), settings, feedback
-        self._ready, self.address, self._error = threading.Event(), "", None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(60)
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except Exception as error:
-            self._error = error
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        serving = Serving(self.current, self._settings.model_copy(update={"port": 0}), self._feedback)
-        await serve(serving, self._listening, self._stop)
-
-    def _listening(self, address: str) -> None:
-        self.address = address
-        self._ready.set()
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-
-
 @pytest.fixture
-def served() -> Iterator[Callable[..., Served]]:
-    """Return what serves a snapshot until the test ends."""
-    running: list[Served] = []
+def served() -> Iterator[Callable[..., SimpleNamespace]]:
+    """Return what serves a snapshot on a free port of this machine until the test ends."""
+    running: list[InThread] = []
 
     def start(
         snapshot: Snapshot, settings: ServingSettings = ANYWHERE, feedback: object = NO_FEEDBACK
-    ) -> Served:
-        running.append(Served(snapshot, settings, feedback))
-        return running[-1]
+    ) -> SimpleNamespace:
+        current = Current(snapshot)
+        serving = Serving(current, settings.model_copy(update={"port": 0}), feedback)
+        running.append(InThread(partial(serve, serving)))
+        return SimpleNamespace(current=current, address=running[-1].address)
 
     yield start
     for service in running:
