@@ -21,11 +21,11 @@ from server.folder import ServerFolder
 def main() -> None:
     """Run until SIGTERM."""
     configure_log()
-    key = read_control_key(ServerFolder(Path(sys.argv[1])))
     if not callable(getattr(extensions, "get_middleware", None)):
         raise SystemExit(
             "This version of Flower has no hook for the control interface's door: nothing is started."
         )
+    key = read_control_key(ServerFolder(Path(sys.argv[1])))
     extensions.get_middleware = lambda: (Middleware(ControlDoor, key=key),)
     sys.argv = ["flower-superlink", *sys.argv[2:]]
     flower_superlink()

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import os
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from structlog.testing import capture_logs
 
 from clients.folder import ClientFolder
+from clients.recommender import LocalLayer
+from clients.serving import load
 from clients.serving.current import Current
 from clients.serving.load import load_snapshot
 from clients.serving.watch import keep_current, state_of
@@ -77,6 +80,20 @@ def test_an_erased_shopper_is_unknown_without_a_restart_and_after_one(shop, caps
     capsys.readouterr()
     assert run(["client", "recommend", "u02", "--folder", str(shop.path), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["cold"]
+
+
+def test_a_local_layer_is_chosen_once_for_the_same_encoders_and_data(shop, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(load, "choose_local", lambda p: (chosen.append(p.spec), LocalLayer(0.0, 0.1))[1])
+    load_snapshot(shop)
+    load_snapshot(shop)
+    assert len(chosen) == 1
+    model = load.current_model(shop)
+    monkeypatch.setattr(
+        load, "current_model", lambda _: replace(model, history_length=model.history_length + 1)
+    )
+    load_snapshot(shop)
+    assert len(chosen) == 2
 
 
 async def _until(true, seconds: float = 30.0) -> None:
