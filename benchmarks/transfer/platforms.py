@@ -24,21 +24,31 @@ class Audience:
 
     Attributes
     ----------
-    platform : every shopper with a test item is judged, whatever `shots` is, so audiences can be compared.
+    platform : whoever is `judged` is so whatever `shots` is, so audiences can be compared.
     shots : how many shoppers the platform has to learn from, whatever it learns: training, choices, popularity, which
         items follow each other. None is all of them. 0 is nothing: the shared model is served as it is, and popularity
         counts all histories. A judged shopper's own history is always known when it is served.
     member : whether the platform trained the shared model; with 0 shots its audience is called "as-is".
+    most : at most so many test shoppers are judged; None for all.
     """
 
     platform: Platform
     shots: int | None
     member: bool = False
+    most: int | None = None
 
     @property
     def label(self) -> str:
         """The shots as a word."""
         return label_of(self.shots, member=self.member)
+
+    @property
+    def judged(self) -> NDArray[np.int64]:
+        """The positions of the test shoppers that are ranked, drawn once: the same for every method and seed."""
+        users = self.platform.test_users
+        if self.most is None or self.most >= len(users):
+            return users
+        return np.sort(np.random.default_rng(0).permutation(users)[: self.most])
 
     def own(self, seed: int) -> Platform:
         """Return the platform as far as it may learn from itself; another draw of shoppers for another seed."""
@@ -116,7 +126,8 @@ class Platforms:
     def audiences(self) -> list[Audience]:
         """Every member with its own layer and without; the newcomer without, with few and with all of its shoppers."""
         newcomer = self.loaded[self.study.newcomer]
-        members = [Audience(p, shots, member=True) for p in self.members for shots in (None, 0)]
+        most = self.study.judged_members
+        members = [Audience(p, shots, member=True, most=most) for p in self.members for shots in (None, 0)]
         return members + [Audience(newcomer, shots) for shots in (0, *self.study.shots, None)]
 
     def section(self, entry: PlatformEntry) -> PlatformSection:

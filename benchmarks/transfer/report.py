@@ -36,6 +36,7 @@ def write_report(
                 done += 1
                 cells.setdefault(where, {}).setdefault(job.method.name, []).append(cell)
     study = platforms.study
+    judged = {audience.platform.name: len(audience.judged) for audience in platforms.audiences}
     report: dict[str, Any] = {
         "study": study.model_dump(mode="json"),
         "recipe": platforms.recipe.model_dump(mode="json"),
@@ -46,6 +47,7 @@ def write_report(
                 "role": "newcomer" if name == study.newcomer else "member",
                 "shoppers": len(p),
                 "test_shoppers": len(p.test_users),
+                "judged": judged[name],
                 "items": len(p.catalogue),
                 "fingerprint": fingerprint(p),
             }

@@ -68,7 +68,13 @@ class Job:
     def cell(self, audience: Audience) -> tuple[CellId, str]:
         """Return a cell's id and the key that it must have."""
         where = CellId(self.method.name, audience.platform.name, audience.label, self.seed)
-        inputs = [self.method.inputs(), fingerprint(audience.platform), audience.shots, self.seed]
+        inputs = [
+            self.method.inputs(),
+            fingerprint(audience.platform),
+            audience.shots,
+            audience.most,
+            self.seed,
+        ]
         return where, key_of(inputs)
 
 
@@ -162,14 +168,15 @@ class _Once:
 
 
 def _judge(audience: Audience, served: Served, *, unfiltered: bool) -> Cell:
-    """Rank the whole catalogue for every test shopper."""
+    """Rank the whole catalogue for every judged shopper."""
     platform = audience.platform
     bare = replace(platform, filter_seen=False)
     scorer = _Once(served.scorer)
     ranks, raw, tops = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
+    judged = audience.judged
     with torch.no_grad():
-        for start in range(0, len(platform.test_users), _CHUNK):
-            users = platform.test_users[start : start + _CHUNK]
+        for start in range(0, len(judged), _CHUNK):
+            users = judged[start : start + _CHUNK]
             ranking = evaluate(platform, scorer, "test", users)
             ranks.append(ranking.ranks)
             tops.append(ranking.top.ravel())

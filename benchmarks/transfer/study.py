@@ -73,6 +73,8 @@ class Study(_Section):
     """Few-shot: how many of the newcomer's shoppers may train and choose its local layer."""
     seeds: Annotated[list[int], Field(min_length=1)]
     epsilons: Annotated[list[Positive], Field(min_length=1)]
+    judged_members: Count | None = None
+    """At most so many test shoppers of a member are ranked, the same for every method and seed; all if left out."""
     platform: Annotated[list[PlatformEntry], Field(min_length=2)]
     sasrec: RecToolsTuning
     unisrec: RecToolsTuning

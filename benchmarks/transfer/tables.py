@@ -77,12 +77,13 @@ def _platforms(report: dict[str, Any]) -> list[str]:
             f"{n}, {p['role']}",
             f"{p['shoppers']:,}",
             f"{p['test_shoppers']:,}",
+            f"{p['judged']:,}",
             f"{p['items']:,}",
             f"`{p['fingerprint']}`",
         ]
         for n, p in report["platforms"].items()
     ]
-    head = ["platform", "shoppers", "test shoppers", "items", "fingerprint of events:catalogue"]
+    head = ["platform", "shoppers", "test shoppers", "judged", "items", "fingerprint of events:catalogue"]
     return ["## Platforms", "", *table(head, rows), ""]
 
 
