@@ -151,14 +151,23 @@ def similarities(
     Features play a part with a residual only, and may be anything without one. An item without text is similar to
     nothing: 0.
     """
-    per_encoder, weights = _encoder_weights(shared, spec)
+    per_encoder, _ = _encoder_weights(shared, spec)
     similar = (per_encoder.square().view(-1, 1, 1) * products).sum(-3)
     if spec.width:
-        left = (history.features * weights) @ shared["residual_in"]
-        right = (items.features * weights) @ shared["residual_out"].T
+        left = _projected(spec, per_encoder, history.features, shared["residual_in"])
+        right = _projected(spec, per_encoder, items.features, shared["residual_out"].T)
         similar = similar + left @ right.mT
     left_scale = _inverse_fused_norm(per_encoder, history.norms)
     return similar * left_scale.unsqueeze(-1) * _inverse_fused_norm(per_encoder, items.norms).unsqueeze(-2)
+
+
+def _projected(
+    spec: ModelSpec, per_encoder: torch.Tensor, features: torch.Tensor, matrix: torch.Tensor
+) -> torch.Tensor:
+    """Return (w ⊙ features) · matrix, (…, D), block by block: no weight's gradient is then as wide as the features."""
+    blocks = features.split(spec.encoder_dimensions, -1)
+    parts = zip(per_encoder.split(1), blocks, matrix.split(spec.encoder_dimensions, 0), strict=True)
+    return torch.stack([weight * (block @ part) for weight, block, part in parts]).sum(0)
 
 
 def recency(shared: SharedTensors, ages: torch.Tensor) -> torch.Tensor:
