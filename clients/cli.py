@@ -56,7 +56,14 @@ def init(
     epsilon_cap: Annotated[float, typer.Option(help="The most ε that may ever be spent per shopper.")],
     delta: Annotated[float, typer.Option(help="δ; below one over the number of shoppers.")] = 1e-6,
     ledger: Annotated[
-        Path | None, typer.Option(help="The ledger of these shoppers, if they have one already.")
+        str | None,
+        typer.Option(
+            help="The ledger of these shoppers, if they have one already; or the URL of a database to make it in."
+        ),
+    ] = None,
+    ledger_key: Annotated[
+        Path | None,
+        typer.Option(help="The key file of the ledger that they have, where it is in a database."),
     ] = None,
     population: Annotated[str | None, typer.Option(help="The name of that ledger's population.")] = None,
     format: FormatOption = Format.table,
@@ -70,7 +77,8 @@ def init(
         population_size=population_size,
         epsilon_cap=epsilon_cap,
         delta=delta,
-        ledger=None if ledger is None else str(ledger.resolve()),
+        ledger=str(Path(ledger).resolve()) if ledger is not None and "://" not in ledger else ledger,
+        ledger_key=None if ledger_key is None else str(ledger_key.resolve()),
         population=population,
     )
     made = init_folder(folder, answers)

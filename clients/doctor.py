@@ -27,6 +27,7 @@ from federation.reach import Sight, check_clock, look
 from federation.registry.card import require_signer
 from federation.registry.versions import read_list
 from federation.versions import FLOWER
+from privacy.ledger.location import shown
 from privacy.plan import PrivacyPlan
 from shared_model.device import resolve_device
 
@@ -263,7 +264,8 @@ class Patient:
                 "Nothing is trained until it is restored: fedcart audit verify LEDGER.",
             )
         ledger.check_writable()
-        return f"{report.entries} entries, whole, writable"
+        where = f" at {shown(self.site.ledger)}" if "://" in self.site.ledger else ""
+        return f"{report.entries} entries, whole, writable{where}"
 
     def budget(self) -> str:
         """The ledger's cap is the settings', and there is room for the run."""

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from clients.errors import SiteError
 from clients.folder import ClientFolder, Keys, MembershipRecord
-from clients.site import read_site
-from clients.template import SiteAnswers, site_text
+from clients.participate import open_ledger
+from clients.site import SiteSettings, read_site
+from clients.template import LEDGER_KEY, SiteAnswers, site_text
 from federation.auditlog import FIRST, AuditLog, Facts
 from federation.certificates import read_certificates
 from federation.errors import EnrolmentError, ExpiredError, FolderError, ReusedError, WrongPartyError
@@ -20,13 +23,15 @@ from federation.signed import digest
 from federation.validity import require_valid
 from federation.versions import VERSION, flower_version
 from privacy.ledger import Ledger
+from privacy.ledger.keys import make_key_file
 
 
 def init_folder(path: Path, answers: SiteAnswers) -> ClientFolder:
     """Make a platform's folder with settings, keys and the first ledger of its population: all of it or nothing.
 
-    With `answers.ledger` the population has a ledger already, which is opened and left as it is.
-    Raises BadInputError, SiteError, FolderError, or what the ledger raises.
+    With `answers.ledger` the population has a ledger already, which is opened and left as it is; a database URL without
+    `answers.ledger_key` is where a new one is made. Raises BadInputError, SiteError, FolderError, or what the ledger
+    raises.
     """
 
     text = site_text(answers)
@@ -39,17 +44,21 @@ def init_folder(path: Path, answers: SiteAnswers) -> ClientFolder:
         create(ClientFolder(new).secret, secrets.token_hex(32).encode(), PRIVATE)
         (new / "requests").mkdir()
         (new / "federation").mkdir()
-        if answers.ledger is None:
-            Ledger.create(
-                new / site.ledger, population=site.population, epsilon_cap=site.epsilon_cap, delta=site.delta
-            )
-        else:
-            Ledger.open(Path(answers.ledger), population=site.population)
         facts: Facts = {"platform": site.name, "population": site.population, "epsilon_cap": site.epsilon_cap}
         AuditLog(new).record(FIRST, facts)
+        if answers.founds_in_database:
+            _found(site.ledger, site, make_key_file(new / LEDGER_KEY))
+        elif answers.ledger is None:
+            _found(new / site.ledger, site)
+        else:
+            open_ledger(site)
 
     make_folder(path, fill)
     return ClientFolder(path)
+
+
+def _found(where: str | Path, site: SiteSettings, key: Ed25519PrivateKey | None = None) -> None:
+    Ledger.create(where, population=site.population, epsilon_cap=site.epsilon_cap, delta=site.delta, key=key)
 
 
 def _make_keys(keys: Keys) -> None:

@@ -26,6 +26,7 @@ from clients.site import SiteSettings
 from clients.training import LocalRecipe, train_plain, train_private
 from privacy.errors import BudgetRefusedError
 from privacy.ledger import Budget, Head, Ledger, Status
+from privacy.ledger.keys import load_key_file
 from privacy.noise import NoiseSource, ReproducibleNoise, SecureNoise
 from privacy.plan import PrivacyPlan
 from shared_model.exchange import fingerprint
@@ -173,6 +174,7 @@ def _public_rng(site: SiteSettings, ask: TrainInstructions) -> np.random.Generat
 
 
 def open_ledger(site: SiteSettings) -> Ledger:
-    """Open the population's ledger."""
+    """Open the population's ledger with its key; raise LedgerError."""
     location = site.ledger if "://" in site.ledger else Path(site.ledger)
-    return Ledger.open(location, population=site.population)
+    key = None if site.ledger_key is None else load_key_file(site.ledger_key)
+    return Ledger.open(location, population=site.population, key=key)

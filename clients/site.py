@@ -175,6 +175,8 @@ class SiteSettings(_Section):
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
     ledger: str
     """Path of a SQLite file, or a database URL."""
+    ledger_key: Path | None = None
+    """The ledger's signing key; beside a SQLite file where left out, which a database has no place for."""
     work: Path
     """Folder for the outbox; one per run in simulations."""
     cache: Path
@@ -197,6 +199,16 @@ class SiteSettings(_Section):
         return self
 
     @model_validator(mode="after")
+    def _a_database_has_a_key(self) -> Self:
+        # the URL is not repeated: it may hold a password
+        if "://" in self.ledger and not self.ledger.startswith("sqlite") and self.ledger_key is None:
+            raise ValueError(
+                "the ledger is in a database, so ledger_key must name the file of its signing key, such as "
+                '"keys/ledger.key"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_place_for_each(self) -> Self:
         if (self.events is None) == (not self.sources):
             raise ValueError("give either events = FILE, or [sources.NAME] and then fedcart client ingest")
@@ -212,7 +224,8 @@ class SiteSettings(_Section):
 
     def located(self, folder: Path) -> "SiteSettings":
         """Return the settings with relative paths taken from `folder`."""
-        keys = [k for k in ("events", "items", "work", "cache", "store") if getattr(self, k) is not None]
+        names = ("events", "items", "work", "cache", "store", "ledger_key")
+        keys = [k for k in names if getattr(self, k) is not None]
         paths = {key: folder / getattr(self, key) for key in keys}
         places = {k: _place(getattr(self, k), folder) for k in ("ledger", "feedback")}
         sources = {

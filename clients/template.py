@@ -4,6 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+LEDGER_KEY = "keys/ledger.key"
+"""The signing key of a ledger that is made in a database."""
+
 
 @dataclass(frozen=True)
 class SiteAnswers:
@@ -17,14 +20,24 @@ class SiteAnswers:
     epsilon_cap: float
     delta: float
     ledger: str | None = None
-    """Path of the ledger that the population has already."""
+    """Path or database URL of the ledger that the population has already; a URL without `ledger_key` is a database in
+    which a new one is made."""
+    ledger_key: str | None = None
+    """File of that ledger's signing key; beside a SQLite file where left out."""
     population: str | None = None
     """The name under which that ledger knows the population."""
+
+    @property
+    def founds_in_database(self) -> bool:
+        """Whether a new ledger is to be made in a database."""
+        return self.ledger is not None and "://" in self.ledger and self.ledger_key is None
 
 
 def site_text(answers: SiteAnswers) -> str:
     """Return the text of `client.toml`; what is left at its default stands there as a comment."""
     ledger = answers.ledger or "ledger.sqlite"
+    given = LEDGER_KEY if answers.founds_in_database else answers.ledger_key
+    key = f"ledger_key = {_toml(given)}" if given else f'# ledger_key = "{LEDGER_KEY}"'
     population = f"population = {_toml(answers.population)}" if answers.population else "# population ="
     return f"""\
 # This platform's own settings. fedcart reads this file and never writes it again.
@@ -43,6 +56,7 @@ population_size = {answers.population_size}
 epsilon_cap = {answers.epsilon_cap!r}  # the most that may ever be released about a shopper
 delta = {answers.delta!r}  # below one over the number of shoppers; never changes
 ledger = {_toml(ledger)}
+{key}  # signs the ledger; beside its file where left out
 
 work = "work"
 cache = "cache"

@@ -97,6 +97,7 @@ def site_of(
         epsilon_cap=platform.epsilon_cap or scenario.epsilon or 1.0,
         delta=scenario.privacy.delta,
         ledger=platform.ledger or str(run.path / "ledgers" / f"{platform.name}.sqlite"),
+        ledger_key=platform.ledger_key,
         work=run.path / "work" / platform.name,
         cache=cache_folder() / "features",
         allow_plain_training=scenario.epsilon == 0,

@@ -102,6 +102,8 @@ class PlatformSection(_Section):
     digit and says so: a real platform must declare it."""
     ledger: str | None = None
     """Path or URL of a ledger that outlives the run; each run has its own where left out."""
+    ledger_key: Path | None = None
+    """The signing key's file of a ledger in a database; beside a SQLite file where left out."""
 
 
 class Scenario(_Section):
@@ -194,7 +196,7 @@ def load_scenario(path: Path) -> Scenario:
         raise BadInputError(f"{path}: cannot be read as TOML: {error}.") from None
     platforms = document.get("platform")
     for platform in platforms if isinstance(platforms, list) else []:
-        for key in ("events", "items"):
+        for key in ("events", "items", "ledger_key"):
             if isinstance(platform, dict) and isinstance(platform.get(key), str):
                 platform[key] = str((path.parent / platform[key]).resolve())
         images = platform.get("images") if isinstance(platform, dict) else None

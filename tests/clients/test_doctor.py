@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import threading
+import uuid
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from federation.files import create, replace
 from federation.validity import now
 from privacy.events import PoissonGaussian
 from privacy.ledger import Ledger
+from privacy.ledger.keys import make_key_file
 from shared_model.features import ENCODERS
 
 TARGET = Target(None, 0.1, 80)
@@ -169,6 +171,27 @@ def test_an_illness_is_found(patient, check, infect, said, code):
     findings = patient.examine()
     assert said in problems(findings)[check]
     assert exit_code(list(findings.values())) == code
+
+
+@pytest.mark.parametrize("server_kind", ["postgresql", "mariadb"])
+def test_a_ledger_in_a_database_is_looked_at_with_its_key(patient, request, server_kind):
+    url, population = request.getfixturevalue(server_kind), f"toys-{uuid.uuid4().hex[:8]}"
+    key = patient.folder.path / "keys" / "ledger.key"
+    ledger = {"population": population, "epsilon_cap": 8.0, "delta": 1e-6, "key": make_key_file(key)}
+    Ledger.create(url, **ledger)
+    patient.edit("# population =", f'population = "{population}"')
+    patient.edit('ledger = "ledger.sqlite"', f'ledger = "{url}"')
+    patient.edit('# ledger_key = "keys/ledger.key"', 'ledger_key = "keys/ledger.key"')
+    findings = patient.examine()
+    assert problems(findings) == {}
+    assert server_kind in findings["ledger"].detail
+    key.chmod(0o640)
+    findings = patient.examine()
+    assert {"ledger", "budget"} <= set(problems(findings))
+    assert "chmod 600" in problems(findings)["ledger"]
+    assert exit_code(list(findings.values())) == 4
+    key.unlink()
+    assert "ledger.key is missing" in problems(patient.examine())["ledger"]
 
 
 def test_a_problem_with_one_cause_is_told_once(patient):

@@ -1,6 +1,7 @@
 """A platform's side: keys that stay, requests that are never overwritten, kits that are checked before they count."""
 
 import json
+import uuid
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from clients import enrol
 from clients.enrol import init_folder, install_kit, write_request
 from clients.errors import SiteError
 from clients.folder import ClientFolder
+from clients.participate import open_ledger
 from clients.processes import supernode_arguments
 from clients.template import SiteAnswers
 from federation.certificates import make_authority
@@ -26,8 +28,9 @@ from federation.errors import (
 )
 from federation.keys import fingerprint, signing_text, spoken
 from federation.validity import now
-from privacy.errors import LedgerMismatchError, PlanError
+from privacy.errors import LedgerMismatchError, LedgerUnreadableError, PlanError
 from privacy.ledger import Ledger
+from privacy.ledger.keys import make_key_file
 from shared_model.errors import BadInputError
 
 TIME = now()
@@ -127,6 +130,60 @@ def test_shoppers_keep_their_ledger_in_a_second_federation(folder, tmp_path):
     with pytest.raises(LedgerMismatchError):
         init_folder(tmp_path / "three", answers(name="toys", ledger=str(ledger)))
     assert not (tmp_path / "three").exists()
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def server_url(request) -> str:
+    """The URL of a database on a server, of each kind in turn."""
+    return str(request.getfixturevalue(request.param))
+
+
+def test_a_ledger_is_made_in_a_database_and_found_again(server_url, tmp_path):
+    """Its key is in the platform's folder; a second folder of the same shoppers is given that key."""
+    name = f"shop-{uuid.uuid4().hex[:8]}"
+    folder = init_folder(tmp_path / "one", answers(name=name, ledger=server_url))
+    site = folder.site()
+    assert site.ledger_key == folder.path / "keys" / "ledger.key"
+    assert open_ledger(site).budget().cap == 8.0
+    with pytest.raises(LedgerMismatchError, match="already holds population"):
+        init_folder(tmp_path / "two", answers(name=name, ledger=server_url))
+    assert not (tmp_path / "two").exists()
+    again = {"ledger": server_url, "ledger_key": str(site.ledger_key), "population": name}
+    second = init_folder(tmp_path / "two", answers(name="other", **again))
+    open_ledger(second.site()).change_cap(5.0, "less")
+    assert open_ledger(site).budget().cap == 5.0
+
+
+def test_a_ledger_in_a_database_is_never_opened_without_its_own_key(server_url, tmp_path):
+    name = f"shop-{uuid.uuid4().hex[:8]}"
+    folder = init_folder(tmp_path / "one", answers(name=name, ledger=server_url))
+    key = folder.site().ledger_key
+    key.rename(key.with_suffix(".away"))
+    with pytest.raises(LedgerUnreadableError, match=r"ledger\.key is missing"):
+        open_ledger(folder.site())
+    make_key_file(key)
+    with pytest.raises(LedgerMismatchError, match="belongs to key"):
+        open_ledger(folder.site())
+    key.chmod(0o644)
+    with pytest.raises(LedgerUnreadableError, match="chmod 600"):
+        open_ledger(folder.site())
+
+
+def test_a_database_without_a_key_is_refused_and_its_password_not_shown(folder):
+    text = folder.site_file.read_text()
+    url = "postgresql+psycopg://shop:hunter2@db/ledger"
+    folder.site_file.write_text(text.replace('ledger = "ledger.sqlite"', f'ledger = "{url}"'))
+    with pytest.raises(SiteError, match="ledger_key must name") as caught:
+        folder.site()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_database_that_cannot_be_reached_leaves_no_folder(tmp_path):
+    url = "postgresql+psycopg://shop:hunter2@127.0.0.1:1/ledger"
+    with pytest.raises(LedgerUnreadableError) as caught:
+        init_folder(tmp_path / "one", answers(ledger=url))
+    assert "hunter2" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 # Requests
