@@ -27,7 +27,7 @@ test: check  ## run everything but the failure matrix: style, types, layers, doc
 e2e: $(VENV)/installed  ## the failure matrix with real processes (docs/operations.md), under fifteen minutes
 	$(BIN)/pytest -n 0 tests/e2e
 
-transcript: $(VENV)/installed  ## write docs/transcript.md anew: from init to an adopted model, with real processes
+transcript: $(VENV)/installed  ## write docs/transcript.md anew: from init to recommendations over gRPC, with real processes (minutes)
 	$(BIN)/python -m tests.e2e.transcript docs/transcript.md
 
 check: $(VENV)/installed  ## ruff, mypy, import-linter, examples in docstrings and docs

@@ -15,11 +15,29 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 _SERVICE = "fedcart.serving.v1.Recommender"
 
 
+def grpcurl(address: str, name: str, question: dict) -> str:
+    """Return the command line of one call, and its answer: JSON, or the status that it ended with."""
+    with grpc.insecure_channel(address) as channel:
+        pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+        method = pool.FindServiceByName(_SERVICE).methods_by_name[name]
+        call = channel.unary_unary(
+            f"/{_SERVICE}/{name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )
+        message = json_format.ParseDict(question, GetMessageClass(method.input_type)())
+        try:
+            answer = json_format.MessageToJson(call(message, timeout=30), indent=None)
+        except grpc.RpcError as error:
+            answer = f"ERROR: Code: {error.code().name} Message: {error.details()}"
+    return f"$ grpcurl -plaintext -d '{json.dumps(question)}' {address} {_SERVICE}/{name}\n{answer}\n"
+
+
 def main() -> None:
     """Print the transcript on standard output."""
     address, shopper, item = sys.argv[1:4]
     who = {"shopperId": shopper}
-    calls = [
+    calls: list[tuple[str, dict]] = [
         ("Recommend", {"who": who, "count": 3, "filters": {"maxPrice": 30}, "diversity": 0.3}),
         ("Recommend", {"who": {"texts": ["red lamp"]}, "count": 2}),
         ("Rank", {"who": who, "candidateIds": [item, "i001", "none"]}),
@@ -34,25 +52,8 @@ def main() -> None:
         ("Recommend", {"who": who, "count": 501}),
         ("Profile", {"shopperId": "nobody"}),
     ]
-    with grpc.insecure_channel(address) as channel:
-        pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-        service = pool.FindServiceByName(_SERVICE)
-        for name, question in calls:
-            sys.stdout.write(
-                f"$ grpcurl -plaintext -d '{json.dumps(question)}' {address} {_SERVICE}/{name}\n"
-            )
-            method = service.methods_by_name[name]
-            asked = json_format.ParseDict(question, GetMessageClass(method.input_type)())
-            call = channel.unary_unary(
-                f"/{_SERVICE}/{name}",
-                request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=GetMessageClass(method.output_type).FromString,
-            )
-            try:
-                answer = json_format.MessageToJson(call(asked), indent=None)
-            except grpc.RpcError as error:
-                answer = f"ERROR: Code: {error.code().name} Message: {error.details()}"
-            sys.stdout.write(answer + "\n\n")
+    for name, question in calls:
+        sys.stdout.write(grpcurl(address, name, question) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python -m tests.e2e.transcript docs/transcript.md
 
-Each command is run as it is shown, with the installed product and made-up shops; what it prints is the page. The only
-things changed are the folder's name and what is longer than `LINES`.
+Each command but `grpcurl`, whose questions are asked by reflection as it does, is run as it is shown, with the
+installed product and made-up shops; what it prints is the page. The only things changed are the folder's name and what
+is longer than `LINES`.
 """
 
 import json
@@ -20,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from benchmarks.serving.transcript import grpcurl
 
 NAMES = ("books", "toys", "garden")
 NOUNS = {
@@ -104,6 +107,24 @@ class Transcript:
                 )
         self.page.append("\n```\n" + "\n".join(f"$ {line} &" for line in lines) + "\n```\n")
 
+    def show(self, *calls: str) -> None:
+        """Show calls of the service and their answers; raise AssertionError if one was refused."""
+        for call in calls:
+            assert "ERROR: Code" not in call, call
+        self.page.append("\n```\n" + "\n".join(calls) + "```\n")
+
+    def listening(self, port: int, seconds: float = 180) -> None:
+        """Wait until a port of this machine takes connections."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+            except OSError:
+                assert time.monotonic() < end, f"nothing listens on port {port}"
+                time.sleep(0.5)
+            else:
+                return
+
     def until(self, line: str, ready, seconds: float = 180) -> None:
         """Ask until `ready` says that the JSON answer is what is waited for."""
         end = time.monotonic() + seconds
@@ -178,12 +199,19 @@ def write(told: Transcript) -> None:
     run = re.search(r"run (\S+)", said).group(1)
     told.run("fedcart server status --folder fed")
     told.run("fedcart client status --folder toys")
-    told.say("## Publish, adopt, recommend")
+    told.say("## Publish, adopt, serve")
     told.run(f"fedcart server publish {run} --folder fed")
     for name in NAMES:
         told.run(f"fedcart client adopt --folder {name}", limit=4)
     told.run("fedcart client recommend toys-007 --count 5 --folder toys", limit=30)
-    told.run('fedcart client recommend --text "red train" --count 5 --folder toys', limit=30)
+    port = free_port()
+    told.start(f"fedcart client serve --folder toys --port {port}")
+    told.listening(port)
+    told.say("Asked by reflection, as `grpcurl` does; the lines are what `grpcurl` would be given.")
+    told.show(
+        grpcurl(f"127.0.0.1:{port}", "Recommend", {"who": {"shopperId": "toys-007"}, "count": 3}),
+        grpcurl(f"127.0.0.1:{port}", "Recommend", {"who": {"texts": ["red train"]}, "count": 3}),
+    )
     told.say("## Who spent what")
     told.run("fedcart audit budget toys/ledger.sqlite", limit=30)
 
@@ -202,7 +230,7 @@ def main() -> None:
         finally:
             codes = told.stop()
         told.say("## Stop")
-        told.say(f"SIGTERM to each of the four: exit codes {', '.join(map(str, codes))}.")
+        told.say(f"SIGTERM to each of the five: exit codes {', '.join(map(str, codes))}.")
     target.write_text("".join(told.page), encoding="utf-8")
 
 
