@@ -1,6 +1,6 @@
 """The Flower ClientApp: turns messages into rounds, and errors into codes that say nothing about the data."""
 
-import dataclasses
+from dataclasses import asdict
 from pathlib import Path
 
 import structlog
@@ -12,7 +12,6 @@ from clients.participate import Contribution, participate
 from clients.site import SiteSettings, load_site
 from privacy.errors import PrivacyError
 from shared_model.errors import FedcartError
-from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
 
 REFUSED = 100
@@ -31,8 +30,7 @@ def train(message: Message, context: Context) -> Message:
         name = site.name
         ask = TrainInstructions.from_mapping(dict(message.content.config_records["config"]))
         arrays = {key: array.numpy() for key, array in message.content.array_records["arrays"].items()}
-        base = fingerprint(arrays)
-        return Message(_reply(site, ask, base, participate(site, ask, arrays)), reply_to=message)
+        return Message(_reply(participate(site, ask, arrays)), reply_to=message)
     except (FedcartError, PrivacyError) as error:
         _log.error("refused", platform=name, code=error.code, message=str(error))
         return Message(Error(REFUSED, f"{name}:{error.code}"), reply_to=message)
@@ -56,21 +54,10 @@ def find_site(context: Context) -> SiteSettings:
     raise SiteError("This node has no site: start it with --node-config 'site=\"/path/to/client.toml\"'.")
 
 
-def _reply(site: SiteSettings, ask: TrainInstructions, base: str, contribution: Contribution) -> RecordDict:
-    """`base` is the fingerprint of the tensors that training began with."""
-    receipt: dict[str, str | int | float] = {
-        "platform": site.name,
-        "run": ask.run_id,
-        "round": ask.round,
-        "plan": ask.fingerprint,
-        "base": base,
-        "noise": contribution.noise,
-    }
-    if contribution.budget is not None:
-        budget = dataclasses.asdict(contribution.budget)
-        receipt |= {key: float(budget[key]) for key in ("committed", "cap", "delta")}
-    if contribution.head is not None:
-        receipt["head"] = contribution.head.to_text()
+def _reply(contribution: Contribution) -> RecordDict:
+    """Return what leaves. A receipt of plain training is not signed: no ledger stands behind it."""
+    signed = contribution.receipt
+    receipt = asdict(contribution.statement) if signed is None else signed.to_mapping()
     return RecordDict(
         {
             "arrays": ArrayRecord({name: Array(array) for name, array in contribution.arrays.items()}),

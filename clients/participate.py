@@ -25,7 +25,7 @@ from clients.platform import HashableSite, Platform, check_encoders, prepare_pla
 from clients.site import SiteSettings
 from clients.training import LocalRecipe, train_plain, train_private
 from privacy.errors import BudgetRefusedError
-from privacy.ledger import Budget, Head, Ledger, Status
+from privacy.ledger import Budget, Ledger, Receipt, Statement, Status
 from privacy.ledger.keys import load_key_file
 from privacy.noise import NoiseSource, ReproducibleNoise, SecureNoise
 from privacy.plan import PrivacyPlan
@@ -36,17 +36,17 @@ from shared_model.version import VERSION
 
 @dataclass(frozen=True)
 class Contribution:
-    """What leaves the platform: the shared tensors, its declared weight, what it has spent, its ledger's head.
+    """What leaves the platform: the shared tensors, its declared weight, and a signed receipt with its ledger's head.
 
-    `budget` and `head` are None for plain training. ε and δ follow from the public plan alone, and no entry of the
-    ledger depends on the data, so they reveal nothing.
+    `budget`, what its ledger holds, stays; it and `receipt` are None for plain training. ε and δ follow from the public
+    plan alone, and no entry of the ledger depends on the data, so they reveal nothing.
     """
 
     arrays: dict[str, NDArray]
     weight: float
-    budget: Budget | None
-    head: Head | None
-    noise: str
+    statement: Statement
+    budget: Budget | None = None
+    receipt: Receipt | None = None
 
 
 def plan_for(site: SiteSettings, ask: TrainInstructions) -> PrivacyPlan:
@@ -121,7 +121,15 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
             f"{site.name}: {key} was settled but its update is not in the outbox; it is not made again."
         )
     spec.exchange.validate(stored, "from the outbox")
-    return Contribution(stored, float(site.population_size), ledger.budget(), ledger.head(), noise.name)
+    statement = _statement(site, ask, incoming, noise.name)
+    return Contribution(
+        stored, float(site.population_size), statement, ledger.budget(), ledger.receipt(statement)
+    )
+
+
+def _statement(site: SiteSettings, ask: TrainInstructions, base: str, noise: str) -> Statement:
+    """Say what an update is made for; `base` is the fingerprint of the tensors that training began with."""
+    return Statement(site.name, ask.run_id, ask.round, ask.fingerprint, base, noise)
 
 
 def _require_room(ledger: Ledger, plan: PrivacyPlan, ask: TrainInstructions) -> None:
@@ -151,8 +159,9 @@ def _plain(
     data = training_data(platform.split, platform.features, platform.norms, spec, ask.targets)
     shared = spec.exchange.to_torch(arrays, "from the server")
     trained = train_plain(shared, spec, [data], _recipe(ask), _public_rng(site, ask))
+    statement = _statement(site, ask, fingerprint(arrays), "none")
     return Contribution(
-        spec.exchange.to_numpy(trained, "after training"), float(site.population_size), None, None, "none"
+        spec.exchange.to_numpy(trained, "after training"), float(site.population_size), statement
     )
 
 

@@ -6,7 +6,8 @@
 | of somebody who is no member, or for another platform | `reply.stranger`             |
 | for another run, round, plan or base model            | `reply.stale`                |
 | that is its platform's second                         | `reply.twice`                |
-| without a good ε or ledger head                       | `reply.receipt`              |
+| whose receipt is not signed by its ledger's key, or   | `reply.receipt`              |
+| has no good ε or ledger head                          |                              |
 | with other tensors, shapes or types, or undecodable   | `exchange`                   |
 | with NaN or inf                                       | `exchange.not-finite`        |
 | further from the start than training moves it         | `exchange.reach`             |
@@ -17,7 +18,6 @@
 Codes are public; none depends on data.
 """
 
-import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from numpy.typing import NDArray
 
 from privacy.errors import LedgerError, LedgerRolledBackError
-from privacy.ledger import Head, Witness
+from privacy.ledger import Head, Receipt, Witness
 from server.errors import ReplyError
 from server.settings import FederationSettings
 from server.strategies import WEIGHT_KEY
@@ -41,13 +41,19 @@ from shared_model.reach import require_reach
 class GoodReply:
     """A validated reply, its message carrying the declared weight of its platform.
 
-    `head` is the signed head of the platform's ledger, None without privacy.
+    `receipt` is signed by the key of the platform's ledger, and `noise` is what it says of its noise; without privacy
+    there is no receipt, and `noise` is the platform's unsigned word.
     """
 
     platform: str
     message: Message
-    receipt: Mapping[str, object]
-    head: Head | None
+    noise: str
+    receipt: Receipt | None
+
+    @property
+    def head(self) -> Head | None:
+        """The signed head of the platform's ledger, None without privacy."""
+        return None if self.receipt is None else self.receipt.head
 
 
 @dataclass(frozen=True)
@@ -168,21 +174,22 @@ def _decode(record: ArrayRecord, name: str) -> dict[str, NDArray]:
         raise ExchangeError(f"{name}: its arrays cannot be decoded ({type(error).__name__})") from None
 
 
-def _head(receipt: Mapping[str, object], name: str, members: Collection[str]) -> Head:
-    """Return the head of the platform's ledger, signed by the key that it names.
+def _signed(said: Mapping[str, object], name: str, members: Collection[str]) -> Receipt:
+    """Return the receipt, signed by the key of the ledger whose head it has.
 
-    Its population is named after the platform, or after no member: none may speak for another's ledger.
+    The ledger's population is named after the platform, or after no member: none may speak for another's ledger.
     """
     try:
-        head = Head.from_text(receipt.get("head"))
-        head.check()
+        receipt = Receipt.from_mapping(said)
+        receipt.check()
     except LedgerError as error:
-        raise ReplyError("receipt", f"{name}: its receipt has no good head of its ledger: {error}") from None
-    if head.population != name and head.population in members:
+        raise ReplyError("receipt", f"{name}: its receipt is not good: {error}") from None
+    population = receipt.head.population
+    if population != name and population in members:
         raise ReplyError(
-            "receipt", f"{name}: its receipt has the head of another member's ledger, {head.population!r}"
+            "receipt", f"{name}: its receipt has the head of another member's ledger, {population!r}"
         )
-    return head
+    return receipt
 
 
 def _check(message: Message, question: Question, settings: FederationSettings) -> GoodReply:
@@ -193,16 +200,13 @@ def _check(message: Message, question: Question, settings: FederationSettings) -
             "form",
             f"{name}: a reply must hold arrays, metrics and a receipt, each of its kind, not {sorted(content)}",
         )
-    receipt = dict(content.config_records["receipt"])
-    _require_fresh(name, receipt, question)
+    said = dict(content.config_records["receipt"])
+    _require_fresh(name, said, question)
     if name not in settings.weights:
         raise ReplyError(
             "stranger", f"{name}: is no member of this run ({', '.join(sorted(settings.weights))})"
         )
-    epsilon = receipt.get("committed", 0.0)
-    if not isinstance(epsilon, float) or not math.isfinite(epsilon):
-        raise ReplyError("receipt", f"{name}: its receipt says epsilon {epsilon!r}, which is no number")
-    head = _head(receipt, name, settings.weights) if ask.epsilon > 0 else None
+    receipt = _signed(said, name, settings.weights) if ask.epsilon > 0 else None
     where = f"{name}, round {ask.round}"
     arrays = _decode(content.array_records["arrays"], name)
     ask.spec.exchange.validate(arrays, where)
@@ -210,7 +214,7 @@ def _check(message: Message, question: Question, settings: FederationSettings) -
     # In the spec's order, whatever the sender's was: FedAvgM and Krum go by position.
     content["arrays"] = ArrayRecord({t.name: Array(arrays[t.name]) for t in ask.spec.exchange.tensors})
     content["metrics"] = MetricRecord({WEIGHT_KEY: float(settings.weights[name])})
-    return GoodReply(name, message, receipt, head)
+    return GoodReply(name, message, str(said.get("noise", "")), receipt)
 
 
 def _require_fresh(name: str, receipt: Mapping[str, object], question: Question) -> None:

@@ -1,6 +1,5 @@
 """The round loop: ask, check, average, checkpoint. Resumes after the last checkpoint, never before it."""
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,20 +95,15 @@ def _round(
             "round": ask.round,
             "rounds": ask.rounds,
             "platforms": [reply.platform for reply in good],
-            "epsilon": {r.platform: r.receipt["committed"] for r in good if "committed" in r.receipt},
-            "caps": {r.platform: cap for r in good if (cap := _cap(r)) is not None},
-            "noise": {r.platform: str(r.receipt.get("noise", ""))[:40] for r in good},
+            "epsilon": {r.platform: r.receipt.committed for r in good if r.receipt},
+            "caps": {r.platform: r.receipt.cap for r in good if r.receipt},
+            "noise": {r.platform: r.noise[:40] for r in good},
+            "receipts": {r.platform: r.receipt.to_mapping() for r in good if r.receipt},
             "update_norm": float(np.sqrt(sum(np.square(result[n] - arrays[n]).sum() for n in result))),
             "model": fingerprint(result),
         },
     )
     return result
-
-
-def _cap(reply: GoodReply) -> float | None:
-    """The cap that a receipt names; it decides nothing here."""
-    cap = reply.receipt.get("cap")
-    return cap if isinstance(cap, float) and math.isfinite(cap) else None
 
 
 def _enough_replies(

@@ -22,7 +22,7 @@ from federation.request import Name, PublicKey
 from federation.signed import digest, parse, sign
 from federation.validity import Moment
 from privacy.errors import LedgerError
-from privacy.ledger import Head
+from privacy.ledger import Head, Receipt
 from shared_model.errors import BadInputError
 from shared_model.exchange import fingerprint
 
@@ -70,20 +70,33 @@ class MemberFacts(_Strict):
     epsilon_run: Number | None
     """ε of these rounds, computed from the run's public plan; None without privacy."""
     epsilon_ledger: Number | None
-    """ε of all that its ledger ever released or reserved, as its last receipt says; None if it says nothing."""
+    """ε of all that its ledger ever released or reserved, as its last receipt says; None without a receipt."""
     noise: Annotated[str, Field(max_length=40)]
     """Where its receipts say that its noise came from; empty if that is not recorded."""
     head: Annotated[dict[str, Any], Field(max_length=10)] | None
     """The last signed head of its ledger that the server's witness holds."""
+    receipt: Annotated[dict[str, Any], Field(max_length=20)] | None
+    """Its receipt for its last round, signed by the key of its ledger; None without privacy, or without a good one."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.head is not None:
-            try:
+        try:
+            if self.head is not None:
                 Head.from_json(self.head).check()
-            except LedgerError as error:
-                raise ValueError(str(error)) from None
+            if self.receipt is not None:
+                self._check_receipt(Receipt.from_mapping(self.receipt))
+        except LedgerError as error:
+            raise ValueError(str(error)) from None
+        if self.receipt is None and self.epsilon_ledger is not None:
+            raise ValueError("an ε of a ledger needs the receipt that says it")
         return self
+
+    def _check_receipt(self, receipt: Receipt) -> None:
+        receipt.check()
+        if self.head is not None and not receipt.head.of_ledger(Head.from_json(self.head)):
+            raise ValueError("the receipt is of another ledger than the head")
+        if (receipt.statement.platform, receipt.committed) != (self.platform, self.epsilon_ledger):
+            raise ValueError("the receipt is of another platform, or says another ε")
 
 
 class PlatformResult(_Strict):

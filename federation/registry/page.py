@@ -29,7 +29,7 @@ def privacy_lines(card: ModelCard) -> list[str]:
     if run.epsilon > 0:
         lines += [
             "  run: ε of the rounds in which an update came, computed by the server from the public plan",
-            "  ledger: ε of all that its ledger ever released, as its own receipt says",
+            "  ledger: ε of all that its ledger ever released, as its own signed receipt says",
         ]
     return lines
 

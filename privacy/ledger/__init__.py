@@ -2,6 +2,7 @@
 
 from privacy.ledger.entry import Entry, Kind
 from privacy.ledger.ledger import Ledger
+from privacy.ledger.receipt import Receipt, Statement
 from privacy.ledger.report import Budget, Finding, Head, Preview, RunSpend, VerifyReport
 from privacy.ledger.state import Reservation, Status
 from privacy.ledger.verify import verify_ledger
@@ -17,8 +18,10 @@ __all__ = [
     "Ledger",
     "LedgerView",
     "Preview",
+    "Receipt",
     "Reservation",
     "RunSpend",
+    "Statement",
     "Status",
     "VerifyReport",
     "Witness",

@@ -33,6 +33,7 @@ from privacy.events import Event
 from privacy.ledger.chain import Chain, now
 from privacy.ledger.entry import Entry, Kind
 from privacy.ledger.keys import key_path, load_key_file, make_key_file, public_hex
+from privacy.ledger.receipt import Receipt, Statement
 from privacy.ledger.report import Budget, Head, Preview, RunSpend, VerifyReport
 from privacy.ledger.state import Reservation, Status, check_cap, check_population
 from privacy.ledger.store import SCHEMA_VERSION, Store
@@ -261,6 +262,10 @@ class Ledger:
     def head(self) -> Head:
         """The last entry, signed: for the server or another witness to keep."""
         return self._view.head()
+
+    def receipt(self, statement: Statement) -> Receipt:
+        """The statement with the budget and the head as they are now, signed; call it after ``settle``."""
+        return Receipt.sign(statement, self._view.budget(), self._view.head(), self._signer)
 
     def verify(self, witness: Sequence[Head] = ()) -> VerifyReport:
         """Check everything from the start: chain, signatures, clock, content, recomputed ε, witness."""

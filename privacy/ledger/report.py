@@ -133,6 +133,10 @@ class Head:
             raise LedgerMismatchError("a head is one JSON object")
         return cls.from_json(document)
 
+    def of_ledger(self, other: Head) -> bool:
+        """Whether both name one key and population."""
+        return (self.public_key, self.population) == (other.public_key, other.population)
+
     def check(self, key: Ed25519PublicKey | None = None) -> None:
         """Raise LedgerTamperedError unless ``key`` (by default the key it names) signed this head."""
         if key is not None and self.public_key != public_hex(key):

@@ -156,7 +156,7 @@ class Witness:
             LedgerMismatchError: its population is another platform's, which signs with another key.
         """
         for name, theirs in self._latest.items():
-            if name != platform and theirs.population == head.population and not _same_ledger(head, theirs):
+            if name != platform and theirs.population == head.population and not head.of_ledger(theirs):
                 raise LedgerMismatchError(
                     f"the ledger of {platform!r} names the population {head.population!r}, which {name!r} signs for "
                     "with another key: give the population a name of its own"
@@ -164,7 +164,7 @@ class Witness:
         held = self._latest.get(platform)
         if held is None:
             return
-        if not _same_ledger(head, held):
+        if not head.of_ledger(held):
             raise LedgerRolledBackError(
                 f"the ledger of {platform!r} has another key or population ({head.population}, "
                 f"{head.public_key[:16]}…) than before ({held.population}, {held.public_key[:16]}…): bring the one "
@@ -196,7 +196,7 @@ class Witness:
         """
         lines = [Kept(name, number, head) for name, head in heads.items()]
         for name, head in (refused or {}).items():
-            if name in self._latest and _same_ledger(head, self._latest[name]):
+            if name in self._latest and head.of_ledger(self._latest[name]):
                 lines.append(Kept(name, number, head, refused=True))
         new = [kept for kept in lines if kept not in self._lines]
         if not new:
@@ -259,10 +259,6 @@ class Witness:
                 os.fsync(file.fileno())
         except OSError as error:
             raise LedgerUnreadableError(f"witness {self._path} cannot be mended: {error.strerror}") from error
-
-
-def _same_ledger(one: Head, other: Head) -> bool:
-    return (one.public_key, one.population) == (other.public_key, other.population)
 
 
 def _sync_folder(folder: Path) -> None:

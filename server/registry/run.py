@@ -5,7 +5,6 @@ the ε of a run is computed from its plan. What is unknown counts against the mo
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from safetensors.numpy import load_file
 from federation.kit import ModelTerms
 from federation.registry.card import MemberFacts, PlatformResult, RunFacts
 from privacy.accounting import calibrate_noise, epsilon
-from privacy.errors import LedgerTamperedError
+from privacy.errors import LedgerError, LedgerTamperedError
 from privacy.events import PoissonGaussian
-from privacy.ledger import Head
+from privacy.ledger import Head, Receipt
 from privacy.ledger.witness import NAME as WITNESS
 from privacy.ledger.witness import Kept, read_witness_file
 from privacy.noise import SecureNoise
@@ -156,19 +155,17 @@ def _members(
     for line in kept:
         if not line.refused and line.platform in weights:
             heads.setdefault(line.platform, {})[line.round] = line.head
-    said: dict[str, float] = {}
+    last: dict[str, Receipt | None] = {}
     noise: dict[str, str] = {}
     present: dict[str, set[int]] = {name: set(held) for name, held in heads.items()}
     for number, event in sorted(rounds.items()):
         for name in event["platforms"]:
             present.setdefault(name, set()).add(number)
-            value = event["epsilon"].get(name)
-            if isinstance(value, float) and math.isfinite(value):
-                said[name] = value
-            else:
-                said.pop(name, None)
-            # One round whose noise is not known to be secure decides for all of them.
+            last[name] = receipt = _receipt(ask, name, number, event, heads.get(name, {}).get(number))
             source = str(event.get("noise", {}).get(name, ""))
+            if private:
+                source = "" if receipt is None else receipt.statement.noise
+            # One round whose noise is not known to be secure decides for all of them.
             if noise.get(name, _SECURE) == _SECURE:
                 noise[name] = source
     sigma = (
@@ -181,12 +178,29 @@ def _members(
             platform=name,
             rounds=len(numbers),
             epsilon_run=_cost(ask, sigma, len(numbers)) if private else None,
-            epsilon_ledger=said.get(name) if private else None,
+            epsilon_ledger=receipt.committed if receipt else None,
             noise=noise.get(name, ""),
             head=_last(heads.get(name, {})),
+            receipt=receipt.to_mapping() if receipt else None,
         )
         for name, numbers in sorted(present.items())
+        for receipt in [last.get(name)]
     ]
+
+
+def _receipt(
+    ask: TrainInstructions, name: str, number: int, event: Mapping[str, Any], head: Head | None
+) -> Receipt | None:
+    """Return the member's receipt of a round; None unless it is signed, for this very round, and fits the witness."""
+    try:
+        receipt = Receipt.from_mapping(event["receipts"][name])
+        receipt.check()
+    except (LedgerError, KeyError, TypeError):
+        return None
+    said = receipt.statement
+    fits = (said.platform, said.run, said.round) == (name, ask.run_id, number)
+    fits = fits and receipt.delta == ask.delta
+    return receipt if fits and head in {None, receipt.head} else None
 
 
 def _cost(ask: TrainInstructions, sigma: float, rounds: int) -> float:
@@ -226,7 +240,10 @@ def _taints(
         found.append(
             f"the noise of {_some(insecure)} did not come from a secure generator, but is: {sources}"
         )
-    short = [m.platform for m in members if not _covers(m)]
+    unsigned = [m.platform for m in members if m.receipt is None]
+    if unsigned:
+        found.append(f"the last round of {_some(unsigned)} has no receipt that is signed and of that round")
+    short = [m.platform for m in members if m.receipt is not None and not _covers(m)]
     if short:
         found.append(f"the last receipt of {_some(short)} says less ε than its rounds cost by the plan")
     return found

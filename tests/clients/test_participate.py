@@ -205,7 +205,7 @@ def test_a_client_that_joins_late_or_restarts_is_private_and_charged(
     for number in range(first, 6):
         prepare_platform.cache_clear()  # as in a new process
         contribution = participate(site, ask.model_copy(update={"round": number}), start(ask))
-        assert contribution.noise == "chacha20-os-entropy"
+        assert contribution.statement.noise == "chacha20-os-entropy"
         spent.append(contribution.budget.spent)
     assert len(set(map(id, noises))) == 6 - first
     assert all(noise.private for noise in noises)

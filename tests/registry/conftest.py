@@ -21,7 +21,7 @@ from federation.keys import fingerprint, signing_text
 from federation.kit import ModelTerms
 from federation.registry.card import MemberFacts, RunFacts
 from federation.validity import now
-from privacy.ledger import Head
+from privacy.ledger import Budget, Head, Receipt, Statement
 from privacy.ledger.entry import signed_bytes
 from privacy.ledger.keys import public_hex
 from server import enrol
@@ -100,12 +100,24 @@ def books(root: Path) -> ClientFolder:
     return ClientFolder(root / "books")
 
 
+SECURE = "chacha20-os-entropy"
+
+
 def head_of(platform: str, seq: int = 6) -> dict:
     """Return a signed head of a platform's ledger."""
     signer = Ed25519PrivateKey.from_private_bytes(sha256(platform.encode()).digest())
     digest = sha256(f"{platform} {seq}".encode()).hexdigest()
     signature = signer.sign(signed_bytes(platform, seq, digest)).hex()
     return Head(platform, seq, digest, public_hex(signer.public_key()), signature).to_json()
+
+
+def receipt_of(owner: str, seq: int = 6, *, committed: float = 8.0, **changes: object) -> dict:
+    """Return a receipt that the key of a platform's ledger signed, for round 3 of run-1."""
+    signer = Ed25519PrivateKey.from_private_bytes(sha256(owner.encode()).digest())
+    said = {"platform": owner, "run": "run-1", "round": 3, "plan": "x", "base": "y", "noise": SECURE}
+    statement = Statement(**(said | changes))
+    budget = Budget(owner, committed, 0.0, committed, 9.0, 1.0, 1e-6, seq + 1)
+    return Receipt.sign(statement, budget, Head.from_json(head_of(owner, seq)), signer).to_mapping()
 
 
 def make_run(terms: ModelTerms, seed: int = 1, **facts: object) -> FinishedRun:
@@ -118,8 +130,9 @@ def make_run(terms: ModelTerms, seed: int = 1, **facts: object) -> FinishedRun:
         "rounds": 3,
         "epsilon_run": 7.9,
         "epsilon_ledger": 8.0,
-        "noise": "chacha20-os-entropy",
+        "noise": SECURE,
         "head": head_of("books"),
+        "receipt": receipt_of("books"),
     }
     given = {
         "id": f"run-{seed}",
@@ -160,7 +173,9 @@ def publish(fed: ServerFolder, run_of) -> Callable[..., Published]:
 @pytest.fixture
 def helpers() -> SimpleNamespace:
     """Return builders that tests call by name."""
-    return SimpleNamespace(enrolled=enrolled, make_run=make_run, head=head_of, signing_text=signing_text)
+    return SimpleNamespace(
+        enrolled=enrolled, make_run=make_run, head=head_of, receipt=receipt_of, signing_text=signing_text
+    )
 
 
 class Served:

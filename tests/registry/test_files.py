@@ -105,6 +105,34 @@ def test_a_head_that_its_key_did_not_sign_is_on_no_card(values, key):
         cards.read_card(sign(cards.FORMAT, body, key), "card")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epsilon_ledger": 1.0}, "says another ε"),
+        ({"receipt": None}, "needs the receipt"),
+        ({"platform": "toys"}, "of another platform"),
+    ],
+)
+def test_an_epsilon_of_a_ledger_is_what_a_signed_receipt_says(values, key, change, said):
+    with pytest.raises(BadInputError, match=said):
+        cards.make_card(values | {"members": [values["members"][0] | change]}, key)
+
+
+def test_a_receipt_that_was_changed_is_on_no_card(values, key, helpers):
+    member = values["members"][0]
+    for receipt in (
+        member["receipt"] | {"committed": 1.0},
+        member["receipt"] | {"noise": "none"},
+        helpers.receipt("books") | {"signature": "0" * 128},
+    ):
+        forged = member | {"receipt": receipt, "epsilon_ledger": receipt["committed"]}
+        with pytest.raises(BadInputError, match="signature is not from the key"):
+            cards.make_card(values | {"members": [forged]}, key)
+    other = member | {"receipt": helpers.receipt("toys", platform="books")}
+    with pytest.raises(BadInputError, match="another ledger"):
+        cards.make_card(values | {"members": [other]}, key)
+
+
 def test_nan_and_inf_are_on_no_card(values, key):
     for bad in (float("nan"), float("inf")):
         member = values["members"][0] | {"epsilon_run": bad}
@@ -158,6 +186,7 @@ def made(pristine, key):
                 "epsilon_ledger": None,
                 "noise": "",
                 "head": None,
+                "receipt": None,
             }
         ],
         "taints": ["it was trained without differential privacy"],

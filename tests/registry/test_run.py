@@ -33,7 +33,14 @@ def write(tmp_path, fed, run_of, helpers):
     """Return what writes a run's folder as the server does; arguments change what the server saw."""
 
     def write_run(
-        epsilon=8.0, made=ROUNDS, present=None, said=None, noise=SECURE, witnessed=True, run_id="run-1"
+        epsilon=8.0,
+        made=ROUNDS,
+        present=None,
+        said=None,
+        noise=SECURE,
+        witnessed=True,
+        run_id="run-1",
+        receipts=lambda receipt: receipt,
     ):
         folder = tmp_path / "run"
         folder.mkdir()
@@ -67,9 +74,23 @@ def write(tmp_path, fed, run_of, helpers):
                 witness.keep(number, {n: Head.from_json(helpers.head(n, 2 * number)) for n in names})
             last = COST if number == ROUNDS else COST * number / ROUNDS
             spent = dict.fromkeys(names, last if said is None else said) if epsilon else {}
-            sources = {} if noise is None else dict.fromkeys(names, noise)
+            given = {
+                name: receipts(
+                    helpers.receipt(
+                        name, 2 * number, committed=value, run=run_id, round=number, noise=noise or ""
+                    )
+                )
+                for name, value in spent.items()
+            }
             log.write(
-                "round", round=number, rounds=ROUNDS, platforms=names, epsilon=spent, noise=sources, model="x"
+                "round",
+                round=number,
+                rounds=ROUNDS,
+                platforms=names,
+                epsilon=spent,
+                noise=dict.fromkeys(names, noise),
+                receipts=given,
+                model="x",
             )
         save_checkpoint(folder, Checkpoint(run_id, made, run.arrays, {}, witness.latest))
         if made == ROUNDS:
@@ -120,7 +141,6 @@ def test_a_member_that_never_answered_is_none(write):
         ),
         ({"noise": None}, "but is: unknown"),
         ({"said": COST * 0.99}, "the last receipt of books, toys says less ε than its rounds cost"),
-        ({"said": float("nan")}, "says less ε"),
         ({"witnessed": False}, "no signed head of books, toys"),
     ],
 )
@@ -130,14 +150,46 @@ def test_what_speaks_against_a_claim_is_a_taint(write, change, said):
     assert said in run.taints[0]
 
 
-def test_one_round_with_other_noise_is_enough(write):
-    folder = write()
-    lines = (folder / "events.jsonl").read_text().splitlines()
-    lines[2] = lines[2].replace(f'"toys": "{SECURE}"', '"toys": "chacha20-reproducible"')
-    (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
-    run = read_run(folder)
+def test_one_round_with_other_noise_is_enough(write, helpers):
+    other = helpers.receipt("toys", 4, committed=COST * 2 / ROUNDS, round=2, noise="chacha20-reproducible")
+    run = read_run(write(receipts=lambda r: other if (r["platform"], r["round"]) == ("toys", 2) else r))
     assert [m.noise for m in run.members] == [SECURE, "chacha20-reproducible"]
+    assert len(run.taints) == 1
     assert "the noise of toys did not come" in run.taints[0]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda r: r | {"committed": 1e6},
+        lambda r: r | {"signature": "0" * 128},
+        lambda r: r | {"committed": float("nan")},
+        lambda r: {name: value for name, value in r.items() if name != "signature"},
+        lambda r: None,
+        lambda r: r | {"round": r["round"] - 1},
+    ],
+)
+def test_a_receipt_that_is_not_signed_is_none(write, harm):
+    """Whoever changes the run's log can take a receipt away, and never make one."""
+    run = read_run(write(receipts=lambda r: harm(r) if r["platform"] == "toys" else r))
+    books, toys = run.members
+    assert (books.epsilon_ledger, toys.epsilon_ledger) == (COST, None)
+    assert (toys.receipt, toys.noise) == (None, "")
+    assert any("last round of toys has no receipt that is signed" in taint for taint in run.taints)
+
+
+@pytest.mark.parametrize("changes", [{"round": 2}, {"run": "run-0"}, {"platform": "books"}])
+def test_a_signed_receipt_of_something_else_is_none(write, helpers, changes):
+    other = helpers.receipt("toys", 6, committed=1e6, **changes)
+    run = read_run(write(receipts=lambda r: other if (r["platform"], r["round"]) == ("toys", 3) else r))
+    assert run.members[1].epsilon_ledger is None
+    assert any("toys has no receipt" in taint for taint in run.taints)
+
+
+def test_a_receipt_with_another_head_than_the_witness_has_is_none(write, helpers):
+    other = helpers.receipt("toys", 9, committed=COST)
+    run = read_run(write(receipts=lambda r: other if (r["platform"], r["round"]) == ("toys", 3) else r))
+    assert run.members[1].receipt is None
 
 
 def test_a_round_without_a_record_is_a_taint(write):

@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
+from privacy.errors import PlanError
 from privacy.ledger import Head
-from privacy.ledger.entry import signed_bytes
+from privacy.ledger.entry import canonical, signed_bytes
 from privacy.ledger.keys import public_hex
 from server.settings import FederationSettings
 from shared_model.encoders import EncoderIdentity, identities_to_json
@@ -61,9 +62,29 @@ def update_of(ask: TrainInstructions, received: Mapping[str, np.ndarray], node: 
     }
 
 
+def key_of(name: str) -> Ed25519PrivateKey:
+    """Return the key that is always made of a name."""
+    return Ed25519PrivateKey.from_private_bytes(sha256(name.encode()).digest())
+
+
+def signed(said: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return what a receipt says with the signature of the named key; what has no text cannot be signed."""
+    unsigned = {name: value for name, value in said.items() if name != "signature"}
+    try:
+        text = canonical({"domain": "fedcart receipt 1", "receipt": unsigned})
+    except PlanError:
+        text = ""
+    return unsigned | {"signature": key_of(key).sign(text.encode()).hex()}
+
+
+def resign(reply: Message, key: str, **changes: Any) -> None:
+    """Change what a reply's receipt says, and sign it anew."""
+    reply.content["receipt"] = ConfigRecord(signed(dict(reply.content["receipt"]) | changes, key))
+
+
 def head_of(platform: str, seq: int, *, history: str = "", key: str | None = None) -> Head:
     """Return the signed head of a platform's ledger; `history` makes it another ledger's, `key` another key's."""
-    signer = Ed25519PrivateKey.from_private_bytes(sha256((key or platform).encode()).digest())
+    signer = key_of(key or platform)
     digest = sha256(f"{platform} {seq} {history}".encode()).hexdigest()
     signature = signer.sign(signed_bytes(platform, seq, digest)).hex()
     return Head(platform, seq, digest, public_hex(signer.public_key()), signature)
@@ -76,10 +97,15 @@ def reply_to(
     *,
     weight: float = 1.0,
     receipt: Mapping[str, Any] | None = None,
+    key: str | None = None,
 ) -> Message:
-    """Return a well-formed reply; `receipt` overrides what it says about itself, None leaves it out."""
+    """Return a well-formed reply; `receipt` overrides what it says about itself, None leaves it out.
+
+    The platform's own key signs the receipt, or the one named.
+    """
     config = message.content.config_records["config"]
-    said = {"platform": platform, "run": config["run_id"], "round": config["round"], "committed": 1.5}
+    said = {"platform": platform, "run": config["run_id"], "round": config["round"]}
+    said |= {"noise": "chacha20-os-entropy", "committed": 1.5, "cap": 9.0, "delta": 1e-6}
     received = {n: a.numpy() for n, a in message.content.array_records["arrays"].items()}
     said["plan"], said["base"] = (
         TrainInstructions.from_mapping(dict(config)).fingerprint,
@@ -92,7 +118,7 @@ def reply_to(
             {
                 "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
                 "metrics": MetricRecord({"weight": weight}),
-                "receipt": ConfigRecord(said),
+                "receipt": ConfigRecord(signed(said, key or platform)),
             }
         ),
         reply_to=message,
@@ -159,6 +185,7 @@ class Kit:
     update = staticmethod(update_of)
     head = staticmethod(head_of)
     reply = staticmethod(reply_to)
+    resign = staticmethod(resign)
     honest = staticmethod(honest)
     failing = staticmethod(failing)
     grid = FakeGrid

@@ -52,7 +52,7 @@ def test_good_replies_come_by_name_with_their_declared_weight(kit, asked, sort_r
     assert bad == []
     for reply in good:
         assert dict(reply.message.content["metrics"]) == {"weight": settings.weights[reply.platform]}
-        assert reply.receipt["committed"] == 1.5
+        assert reply.receipt.committed == 1.5
 
 
 def test_tensors_come_in_the_spec_s_order_whatever_the_sender_s(kit, asked, sort_replies):
@@ -84,10 +84,14 @@ def test_more_metrics_than_the_weight_do_not_pass(kit, asked, sort_replies):
         ({"base": 7}, "trained by another base model"),
         ({"platform": "stranger"}, "is no member of this run (beauty, food, games, toys)"),
         ({"platform": 7}, "node 1: is no member"),
-        ({"committed": math.nan}, "epsilon nan"),
-        ({"committed": math.inf}, "epsilon inf"),
-        ({"committed": "much"}, "epsilon 'much'"),
-        ({"committed": [1.0]}, "epsilon [1.0]"),
+        ({"committed": math.nan}, "committed is a finite number, not nan"),
+        ({"committed": math.inf}, "committed is a finite number, not inf"),
+        ({"committed": "much"}, "committed is a finite number, not 'much'"),
+        ({"committed": [1.0]}, "committed is a finite number, not [1.0]"),
+        ({"delta": math.nan}, "delta is a finite number"),
+        ({"cap": None}, "exactly the fields"),
+        ({"users": 1234}, "exactly the fields"),
+        ({"noise": "x" * 201}, "noise is text of at most 200 characters"),
     ],
 )
 def test_a_receipt_that_does_not_fit_is_refused(kit, asked, sort_replies, receipt, said):
@@ -204,7 +208,7 @@ def text(kit, **changes):
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        (lambda kit: None, "a head is text"),
+        (lambda kit: None, "exactly the fields"),
         (lambda kit: 7, "a head is text"),
         (lambda kit: math.nan, "a head is text"),
         (lambda kit: "", "one JSON object"),
@@ -217,7 +221,6 @@ def text(kit, **changes):
         (lambda kit: text(kit, signature="0" * 128), "signature"),
         (lambda kit: text(kit, public_key=kit.head("food", 2).public_key), "signature"),
         (lambda kit: text(kit, public_key="f" * 64), "head"),
-        (lambda kit: kit.head("food", 2).to_text(), "another member's ledger, 'food'"),
     ],
 )
 def test_a_head_that_is_not_the_platform_s_own_makes_a_bad_reply(kit, asked, sort_replies, head, said):
@@ -229,8 +232,48 @@ def test_a_head_that_is_not_the_platform_s_own_makes_a_bad_reply(kit, asked, sor
     good, (bad,) = sort_replies(replies, ask, settings)
     assert [(g.platform, g.head) for g in good] == [("food", kit.head("food", 2))]
     assert (bad.platform, bad.head) == ("toys", None)
-    assert bad.reason.startswith("toys: its receipt has ")
+    assert bad.reason.startswith("toys: its receipt is not good: ")
     assert said in bad.reason
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [("food", "another member's ledger, 'food'"), ("toys", "signature")]
+)
+def test_the_ledger_of_another_member_makes_a_bad_reply(kit, asked, sort_replies, key, said):
+    settings, ask, message, arrays = asked
+    theirs = {"head": kit.head("food", 2).to_text()}
+    good, (bad,) = sort_replies(
+        [kit.reply(message(1), "toys", arrays, receipt=theirs, key=key)], ask, settings
+    )
+    assert good == []
+    assert said in bad.reason
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"committed": 0.5}, {"cap": 99.0}, {"delta": 1e-9}, {"noise": "another"}, {"signature": "0" * 128}],
+)
+def test_a_receipt_that_its_ledger_s_key_did_not_sign_is_refused(kit, asked, sort_replies, change):
+    settings, ask, message, arrays = asked
+    reply = kit.reply(message(1), "toys", arrays)
+    reply.content["receipt"].update(change)
+    good, (bad,) = sort_replies([reply], ask, settings)
+    assert good == []
+    assert bad.code == "reply.receipt"
+    assert "its signature is not from the key of its ledger" in bad.reason
+
+
+def test_a_receipt_of_another_round_cannot_be_sent_again(kit, asked, sort_replies):
+    """Neither as it is nor with the new round's numbers under the old signature."""
+    settings, ask, message, arrays = asked
+    for changes in ({"round": 2}, {"plan": "0" * 64}, {"base": "0" * 64}, {"run": "run-0"}):
+        old = kit.reply(message(1), "toys", arrays, receipt=changes)
+        now = dict(kit.reply(message(1), "toys", arrays).content["receipt"])
+        good, (bad,) = sort_replies([old], ask, settings)
+        assert (good, bad.code) == ([], "reply.stale")
+        old.content["receipt"].update({name: now[name] for name in changes})
+        good, (bad,) = sort_replies([old], ask, settings)
+        assert (good, bad.code) == ([], "reply.receipt")
 
 
 def test_a_run_without_privacy_has_no_ledger_and_needs_no_head(kit, asked, sort_replies):

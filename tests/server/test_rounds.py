@@ -224,7 +224,7 @@ def test_a_platform_whose_ledger_went_back_is_left_out_from_then_on(kit, tmp_pat
     def answer(message, node):
         reply, number = kit.honest(message, node), message.content.config_records["config"]["round"]
         if node == 2 and number == 3:
-            reply.content["receipt"]["head"] = kit.head("food", **changes).to_text()
+            kit.resign(reply, changes.get("key", "food"), head=kit.head("food", **changes).to_text())
         return reply
 
     watch = Watch()
@@ -251,7 +251,7 @@ def test_a_resumed_run_still_knows_what_it_saw(kit, tmp_path):
         if stage == "broken" and number == 2 and node > 1:
             return kit.failing(message, f"{kit.names[node - 1]}:data")
         if stage == "back" and node == 1:
-            reply.content["receipt"]["head"] = kit.head("beauty", 2 * number - 2).to_text()
+            kit.resign(reply, "beauty", head=kit.head("beauty", 2 * number - 2).to_text())
         return reply
 
     settings = kit.settings(min_replies=3)
@@ -286,7 +286,7 @@ def test_asked_again_after_a_kill_the_same_heads_or_later_ones_are_welcome(kit, 
     def again(message, node):
         reply, number = kit.honest(message, node), message.content.config_records["config"]["round"]
         if number == 2 and node == 3:  # another run has used this ledger in the meantime
-            reply.content["receipt"]["head"] = kit.head("games", 5).to_text()
+            kit.resign(reply, "games", head=kit.head("games", 5).to_text())
         return reply
 
     watch = Watch()

@@ -75,12 +75,18 @@ def sites_in(folder: Path) -> list[SiteSettings]:
 
 
 def federate(
-    folder: Path, sites: Sequence[SiteSettings], lie: Lie | None = None, *, epsilon: float = 0.0, **settings
+    folder: Path,
+    sites: Sequence[SiteSettings],
+    lie: Lie | None = None,
+    *,
+    epsilon: float = 0.0,
+    rounds: int = ROUNDS,
+    **settings,
 ) -> SharedTensors:
     """Run a whole federation in `folder` and return its model; the last site's updates pass through `lie`."""
     ask = TrainInstructions.from_mapping(
         {
-            **{"run_id": "run-1", "round": 1, "rounds": ROUNDS, "local_steps": STEPS, "epsilon": epsilon},
+            **{"run_id": "run-1", "round": 1, "rounds": rounds, "local_steps": STEPS, "epsilon": epsilon},
             **{"delta": 1e-6, "clip_norm": 1.0, "sample_rate": 0.5, "learning_rate": 0.02},
             **{"scalar_learning_rate": 0.02, "negatives": 16, "targets": 4, "encoders": "sixteen"},
             **{"encoder_identities": identities_to_json([e.identity for e in make_encoders(["sixteen"])])},

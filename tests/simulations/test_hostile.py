@@ -99,9 +99,12 @@ def test_an_average_is_led_astray_by_the_worst_that_passes(shops, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ROBUST)
 def test_robust_strategies_outvote_what_no_check_can_know(shops, tmp_path, strategy):
-    """Against the clean run of the same strategy: what a strategy costs without any liar stands in docs/robust.md."""
+    """Against the clean run of the same strategy: what a strategy costs without any liar stands in docs/robust.md.
+
+    Twenty rounds: after ten, Krum, which takes one member's update a round, still differs by ±5 % from draw to draw.
+    """
     sites, _ = shops
-    options = {"strategy": strategy, "strategy_options": ROBUST[strategy], "min_replies": 5}
+    options = {"strategy": strategy, "strategy_options": ROBUST[strategy], "min_replies": 5, "rounds": 20}
     clean = hostile.validation_ndcg(sites, hostile.federate(tmp_path / "clean", sites, **options))
     for name, lie in {"flipped": flipped, "worst": worst}.items():
         model = hostile.federate(tmp_path / name, sites, lie, **options)

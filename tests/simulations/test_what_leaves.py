@@ -330,7 +330,7 @@ def test_nothing_of_the_data_leaves(federation):
     # only the agreed tensors, the declared weight and a receipt of agreed fields
     receipt = {"platform": str, "run": str, "round": int, "plan": str, "base": str, "noise": str}
     if private:
-        receipt |= {"committed": float, "cap": float, "delta": float, "head": str}
+        receipt |= {"committed": float, "cap": float, "delta": float, "head": str, "signature": str}
     for one in federation.good():
         content = one.reply.content
         assert {key: type(record) for key, record in content.items()} == {
@@ -371,6 +371,7 @@ def test_how_much_data_a_platform_has_shows_nowhere(federation):
                     head = Head.from_text(receipt.pop("head"))
                     assert head.population == one.platform
                     receipt["entries"] = head.seq + 1
+                    assert len(receipt.pop("signature")) == 128
                 said.append((receipt, dict(one.reply.content["metrics"])))
         assert len(said) == len(SIZES)
         assert all(other == said[0] for other in said)
@@ -378,8 +379,8 @@ def test_how_much_data_a_platform_has_shows_nowhere(federation):
     assert len(failed) == len(FAILING), "a refusal is of the same length in every round"
 
 
-def test_the_head_of_the_ledger_is_the_same_whatever_the_data(patch, tmp_path, monkeypatch):
-    """Same key, clock and request, other shoppers, items and events: the same head, byte for byte."""
+def test_the_signed_receipt_is_the_same_whatever_the_data(patch, tmp_path, monkeypatch):
+    """Same key, clock and request, other shoppers, items and events: the same receipt, byte for byte."""
 
     def clock():
         return datetime(2026, 3, 1, tzinfo=UTC)
@@ -405,7 +406,7 @@ def test_the_head_of_the_ledger_is_the_same_whatever_the_data(patch, tmp_path, m
         contributions.append(participation.participate(site, ask, start))
     first, *others = contributions
     for other in others:
-        assert (other.head, other.budget, other.weight) == (first.head, first.budget, first.weight)
+        assert (other.receipt, other.budget, other.weight) == (first.receipt, first.budget, first.weight)
         assert any((other.arrays[name] != first.arrays[name]).any() for name in first.arrays)
 
 
