@@ -19,6 +19,7 @@ from clients.serving.engine import look_up, recommend
 from clients.serving.history import History
 from clients.serving.recall import index_recall
 from clients.serving.scoring import Scoring
+from clients.serving.sweep import half_copy
 from clients.serving.v1 import serving_pb2 as messages
 from clients.serving.v1.serving_pb2_grpc import RecommenderStub
 from shared_model.model import ModelSpec, block_norms, initial_shared
@@ -101,9 +102,8 @@ def exact_pass(items: int, width: int, seed: int, repeats: int) -> dict[str, Any
     features = made_features(items, width, seed)
     spec = ModelSpec((width,))
     local, popularity = LocalLayer(1.0, 0.1), torch.ones(items)
-    scoring = Scoring.of(
-        spec, features, block_norms(spec, features), initial_shared(spec), local, popularity, None
-    )
+    norms, half = block_norms(spec, features), half_copy(features)
+    scoring = Scoring.of(spec, features, norms, initial_shared(spec), local, popularity, None, half)
     questions = [Question(_session(features, row), 10) for row in range(16)]
     floor = milliseconds(seconds(features.sum, repeats))
     one = milliseconds(seconds(lambda: best_items(scoring, questions[:1]), repeats))

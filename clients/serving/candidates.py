@@ -3,15 +3,17 @@
 | items that may be in the list        | how                                                             |
 |--------------------------------------|-----------------------------------------------------------------|
 | few (at most `GATHERED`)             | exact, those alone                                              |
-| many, no index, or boosts of a label | exact, all items, chunks of `CHUNK`, shared by the whole batch  |
+| many, no index, or boosts of a label | all items, in chunks of `CHUNK` shared by the whole batch: a     |
+|                                      | quick `sweep`; what may be in the list is then scored exactly   |
 | many, with an index                  | nearest by the query, the most popular, those taken after the   |
 |                                      | history, and boosted items; scored exactly                      |
 
-Memory is B · CHUNK scores and `SIMILARITIES` of events and items, whatever the catalogue's size. Ties: lower row first.
+Memory is B · CHUNK scores and `SIMILARITIES` of events and items, whatever the catalogue's size; and the rows of items
+that the quick pass cannot tell from the last of the list. Ties: lower row first.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,14 +22,17 @@ from numpy.typing import NDArray
 from clients.serving.errors import StoppedError
 from clients.serving.history import History
 from clients.serving.index import NearIndex
-from clients.serving.scoring import Near, Scoring
+from clients.serving.scoring import Asked, Near, Scoring
+from clients.serving.sweep import slack, sweep
 
 CHUNK = 131_072
 """Items scored at a time."""
-SIMILARITIES = 2**22
-"""Similarities of events and items held at a time, 16 MB."""
+SIMILARITIES = 2**20
+"""Similarities of events and items held at a time: 4 MB, so that they stay in the processor's cache."""
 GATHERED = 4_096
 """So few items are gathered and scored by themselves."""
+ROUNDING = 2.0**-21
+"""What float32 may lose of what is added to a score, of its size."""
 POPULAR = 200
 """The most popular items are candidates beside the nearest."""
 
@@ -78,7 +83,8 @@ def best_items(
 
 
 def _of_rows(scoring: Scoring, question: Question, rows: Rows) -> Best:
-    scores = scoring.scores(question.history, rows)
+    pieces = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)] or [rows]
+    scores = np.concatenate([scoring.scores(question.history, piece) for piece in pieces])
     if question.extra is not None:
         scores = scores + question.extra[rows]
     order = np.lexsort((rows, -scores))[: question.count]
@@ -106,18 +112,74 @@ def _whole(scoring: Scoring, questions: Sequence[Question]) -> list[Best | Stopp
         return []
     asked = [scoring.asked(question.history) for question in questions]
     nears = [scoring.near(question.history) for question in questions]
-    best = [Best(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in questions]
+    off = [_off(scoring, *each) for each in zip(asked, questions, nears, strict=True)]
+    quick = all(np.isfinite(off))
+    kept = [_Kept(question.count, by if quick else 0.0) for question, by in zip(questions, off, strict=True)]
     size = len(scoring.features)
     step = max(1, min(CHUNK, SIMILARITIES // max(1, sum(len(question.history) for question in questions))))
     for start in range(0, size, step):
         if all(question.stopped() for question in questions):
             break
         at = slice(start, min(start + step, size))
-        block = scoring.block(asked, at)
+        block = sweep(scoring, asked, at) if quick else scoring.block(asked, at)
         for number, question in enumerate(questions):
-            scores = _finished(block[number], question, nears[number], at)
-            best[number] = _merged(best[number], scores, question.count, start)
-    return [StoppedError("nobody waits") if q.stopped() else b for q, b in zip(questions, best, strict=True)]
+            kept[number].add(_finished(block[number], question, nears[number], at), start)
+    return [
+        StoppedError("nobody waits") if q.stopped() else k.best(scoring, q)
+        for q, k in zip(questions, kept, strict=True)
+    ]
+
+
+def _off(scoring: Scoring, asked: Asked, question: Question, near: Near) -> float:
+    """Return by how much a score of the quick pass can be off, all that is added to it included."""
+    off = slack(scoring, asked)
+    if off == 0:
+        return 0.0  # nothing but what is added plays a part
+    added = scoring.most_bias
+    for values in (near.values, question.extra):
+        if values is not None and len(values):
+            added += float(np.abs(values).max())
+    return off + ROUNDING * added
+
+
+@dataclass(eq=False)
+class _Kept:
+    """What may be in one list, given scores that are off by at most `off`; with `off` 0, the list itself."""
+
+    count: int
+    off: float
+    least: float = -np.inf
+    found: Best = field(default_factory=lambda: Best(np.empty(0, np.int64), np.empty(0, np.float32)))
+
+    def add(self, scores: torch.Tensor, start: int) -> None:
+        """Take one more block of scores (n,), whose first item has row `start`."""
+        if self.off == 0:
+            self.found = _merged(self.found, scores, self.count, start)
+            return
+        if self.least == -np.inf and len(scores) >= self.count:
+            self.least = float(scores.topk(self.count).values[-1]) - 2 * self.off
+        rows = torch.nonzero(scores >= self.least)[:, 0]
+        rows = self._raised(rows, scores[rows])
+        values = scores[rows]
+        some = values > -torch.inf
+        self.found = Best(
+            np.concatenate([self.found.rows, rows[some].numpy() + start]),
+            np.concatenate([self.found.scores, values[some].numpy()]),
+        )
+
+    def best(self, scoring: Scoring, question: Question) -> Best:
+        """Return the list, scored exactly."""
+        if self.off == 0:
+            return self.found
+        rows = self._raised(torch.from_numpy(self.found.rows), torch.from_numpy(self.found.scores))
+        return _of_rows(scoring, question, rows.numpy())
+
+    def _raised(self, rows: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Raise what is the least that may be in the list, if there are more than it holds, and return what may be."""
+        if len(rows) <= self.count:
+            return rows
+        self.least = max(self.least, float(scores.topk(self.count).values[-1]) - 2 * self.off)
+        return rows[scores >= self.least]
 
 
 def _finished(scores: torch.Tensor, question: Question, near: Near, at: slice) -> torch.Tensor:

@@ -16,13 +16,14 @@ from clients.folder import ClientFolder
 from clients.models import AdoptedModel, InstalledModels, load_adopted
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.recommender import LocalLayer
-from clients.serving.candidates import POPULAR
+from clients.serving.candidates import GATHERED, POPULAR
 from clients.serving.erased import erased_shoppers
 from clients.serving.history import Shoppers, whole
 from clients.serving.index import NearIndex, build_index, load_index, save_index
 from clients.serving.scoring import Scoring
 from clients.serving.shelf import Shelf
 from clients.serving.snapshot import Arm, Snapshot
+from clients.serving.sweep import half_copy
 from clients.site import SiteSettings
 from federation.files import replace as replace_file
 from shared_model.exchange import SharedTensors
@@ -85,17 +86,15 @@ def make_snapshot(
     near = everything.transitions("test") if any(layer.transitions > 0 for layer in local.values()) else None
     settings = site.serving
     arms = {}
+    large = len(platform.catalogue) > settings.exact_items and find_spec("faiss") is not None
+    indexed = settings.index == "approximate" or (large and settings.index == "auto")
+    table = platform.table.cpu()
+    half = half_copy(table) if not indexed and len(table) > GATHERED else None
     for name, layer in _asked(local, site).items():
         scoring = Scoring.of(
-            platform.spec, platform.table.cpu(), platform.norms.cpu(), shared, layer, popularity, near
+            platform.spec, table, platform.norms.cpu(), shared, layer, popularity, near, half
         )
-        large = len(platform.catalogue) > settings.exact_items and find_spec("faiss") is not None
-        index = (
-            _index(scoring, platform, place)
-            if settings.index == "approximate" or (large and settings.index == "auto")
-            else None
-        )
-        arms[name] = Arm(scoring, index)
+        arms[name] = Arm(scoring, _index(scoring, platform, place) if indexed else None)
     texts = platform.catalogue.texts()
     encoders = [encoder.fitted(texts) for encoder in make_encoders(model.encoder_names)]
     return Snapshot(

@@ -9,6 +9,7 @@ pure function of what it is given. Shapes: B histories, M models, I items, F fea
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,11 +35,16 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One model's part: its weight a, its tensors, and the scale of each item (I,)."""
+    """One model's part: its weight a, its tensors, and the scale of each item (I,).
+
+    reach : the largest length of an item, scaled. off : the largest of what `Scoring.half` takes from or adds to it.
+    """
 
     weight: float
     shared: SharedTensors
     scales: torch.Tensor
+    reach: float
+    off: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +65,10 @@ class Near:
 
 @dataclass(frozen=True, eq=False)
 class Scoring:
-    """features : (I, F) as scored. bias : (I,), β·log(1 + popularity). transitions : (I, I) or None where κ is 0."""
+    """features : (I, F) as scored. bias : (I,), β·log(1 + popularity). transitions : (I, I) or None where κ is 0.
+
+    half : the features in bfloat16, for a quick pass over all of them; None where there is none.
+    """
 
     spec: ModelSpec
     features: torch.Tensor
@@ -67,6 +76,7 @@ class Scoring:
     bias: torch.Tensor
     transitions: sparse.csr_matrix | None
     local: LocalLayer
+    half: torch.Tensor | None = None
 
     @classmethod
     def of(
@@ -78,12 +88,29 @@ class Scoring:
         local: LocalLayer,
         popularity: torch.Tensor,
         transitions: sparse.csr_matrix | None,
+        half: torch.Tensor | None = None,
     ) -> "Scoring":
-        """Build from a platform's features (I, F) and norms (I, E), a model, and the platform's local layer."""
+        """Build from a platform's features (I, F) and norms (I, E), a model, and the platform's local layer.
+
+        half : see there.
+        """
         models = [(1.0 - local.blend, local.own(spec)), (local.blend, shared)]
-        parts = [Part(a, tensors, item_scales(tensors, spec, norms)) for a, tensors in models if a > 0]
+        lengths = norms.norm(dim=-1)
+        off = torch.zeros(len(table)) if half is None else _distances(table, half)
+        parts = []
+        for weight, tensors in models:
+            if weight > 0:
+                scales = item_scales(tensors, spec, norms)
+                reach, most = _largest(scales * lengths), _largest(scales * off)
+                parts.append(Part(weight, tensors, scales, reach, most))
         bias = popularity.log1p() * local.popularity
-        return cls(spec, table, tuple(parts), bias, transitions if local.transitions > 0 else None, local)
+        near = transitions if local.transitions > 0 else None
+        return cls(spec, table, tuple(parts), bias, near, local, half)
+
+    @cached_property
+    def most_bias(self) -> float:
+        """The largest bias; none is negative."""
+        return _largest(self.bias)
 
     def direction(self, history: History) -> torch.Tensor:
         """Return (F,): where items gain most without sharpness, the query of the weighted sum of the models."""
@@ -119,12 +146,12 @@ class Scoring:
 
     def scores(self, history: History, rows: NDArray[np.int64]) -> Floats:
         """Return (n,) scores of some items."""
-        values = self.block([self.asked(history)], torch.from_numpy(rows))[0].numpy()
+        values: Floats = self.block([self.asked(history)], torch.from_numpy(rows))[0].numpy()
         near = self.near(history)
-        extra = np.zeros(len(self.features), dtype=np.float32) if len(near.rows) else None
-        if extra is not None:
-            extra[near.rows] = near.values
-            values = values + extra[rows]
+        if len(near.rows) and len(rows):
+            order = np.argsort(near.rows)
+            places = order[np.searchsorted(near.rows, rows, sorter=order).clip(max=len(order) - 1)]
+            values = values + np.where(near.rows[places] == rows, near.values[places], np.float32(0))
         return values
 
     def of_item(self, row: int, rows: NDArray[np.int64], ages: NDArray[np.int64]) -> Floats:
@@ -184,3 +211,13 @@ class Scoring:
             return nothing
         found = sparse.csr_matrix(weights[None, :]) @ taken
         return found.indices.astype(np.int64), nothing[1], found.data
+
+
+def _largest(values: torch.Tensor) -> float:
+    return float(values.max()) if len(values) else 0.0
+
+
+def _distances(table: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:
+    """Return (I,): how far each item is from its copy; in blocks, so that no third copy is made."""
+    pairs = zip(table.split(65_536), copy.split(65_536), strict=True)
+    return torch.cat([(one - other.float()).norm(dim=-1) for one, other in pairs])

@@ -1,0 +1,92 @@
+"""A quick pass over all items: scores that are off by no more than a known amount, so that few need a precise one.
+
+Products of two and more events with the items are taken in bfloat16 where the processor multiplies it natively; one event
+with the items by numpy, whose product of a matrix and a vector goes at the speed of memory on every processor. Then
+
+    score(i) = Σ_m a_m · s/τ_m · log( Σ_l v_l exp(τ_m·c_li) )  +  bias_i
+
+in one product of (B, Σ L) shares and (Σ L, n) exponentials. A pool moves by at most s times what a similarity moves by,
+whatever τ is; so `slack` bounds by how much a score of `sweep` and one of `Scoring.block` can differ.
+Shapes: B histories of L events, I items, n of them in a block, F feature width.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from clients.serving.scoring import Asked, Part, Scoring
+from shared_model.model import MAX_SHARPNESS, PRIOR_SHARPNESS, SCALE
+
+EXPONENT = 80.0
+"""Beyond, exp leaves the range of float32: such similarities are pooled with their maximum taken out, as ever."""
+_HALF, _SINGLE = 2.0**-8, 2.0**-23
+"""The distance of neighbouring numbers at 1: twice what rounding costs at most."""
+
+
+def half_copy(table: torch.Tensor) -> torch.Tensor | None:
+    """Return float32 features (I, F) in bfloat16; None where this processor does not multiply it natively."""
+    can = torch.cpu.get_capabilities()
+    native = any(can.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return table.bfloat16() if native and table.dtype == torch.float32 else None
+
+
+def sweep(scoring: Scoring, asked: Sequence[Asked], at: slice) -> torch.Tensor:
+    """Return (B, n): scores of the items `at`, without transitions, off by at most `slack`."""
+    lengths = torch.tensor([one.vectors.shape[1] for one in asked])
+    owners = torch.arange(len(asked)).repeat_interleave(lengths)
+    total = scoring.bias[at].repeat(len(asked), 1)
+    some = lengths > 0
+    for number, part in enumerate(scoring.parts):
+        if not len(owners):
+            break
+        similar = _products(scoring, torch.cat([one.vectors[number] for one in asked]), at)
+        similar *= part.scales[at]
+        if len(owners) == int(some.sum()):  # one event each: its pool is its similarity
+            text = similar.mul_(part.weight * SCALE)
+        else:
+            shares = similar.new_zeros(len(asked), len(owners))
+            shares[owners, torch.arange(len(owners))] = torch.cat([one.shares[number][0] for one in asked])
+            sharpness = _sharpness(part)
+            pools = shares[some] @ similar.mul_(sharpness).exp_()
+            text = pools.log_().mul_(part.weight * SCALE / sharpness)
+        if some.all():
+            total += text
+        else:
+            total[some] += text
+    return total
+
+
+def slack(scoring: Scoring, asked: Asked) -> float:
+    """Return by how much a score of `sweep` can differ from the precise one; inf where `sweep` cannot be used."""
+    most = 0.0
+    length, width = asked.vectors.shape[1:]
+    for number, part in enumerate(scoring.parts):
+        events = asked.vectors[number].float()
+        if not length or not bool(events.any()):
+            continue
+        size = float(events.norm(dim=-1).max())
+        if _sharpness(part) * size * part.reach > EXPONENT:
+            return float("inf")
+        off = 4 * (width + length) * _SINGLE * (part.reach * size + 1 / _sharpness(part))
+        if scoring.half is not None:
+            moved = float((events - events.bfloat16().float()).norm(dim=-1).max())
+            off += part.off * size + (part.reach + part.off) * moved + _HALF * part.reach * size
+        most += part.weight * SCALE * off
+    return most
+
+
+def _sharpness(part: Part) -> float:
+    """τ, as `shared_model.model.pooled` has it."""
+    return min(float(PRIOR_SHARPNESS * part.shared["log_sharpness"].exp()), MAX_SHARPNESS)
+
+
+def _products(scoring: Scoring, events: torch.Tensor, at: slice) -> torch.Tensor:
+    """Return (L, n) float32 products of events and items."""
+    if scoring.half is not None and len(events) > 1:
+        return (events.bfloat16() @ scoring.half[at].T).float()
+    features = scoring.features[at]
+    if features.dtype != torch.float32:
+        return (events.to(features.dtype) @ features.T).float()
+    found: np.ndarray = (features.numpy() @ events.numpy().T).T
+    return torch.from_numpy(np.ascontiguousarray(found))
