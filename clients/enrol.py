@@ -117,7 +117,7 @@ def write_request(
     )
     identity = keys.identity()
     data = make_request(declaration, identity, keys.node(), time, old.identity() if rotate else None)
-    file = folder.requests / f"{site.name}-{time:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}.request.json"
+    file = folder.requests / f"{site.name}-{time:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}.request.json"
     create(file, data)
     return SentRequest(file, fingerprint(signing_text(identity)))
 

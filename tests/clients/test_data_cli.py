@@ -114,6 +114,24 @@ def test_report_shows_lists_by_version_and_arm(run, folder):
     assert "arm B − A: click_through 0.500" in out
 
 
+def test_a_feedback_store_that_nothing_was_recorded_in_has_no_rows_and_is_not_made(run, folder):
+    for file in folder.glob("feedback.sqlite*"):
+        file.unlink()
+    code, out, _ = run("ingest")
+    assert (code, "feedback: kept 0 of 0 rows" in out, "added 20 events" in out) == (0, True, True)
+    assert not (folder / "feedback.sqlite").exists()
+    FeedbackStore(folder / "feedback.sqlite").close()
+    assert run("ingest")[0] == 0
+
+
+def test_feedback_that_was_there_and_is_gone_is_refused(run, folder):
+    assert run("ingest")[0] == 0
+    with sqlite3.connect(folder / "feedback.sqlite") as database:
+        database.execute("ALTER TABLE feedback_interactions RENAME TO elsewhere")
+    code, _, err = run("ingest")
+    assert (code, "there is no such table" in err) == (2, True)
+
+
 def test_what_cannot_be_used_has_a_code_and_changes_nothing(run, folder):
     code, _, err = run("ingest")
     assert code == 0

@@ -11,7 +11,7 @@ from clients.data.columns import InteractionColumns, ItemColumns, split_columns
 from clients.data.parse import PER_SECOND
 from clients.data.sources.files import atomic_chunks, json_chunks, table_chunks
 from clients.data.sources.raw import Mark, Raw
-from clients.data.sources.sql import SqlTable, new_rows, table_rows
+from clients.data.sources.sql import SqlTable, is_there, new_rows, table_rows
 from clients.data.wanted import wanted_interactions, wanted_items
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -29,6 +29,7 @@ _AMAZON_ITEMS = {
     "description": ("description", "features"),
     "price": ("price",),
 }
+_INTERACTIONS = "feedback_interactions"
 _MILLISECONDS = 1e11
 """Amazon's times are seconds until 2018 and milliseconds since 2023; 1e11 s is the year 5138, 1e11 ms is 1973."""
 
@@ -172,9 +173,11 @@ class FeedbackSource(_Source):
         return InteractionColumns(user="shopper", item="item", order="time", event="kind", value="value")
 
     def events(self, columns: InteractionColumns, since: Mark, rows: int, now: float) -> Iterator[Raw]:
-        """Rows that are new since a mark."""
+        """Rows that are new since a mark; none before the first feedback made the store."""
         url = self.where if "://" in self.where else f"sqlite:///{self.where}"
-        table = SqlTable(url, "feedback_interactions")
+        if not since and not is_there(url, _INTERACTIONS):
+            return iter(())
+        table = SqlTable(url, _INTERACTIONS)
         return new_rows(
             table,
             lambda there, at: wanted_interactions(columns, there, at),

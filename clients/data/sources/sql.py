@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -55,6 +56,17 @@ class SqlTable:
                 cells = [[_plain(value) for value in row] for row in part]
                 yield pd.DataFrame(cells, columns=names, dtype=object)
         self.engine.dispose()
+
+
+def is_there(url: str, table: str) -> bool:
+    """Whether a database holds a table; raise StoreError. A SQLite file that is not there is not made."""
+    engine = open_engine(url, ours=False)
+    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
+        return False
+    with database_errors(engine):
+        found = sa.inspect(engine).has_table(table)
+    engine.dispose()
+    return found
 
 
 def table_rows(source: SqlTable, wanted: Wanted, rows: int) -> Iterator[Raw]:

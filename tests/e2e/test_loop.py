@@ -1,0 +1,231 @@
+"""From the platforms' own databases through a federation to lists, and back; the tables are those of the docs."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from functools import partial
+
+import grpc
+import pytest
+import tomli_w
+
+import clients.participate
+from clients.app import app as client_app
+from clients.data.ingest import ingest
+from clients.data.store import open_store
+from clients.feedback import FeedbackStore, Interaction, Kind
+from clients.folder import ClientFolder
+from clients.participate import open_ledger, plan_for
+from clients.policy import approve
+from clients.serving.v1 import serving_pb2 as m
+from clients.serving.v1.serving_pb2_grpc import RecommenderStub
+from clients.site import SiteSettings, read_site
+from federation.bundle import CLIENT_PACKAGES, build_bundle, installed_code
+from federation.validity import now
+from privacy.accounting import epsilon
+from privacy.ledger import Ledger
+from server.app import app as server_app
+from server.settings import FederationSettings
+from shared_model.encoders import identities_to_json
+from shared_model.features import make_encoders
+from shared_model.instructions import TrainInstructions
+from simulations.folder import write_federation
+from simulations.grid import run_inline, run_server
+from tests.e2e.shops import FIRST_DAY, Shop
+
+RUN = {"rounds": 2, "epsilon": 2.0, "local_steps": 2, "sample_rate": 0.5, "negatives": 4, "targets": 3}
+LATER = FIRST_DAY.timestamp() + 86_400 * 20
+WHO = "u01"
+"""The shopper who comes back."""
+
+
+@pytest.fixture
+def shops(mariadb, postgresql):
+    """Two platforms: books keeps its data in MariaDB, toys in PostgreSQL."""
+    made = {"books": Shop("books", mariadb, 0), "toys": Shop("toys", postgresql, 1)}
+    assert [shop.dialect for shop in made.values()] == ["mariadb", "postgresql"]
+    for shop in made.values():
+        shop.open()
+    yield made
+    for shop in made.values():
+        shop.close()
+
+
+def test_feedback_rows_train_in_the_next_run_of_the_federation_and_are_charged(shops, tmp_path, monkeypatch):
+    """Without processes between, so that what each round trains on can be looked at."""
+    sites = {}
+    for name, shop in shops.items():
+        folder = tmp_path / name
+        text = tomli_w.dumps(
+            {
+                "name": name,
+                "population_size": 20,
+                "epsilon_cap": 8.0,
+                "ledger": "ledger.sqlite",
+                "work": "work",
+                "cache": "cache",
+                **shop.sources(),
+            }
+        )
+        sites[name] = site = read_site(text, name).located(folder)
+        folder.mkdir()
+        Ledger.create(folder / "ledger.sqlite", population=name, epsilon_cap=8.0, delta=site.delta)
+    trained: dict[str, list[tuple[str, ...]]] = {}
+    original = clients.participate.prepare_platform
+
+    def looking(site, *arguments):
+        platform = original(site, *arguments)
+        sequences = platform.split.sequences
+        items, _ = sequences.user(sequences.user_ids.index(WHO))
+        trained.setdefault(platform.name, []).append(tuple(platform.catalogue.item_ids[row] for row in items))
+        return platform
+
+    monkeypatch.setattr(clients.participate, "prepare_platform", looking)
+
+    def federate(run: str) -> None:
+        (tmp_path / run).mkdir()
+        write_federation(tmp_path / run, settings_of(run), list(sites.values()))
+        run_server(server_app, run_inline(client_app), 2, {"run-dir": str(tmp_path / run)})
+
+    def ingested(site: SiteSettings) -> int:
+        return ingest(open_store(site.store), site.sources, site.catalogue, now=LATER).added
+
+    assert [ingested(site) for site in sites.values()] == [120, 120]  # the search is left out
+    federate("first")
+    bought = {
+        name: next(f"i{n:02}" for n in range(30) if f"i{n:02}" not in trained[name][0]) for name in shops
+    }
+    for name, site in sites.items():
+        store = FeedbackStore(site.feedback)
+        store.record([Interaction("e1", WHO, bought[name], Kind.PURCHASE, LATER, request_id="r")])
+        store.close()
+        assert [row["item"] for row in shops[name].rows("feedback_interactions")] == [bought[name]]
+        assert ingested(site) == 1
+    federate("second")
+    for name, site in sites.items():
+        first, again, later, latest = trained[name]
+        assert first == again
+        assert later == latest == (*first, bought[name])
+        ledger = open_ledger(site)
+        assert [spend.run for spend in ledger.runs()] == ["first", "second"]
+        events = [plan_for(site, settings_of(run).instructions).event for run in ("first", "second")]
+        assert ledger.budget().committed == pytest.approx(epsilon(events, site.delta), rel=1e-6)
+
+
+def settings_of(run: str) -> FederationSettings:
+    """What the operator asks of a run."""
+    instructions = TrainInstructions(
+        run_id=run,
+        round=1,
+        delta=1e-6,
+        clip_norm=0.5,
+        learning_rate=0.05,
+        scalar_learning_rate=0.02,
+        encoders="hashed-words",
+        encoder_identities=identities_to_json([e.identity for e in make_encoders(["hashed-words"])]),
+        width=2,
+        history_length=6,
+        seed=3,
+        **RUN,
+    )
+    return FederationSettings(
+        strategy="FedAvg", weights={"books": 20.0, "toys": 20.0}, instructions=instructions
+    )
+
+
+@pytest.mark.e2e
+def test_from_rows_to_lists_and_back_with_real_processes(shops, make_federation, processes):
+    """By the commands alone: ingest, start, run, publish, adopt, serve, feedback over gRPC, ingest, run."""
+    federation = make_federation(run=RUN)
+    fed, said = federation.folder, partial(_said, processes)
+    folders = {name: _enrolled(federation, shop, federation.free_port()) for name, shop in shops.items()}
+    for folder in folders.values():
+        assert said("client", "ingest", "--folder", folder.path)["added"] == 120
+    processes.start("server", command("server", "start", "--folder", fed.path))
+    for name, folder in folders.items():
+        processes.start(name, command("client", "start", "--folder", folder.path))
+    federation.wait_for(lambda: federation.online() == set(shops), "both nodes online")
+
+    first = _run(federation, processes)
+    version = said("server", "publish", first, "--folder", fed.path)["version"]
+    for name, folder in folders.items():
+        said("client", "adopt", "--folder", folder.path)
+        processes.start(f"serve-{name}", command("client", "serve", "--folder", folder.path))
+    for name, shop in shops.items():
+        with grpc.insecure_channel(f"127.0.0.1:{folders[name].site().serving.port}") as channel:
+            stub = RecommenderStub(channel)
+            profile = partial(stub.Profile, m.ProfileRequest(shopper_id=WHO, request_id="same"))
+            bought, before = _buy(stub, shop, version), profile()
+            (group,) = said("client", "report", "--folder", folders[name].path)["groups"]
+            assert (group["model_version"], group["conversion"]["value"]) == (version, 1.0)
+            assert said("client", "ingest", "--folder", folders[name].path)["added"] == 1
+            federation.wait_for(lambda ask=profile, was=before: ask() != was, "the event in serving")
+            assert bought not in _listed(stub, 30)[1]
+
+    second = _run(federation, processes)
+    for folder in folders.values():
+        ledger, site = open_ledger(folder.site()), folder.site()
+        assert [(s.run, s.reservations, s.open) for s in ledger.runs()] == [(first, 2, 0), (second, 2, 0)]
+        event = plan_for(site, FederationSettings.load(fed.runs / first).instructions).event
+        assert ledger.budget().committed == pytest.approx(epsilon([event, event], site.delta), rel=1e-6)
+    for name in (*shops, *(f"serve-{name}" for name in shops), "server"):
+        processes.running[name].terminate()
+        assert processes.running[name].wait(60) == 0, processes.log(name)
+
+
+def _enrolled(federation, shop: Shop, port: int) -> ClientFolder:
+    """A member whose events, items and feedback are in the shop's database."""
+    folder = federation.platform(shop.name, shop.seed)
+    site = tomllib.loads(folder.site_file.read_text())
+    kept = {key: value for key, value in site.items() if key not in {"events", "items"}}
+    folder.site_file.write_text(tomli_w.dumps(kept | shop.sources() | {"serving": {"port": port}}))
+    approve(folder.approvals, build_bundle()[1], installed_code(CLIENT_PACKAGES), now())
+    return folder
+
+
+def _listed(stub: RecommenderStub, count: int) -> tuple[m.Header, list[str]]:
+    who = m.Who(shopper_id=WHO)
+    answer = stub.Recommend(m.RecommendRequest(who=who, count=count), wait_for_ready=True, timeout=120)
+    return answer.header, [item.item_id for item in answer.items]
+
+
+def _buy(stub: RecommenderStub, shop: Shop, version: str) -> str:
+    """The shopper sees three items and buys the first, which is in the database when it is acknowledged."""
+    header, shown = _listed(stub, 3)
+    assert header.model_version == version
+    had = {row["sku"] for row in shop.rows("events") if row["customer"] == WHO}
+    assert len(shown) == 3
+    assert not had & set(shown)
+    about = {"request_id": header.request_id, "shopper_id": WHO}
+    impression = m.Impression(
+        event_id="shown", item_ids=shown, model_version=version, arm=header.arm, **about
+    )
+    purchase = m.Interaction(event_id="bought", kind="PURCHASE", item_id=shown[0], value=9.5, **about)
+    sent = m.RecordFeedbackRequest(impressions=[impression], interactions=[purchase])
+    assert stub.RecordFeedback(sent).recorded == 2
+    assert [row["item"] for row in shop.rows("feedback_impressions")] == shown
+    (row,) = shop.rows("feedback_interactions")
+    assert (row["item"], row["kind"], row["value"]) == (shown[0], "purchase", 9.5)
+    return shown[0]
+
+
+def _run(federation, processes) -> str:
+    """Train a run to its end and return its name."""
+    before = set(federation.folder.runs.glob("*"))
+    run = processes.start("run", command("server", "run", "--folder", federation.folder.path))
+    assert run.wait(200) == 0, processes.log("run") + processes.log("server")
+    (made,) = set(federation.folder.runs.glob("*")) - before
+    return made.name
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "fedcart", *map(str, arguments)]
+
+
+def _said(processes, *arguments: object) -> dict:
+    """What a command prints as JSON."""
+    line = command(*arguments, "--format", "json")
+    done = subprocess.run(line, env=processes.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
