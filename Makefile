@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := demo,dev,index,minilm,multilingual,postgresql,mysql,plots
+EXTRAS := demo,dev,index,minilm,multilingual,postgresql,mysql,plots,telemetry
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0

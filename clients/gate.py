@@ -47,7 +47,7 @@ def answer(folder: ClientFolder, installed: Mapping[str, bytes], task: Task, tim
         name = site.name
         _require_training(name, task)
         require_bundle(site, folder.approvals, task.bundle, installed)
-        ask = _instructions(task.message)
+        ask = instructions_of(task.message)
         exchange = folder.membership().kit.card.model.spec.exchange.fingerprint
         require_plan(site, ask, exchange, open_ledger(site).budget(), time)
         task.context.node_config = {"site": str(folder.site_file.absolute())}
@@ -100,7 +100,8 @@ def _require_training(name: str, task: Task) -> None:
         raise PolicyError(f"{name}: a {task.kind} task with a {kind!r} message is not taken.", "task")
 
 
-def _instructions(message: Message) -> TrainInstructions:
+def instructions_of(message: Message) -> TrainInstructions:
+    """Return what a message asks for; raise BadInputError if it asks for nothing that can be done."""
     config = message.content.config_records.get("config")
     if config is None:
         raise BadInputError("The request holds no instructions.")

@@ -24,6 +24,7 @@ from clients.outbox import Outbox
 from clients.platform import HashableSite, Platform, check_encoders, prepare_platform
 from clients.site import SiteSettings
 from clients.training import LocalRecipe, train_plain, train_private
+from federation.telemetry import span
 from privacy.errors import BudgetRefusedError
 from privacy.ledger import Budget, Ledger, Receipt, Statement, Status
 from privacy.ledger.keys import load_key_file
@@ -104,16 +105,17 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
         )
         if stored is None:
             data = training_data(platform.split, platform.features, platform.norms, spec, ask.targets)
-            trained = train_private(
-                spec.exchange.to_torch(arrays, "from the server"),
-                spec,
-                data,
-                _recipe(ask),
-                plan,
-                noise,
-                _public_rng(site, ask),
-                site.compute.compile,
-            )
+            with span("training", run=ask.run_id, round=ask.round):
+                trained = train_private(
+                    spec.exchange.to_torch(arrays, "from the server"),
+                    spec,
+                    data,
+                    _recipe(ask),
+                    plan,
+                    noise,
+                    _public_rng(site, ask),
+                    site.compute.compile,
+                )
             stored = outbox.put(key, spec.exchange.to_numpy(trained, "after training"))
         ledger.settle(reservation)
     if stored is None:

@@ -25,7 +25,7 @@ def start(folder: ClientFolder) -> None:
     with held(membership.keys.lock, f"A node with the keys of {site.name!r}"):
         stop = stop_on_signals()
         configure_log()
-        Supervisor(children(folder, site), folder.node_record).run(stop)
+        Supervisor(children(folder, site), folder.node_record, platform=site.name).run(stop)
 
 
 def children(folder: ClientFolder, site: SiteSettings) -> list[Child]:

@@ -7,6 +7,7 @@ is the part that installs and imports the bundle.
 from collections.abc import Mapping
 from concurrent.futures import Future
 from threading import Event, Thread
+from typing import TypedDict
 
 import httpx
 import structlog
@@ -25,13 +26,16 @@ from flwr.supercore.interceptors import (
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+from structlog.contextvars import bound_contextvars
 
 from clients.folder import ClientFolder
-from clients.gate import Task, answer
+from clients.gate import Task, answer, instructions_of
 from federation.bundle import digest
 from federation.errors import KeyFileError
 from federation.files import read_private
+from federation.telemetry import span
 from federation.validity import now
+from shared_model.errors import BadInputError
 
 POLL_SECONDS = 1.0
 READ_SECONDS = 30.0
@@ -90,19 +94,37 @@ def _client(address: str, authentication: ProtobufClientInterceptor) -> RuntimeH
     )
 
 
+class Asked(TypedDict, total=False):
+    """The run and round that a message is about."""
+
+    run: str
+    round: int
+
+
+class Known(Asked):
+    """What is known of a task while it is answered: Flower's numbers, and what its message is about."""
+
+    task: int
+    flower_run: int
+
+
 def _serve_one(
     folder: ClientFolder, installed: Mapping[str, bytes], address: str, flower_task: FlowerTask, token: str
 ) -> None:
     """Answer one task; whatever goes wrong with Flower's messages is logged, and the next task is taken."""
     client = _client(address, RuntimeTokenHttpInterceptor(token))
     heartbeat = HeartbeatSender(lambda: _beat(client))
-    status, known = SubStatus.FAILED, {"task": flower_task.task_id, "run": flower_task.run_id}
+    status, known = SubStatus.FAILED, Known(task=flower_task.task_id, flower_run=flower_task.run_id)
     try:
         heartbeat.start()
         message, context, fab = _read(client, _seconds(folder))
-        task = Task(flower_task.type, message, context, fab.content)
+        task, asked = Task(flower_task.type, message, context, fab.content), _asked(message)
+        known |= asked
         _log.info("task", bundle=digest(task.bundle), **known)
-        reply = answer(folder, installed, task, now())
+        with bound_contextvars(**known), span("message", **asked) as recorded:
+            reply = answer(folder, installed, task, now())
+            if reply.has_error():
+                recorded.code((reply.error.reason or "").rpartition(":")[2])
         push_message(client, reply, context)
         status = SubStatus.FAILED if reply.has_error() else SubStatus.COMPLETED
         _log.info("answered", **known)
@@ -113,6 +135,15 @@ def _serve_one(
         if heartbeat.is_running:
             heartbeat.stop()
         client.close()
+
+
+def _asked(message: Message) -> Asked:
+    """Return what a message is about, for log and traces; nothing if it asks for nothing that can be done."""
+    try:
+        ask = instructions_of(message)
+    except BadInputError:
+        return {}
+    return {"run": ask.run_id, "round": ask.round}
 
 
 def _seconds(folder: ClientFolder) -> float:

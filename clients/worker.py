@@ -20,7 +20,7 @@ from clients.site import SiteSettings
 from federation.bundle import CLIENT_PACKAGES, installed_code
 
 _SAFE = frozenset(
-    {"event", "level", "time", "platform", "code", "task", "run", "round", "bundle", "tries"}
+    {"event", "level", "time", "platform", "code", "task", "flower_run", "run", "round", "bundle", "tries"}
 ) | {
     "epsilon",
     "epsilon_before",
@@ -41,12 +41,17 @@ def main() -> None:
     # Compiled gradients are code that will run: not in a folder that others of this machine may write to.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(site.cache / "compiled"))
     configure_log(site)
+    from structlog.contextvars import bind_contextvars
+
     from clients.tasks import serve
+    from federation.telemetry import exporting
 
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    serve(folder, installed, stop)
+    bind_contextvars(platform=site.name)  # on every line
+    with exporting("fedcart-platform", platform=site.name):
+        serve(folder, installed, stop)
 
 
 def configure_log(site: SiteSettings) -> None:
@@ -59,6 +64,7 @@ def configure_log(site: SiteSettings) -> None:
     messages = site.policy.log == "messages"
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.format_exc_info if messages else only_codes,

@@ -70,12 +70,13 @@ class ChildState:
 
 
 class Supervisor:
-    """Keeps `children` running until it is told to stop, and writes their states to `record` at every change."""
+    """Keeps `children` running until it is told to stop, and writes their states to `record` at every change; `known` is
+    on every line of its log."""
 
-    def __init__(self, children: Sequence[Child], record: Path) -> None:
+    def __init__(self, children: Sequence[Child], record: Path, **known: str) -> None:
         self._watched = [_Watched(child) for child in children]
         self._record = record
-        self._log = structlog.get_logger("fedcart.supervisor")
+        self._log = structlog.get_logger("fedcart.supervisor").bind(**known)
         self._written: dict[str, dict] | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -229,6 +230,7 @@ def configure_log() -> None:
     """Write JSON lines to standard error."""
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.JSONRenderer(),

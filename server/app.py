@@ -1,6 +1,5 @@
 """The Flower ServerApp: reads the run's settings from its folder, runs the rounds, writes the model."""
 
-import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -11,11 +10,14 @@ from flwr.serverapp import Grid, ServerApp
 from safetensors.numpy import save_file
 
 from federation.lock import held
+from federation.telemetry import exporting
 from privacy.errors import PrivacyError
 from server.events import EventLog
-from server.lines import describe
+from server.lines import say_json, say_lines
+from server.presence import Observer
 from server.rounds import run_rounds
 from server.settings import FederationSettings
+from server.traces import RunTrace
 from shared_model.errors import BadInputError, FedcartError, RunFailedError
 from shared_model.version import VERSION
 
@@ -37,22 +39,29 @@ def main(grid: Grid, context: Context) -> None:
         raise BadInputError("run-dir is empty: pass --run-config 'run-dir=\"/path/of/a/prepared/run\"'.")
     folder = Path(location)
     settings = FederationSettings.load(folder)
-    with held(folder / LOCK, f"The server app of run {settings.instructions.run_id}"):
+    with (
+        held(folder / LOCK, f"The server app of run {settings.instructions.run_id}"),
+        exporting("fedcart-server"),
+    ):
         run(grid, settings, folder)
 
 
 def run(grid: Grid, settings: FederationSettings, folder: Path) -> None:
     """Run the rounds and write the model; what happens is in the run's events."""
-    log = EventLog(folder)
+    run_id = settings.instructions.run_id
+    say = say_json(run_id) if settings.log == "json" else say_lines
+    with RunTrace(run_id) as trace:
 
-    def observe(event: str, values: Mapping[str, Any]) -> None:
-        log.write(event, **values)
-        line = describe(event, values)
-        if line:
-            sys.stderr.write(line + "\n")
+        def observe(event: str, values: Mapping[str, Any]) -> None:
+            EventLog(folder).write(event, **values)
+            say(event, values)
+            trace.observe(event, values)
 
-    started = {"run": settings.instructions.run_id, "strategy": settings.strategy, "versions": versions()}
-    observe("started", started)
+        observe("started", {"run": run_id, "strategy": settings.strategy, "versions": versions()})
+        _run(grid, settings, folder, observe)
+
+
+def _run(grid: Grid, settings: FederationSettings, folder: Path, observe: Observer) -> None:
     try:
         outcome = run_rounds(grid, settings, folder, observe)
     except (FedcartError, PrivacyError) as error:

@@ -1,9 +1,41 @@
-"""What a person who watches a run reads of its events."""
+"""What a person who watches a run reads of its events, and what a server's log holds of them."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import structlog
+
+from federation.supervise import configure_log
+
 Values = Mapping[str, Any]
+
+
+_LOGGED = frozenset(
+    {"round", "rounds", "platform", "platforms", "code", "attempt", "limit_s", "timeout_s", "seconds"}
+)
+"""What a line of the log holds of an event: no reasons, which are a client's or Flower's words."""
+
+
+def say_lines(event: str, values: Values) -> None:
+    """Write an event's line for people, if there is one, to standard error."""
+    line = describe(event, values)
+    if line:
+        sys.stderr.write(line + "\n")
+
+
+def say_json(run: str) -> Callable[[str, Values], None]:
+    """Return what writes a run's events as JSON lines to standard error."""
+    configure_log()
+    log = structlog.get_logger("fedcart.run").bind(run=run)
+
+    def say(event: str, values: Values) -> None:
+        write = {"failed": log.error, "client-failed": log.warning, "no-reply": log.warning}.get(
+            event, log.info
+        )
+        write(event, **{key: value for key, value in values.items() if key in _LOGGED})
+
+    return say
 
 
 def describe(event: str, values: Values) -> str | None:

@@ -31,7 +31,7 @@ def superexec_arguments(folder: ServerFolder) -> list[str]:
     settings = folder.settings().superlink
     certificate = folder.server_certificate(folder.certificates().server)
     return [
-        "flower-superexec",
+        *(sys.executable, "-P", "-m", "server.superexec"),
         *("--runtime-api-address", join_address(settings.host, settings.port)),
         *("--root-certificates", str(certificate / "ca.crt")),
         *("--superexec-auth-secret-file", str(folder.secret)),

@@ -1,7 +1,7 @@
 """What the operator decides about one run; written to the run's folder as `federation.json`."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +24,8 @@ class FederationSettings(BaseModel):
     """How often a round is tried that gets too few good replies."""
     member_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Seconds that a round waits for members who are not online."""
+    log: Literal["lines", "json"] = "lines"
+    """What the server app writes to standard error: lines for a person, or JSON for a deployed server's log."""
     round_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
     """Seconds to wait for a round's replies."""
     instructions: TrainInstructions

@@ -29,7 +29,7 @@ def start(folder: ServerFolder) -> None:
         read_control_key(folder)
         agree_nodes(folder, Members.open(folder.members_file))
         configure_log()
-        Supervisor(children(folder), folder.server_record).run(stop)
+        Supervisor(children(folder), folder.server_record, federation=folder.settings().name).run(stop)
 
 
 def require_local(folder: ServerFolder) -> None:

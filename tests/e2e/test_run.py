@@ -18,6 +18,7 @@ from federation.bundle import CLIENT_PACKAGES, build_bundle, installed_code
 from federation.validity import now
 from server.app import MODEL
 from server.events import read_events
+from tests.collector import collecting
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,38 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "fedcart", *map(str, arguments)]
 
 
-def test_from_start_to_an_adopted_model(make_federation, processes, capfd):
+@pytest.fixture
+def collector(processes):
+    """Return a collector to which the processes send their traces."""
+    with collecting() as made:
+        processes.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = made.endpoint
+        yield made
+        del processes.environment["OTEL_EXPORTER_OTLP_ENDPOINT"]
+
+
+def require_names(lines, run):
+    """Raise AssertionError unless the log lines of both sides carry run, round and platform."""
+    for name in NAMES:
+        assert {line["platform"] for line in lines[name]} == {name}
+        told = [(x["run"], x["round"]) for x in lines[name] if x["event"] in {"task", "budget", "answered"}]
+        assert told == [(run, number) for number in (1, 1, 1, 2, 2, 2)]
+    rounds = [(x["run"], x["round"], x["platforms"]) for x in lines["server"] if x["event"] == "round"]
+    assert rounds == [(run, 1, [*NAMES]), (run, 2, [*NAMES])]
+
+
+def require_one_trace(collector, run):
+    """Raise AssertionError unless both sides sent the spans of a run, in one trace."""
+    spans = {(s.name, s.facts.get("round"), s.facts.get("platform")): s for s in collector.spans()}
+    assert set(spans) == {
+        ("run", None, None),
+        *(("round", number, None) for number in (1, 2)),
+        *((what, n, name) for what in ("message", "training") for n in (1, 2) for name in NAMES),
+    }
+    assert {s.facts["run"] for s in spans.values()} == {run}
+    assert len({s.trace for s in spans.values()}) == 1
+
+
+def test_from_start_to_an_adopted_model(make_federation, processes, capfd, collector):
     federation = make_federation(run=RUN)
     fed, place = federation.folder, ("--folder", federation.folder.path)
     platforms = {name: federation.platform(name, seed) for seed, name in enumerate(NAMES)}
@@ -91,5 +123,11 @@ def test_from_start_to_an_adopted_model(make_federation, processes, capfd):
         lines = [line for line in processes.log(name).splitlines() if line]
         assert all(isinstance(json.loads(line), dict) for line in lines)
         assert federation.shopper not in processes.log(name)
+    lines = {
+        name: [json.loads(x) for x in processes.log(name).splitlines() if x] for name in (*NAMES, "server")
+    }
+    require_names(lines, made.name)
+    require_one_trace(collector, made.name)
+    assert federation.shopper.encode() not in b"".join(collector.bodies)
     refused = [json.loads(line) for line in processes.log("server").splitlines() if "-refused" in line]
     assert {line["event"] for line in refused} == {"front-refused", "control-refused"}

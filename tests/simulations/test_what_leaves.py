@@ -38,6 +38,7 @@ from shared_model.features import ENCODERS, make_encoders
 from shared_model.instructions import TrainInstructions
 from shared_model.model import initial_shared
 from simulations.grid import run_server
+from tests.collector import collecting
 
 ROUNDS = 3
 SIZES = {"alpha": (9, 40), "bravo": (17, 81), "delta": (31, 123)}
@@ -259,6 +260,7 @@ class Federation:
     needles: dict[bytes, str]
     sent: list[Sent]
     logs: str
+    traces: bytes
 
     def good(self) -> list[Sent]:
         return [one for one in self.sent if one.reply.has_content()]
@@ -305,11 +307,14 @@ def federation(request, patch, tmp_path_factory):
         return replies
 
     logs = io.StringIO()
-    with pytest.MonkeyPatch.context() as bugs, redirect_stdout(logs), redirect_stderr(logs):
+    patching = pytest.MonkeyPatch.context()
+    with collecting() as collector, patching as bugs, redirect_stdout(logs), redirect_stderr(logs):
+        bugs.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         for name in ("train_private", "_plain"):
             bugs.setattr(participation, name, with_bug(getattr(participation, name), sorted(planted.texts)))
         run_server(server_app, execute, len(sites), {"run-dir": str(run)})
-    return Federation(private, ask, run, planted.needles(), sent, logs.getvalue())
+    traces = b"".join(collector.bodies)
+    return Federation(private, ask, run, planted.needles(), sent, logs.getvalue(), traces)
 
 
 def test_nothing_of_the_data_leaves(federation):
@@ -326,6 +331,10 @@ def test_nothing_of_the_data_leaves(federation):
     assert search(federation.logs.encode(), needles), (
         "there was something to hide: the platform's own log says what is wrong"
     )
+
+    assert search(federation.traces, needles) == set(), "nor in the spans of both sides"
+    assert b"round" in federation.traces
+    assert (b"training" in federation.traces) == private
 
     # only the agreed tensors, the declared weight and a receipt of agreed fields
     receipt = {"platform": str, "run": str, "round": int, "plan": str, "base": str, "noise": str}
