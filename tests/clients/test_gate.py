@@ -1,6 +1,7 @@
 """The gate: only approved bundles of installed code lead to training, and a refusal says a code and nothing else."""
 
 import shutil
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from clients.policy import approve
 from clients.template import SiteAnswers
 from federation.bundle import CLIENT_PACKAGES, build_bundle, digest, installed_code
 from federation.validity import now
-from privacy.ledger import Ledger
+from privacy.ledger import Ledger, Receipt
+from privacy.ledger.keys import make_key_file, public_hex
 
 SECRET = "shopper-4711-bought-a-secret"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -83,6 +85,24 @@ def test_an_approved_request_is_trained_with_this_folder_s_settings(call, folder
     assert dict(reply.content["receipt"])["platform"] == "toys"
     assert spent(folder) > 0
     assert (folder.path / "work" / "outbox").exists()
+
+
+@pytest.mark.parametrize("server", ["postgresql", "mariadb"])
+def test_a_ledger_in_a_database_is_charged_and_signs_the_receipt(call, folder, request, server):
+    url, population = request.getfixturevalue(server), f"toys-{uuid.uuid4().hex[:8]}"
+    key = make_key_file(folder.path / "keys" / "ledger.key")
+    Ledger.create(url, population=population, epsilon_cap=9.0, delta=1e-6, key=key)
+    edit(folder, "# population =", f'population = "{population}"')
+    edit(folder, 'ledger = "ledger.sqlite"', f'ledger = "{url}"')
+    edit(folder, '# ledger_key = "keys/ledger.key"', 'ledger_key = "keys/ledger.key"')
+    reply = call()
+    assert not reply.has_error(), reply.error
+    receipt = Receipt.from_mapping(dict(reply.content["receipt"]))
+    receipt.check()
+    assert receipt.head.public_key == public_hex(key.public_key())
+    assert receipt.committed == spent(folder) > 0
+    (folder.path / "keys" / "ledger.key").unlink()
+    assert call({"round": 2}).error.reason == "toys:ledger.unreadable"
 
 
 def test_the_log_shows_what_a_run_costs_before_it_and_the_budget_after_each_round(call, folder):
