@@ -22,14 +22,14 @@ from clients.serving.load import load_snapshot
 from clients.serving.malformed import ReadableOnly
 from clients.serving.recall import index_recall
 from clients.serving.service import RecommenderService
+from clients.serving.tls import server_credentials
 from clients.serving.v1 import serving_pb2
 from clients.serving.v1.serving_pb2_grpc import add_RecommenderServicer_to_server
 from clients.serving.watch import keep_current, state_of
 from clients.site import ServingSettings
 from federation.address import join_address
-from federation.errors import FolderError
-from federation.files import read_private
 from federation.supervise import configure_log
+from federation.validity import now
 
 SERVICE = serving_pb2.DESCRIPTOR.services_by_name["Recommender"].full_name
 MESSAGE_LIMIT = 262_144
@@ -106,7 +106,7 @@ def require_safe(settings: ServingSettings) -> None:
 
 
 async def serve(serving: Serving, ready: Callable[[str], None], stop: asyncio.Event) -> None:
-    """Serve until `stop` is set; raise ServingError if the port cannot be had."""
+    """Serve until `stop` is set; raise ServingError if the port cannot be had, and as `server_credentials` does."""
     settings = serving.settings
     server = grpc.aio.server(
         interceptors=(ReadableOnly(),), options=_OPTIONS, maximum_concurrent_rpcs=4 * settings.waiting
@@ -133,25 +133,12 @@ async def serve(serving: Serving, ready: Callable[[str], None], stop: asyncio.Ev
 
 def _listen(server: grpc.aio.Server, settings: ServingSettings) -> int:
     address = join_address(settings.host, settings.port)
+    credentials = None if settings.certificate is None else server_credentials(settings, now())
     try:
-        if settings.certificate is None:
+        if credentials is None:
             return server.add_insecure_port(address)
-        return server.add_secure_port(address, _credentials(settings))
+        return server.add_secure_port(address, credentials)
     except RuntimeError:
         raise ServingError(
             f"{address}: cannot be listened on; is another service running, or is [serving] host not this machine's?"
         ) from None
-
-
-def _credentials(settings: ServingSettings) -> grpc.ServerCredentials:
-    if settings.certificate is None or settings.key is None:
-        raise SiteError("[serving]: certificate and key belong together: give both.")
-    try:
-        chain = settings.certificate.read_bytes()
-        callers = settings.client_ca.read_bytes() if settings.client_ca is not None else None
-    except OSError as error:
-        raise FolderError(f"{error.filename}: cannot be read ({error.strerror}).") from None
-    pair = [(read_private(settings.key), chain)]
-    return grpc.ssl_server_credentials(
-        pair, root_certificates=callers, require_client_auth=callers is not None
-    )
