@@ -33,7 +33,8 @@ def init_folder(path: Path, answers: SiteAnswers) -> ClientFolder:
     `answers.ledger_key` is where a new one is made. Raises BadInputError, SiteError, FolderError, or what the ledger
     raises.
     """
-
+    if answers.ledger_key is not None and answers.ledger is None:
+        raise SiteError("--ledger-key is the key of a ledger that is there: say which one, with --ledger.")
     text = site_text(answers)
     site = read_site(text, f"{path}/client.toml")
 

@@ -104,6 +104,7 @@ def test_relative_paths_are_taken_from_the_folder(folder, monkeypatch, tmp_path)
         ({"epsilon_cap": 2000.0}, PlanError, "2000"),
         ({"delta": 0.5}, PlanError, "delta"),
         ({"population_size": 0}, SiteError, "population_size = 0"),
+        ({"ledger_key": "/keys/ledger.key"}, SiteError, "with --ledger"),
     ],
 )
 def test_answers_that_cannot_be_used_make_nothing(tmp_path, change, error, said):
