@@ -26,9 +26,10 @@ CHOICE_USERS = 2000
 """At most so many validation shoppers choose a local layer."""
 _CHUNK = 256
 """At most so many shoppers are scored at a time."""
-_SIMILARITIES = 2**27
-"""At most so many similarities of events to items are held at a time, 512 MB of float32 (and twice that while they
-are pooled): with 20 events a shopper, a catalogue of a million items goes by 6 shoppers."""
+_SIMILARITIES = 2**23
+"""At most so many similarities of events to items are held at a time, 32 MB of float32 (and twice that while they are
+pooled): larger arrays would be given back to the system and fetched anew for every chunk. With 20 events a shopper, a
+catalogue of 12,000 items goes by 34 shoppers."""
 
 
 class Scorer(Protocol):
