@@ -26,6 +26,7 @@ class TrainingData:
         else is on the CPU, and moved chunk by chunk.
     targets : T, how many of the last events serve as targets.
     spec : the model that is trained.
+    weights : (U, L) float32, how much each event counts as a target; None where all count 1.
     """
 
     items: torch.Tensor
@@ -35,6 +36,7 @@ class TrainingData:
     norms: torch.Tensor
     targets: int
     spec: ModelSpec
+    weights: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -77,7 +79,7 @@ class TrainingData:
             ages=to_device(ages, device),
             targets=self._for_residual(targets),
             target_norms=self.norms[targets_of],
-            target_mask=mask.to(torch.float32),
+            target_mask=self._weighed(mask, rows),
             negative_mask=to_device(negative_mask, device),
             target_products=block_products(self.spec, history, targets),
             negative_products=block_products(self.spec, history, candidates),
@@ -86,6 +88,13 @@ class TrainingData:
     def _for_residual(self, features: torch.Tensor) -> torch.Tensor:
         """Return (…, F) features for a model with a residual; without one, all that counts of them is products."""
         return features if self.spec.width else features[..., :0]
+
+    def _weighed(self, mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Return (B, T) float32: each target's weight, 0 where there is none. Clipping bounds the shopper anyway."""
+        counts = mask.to(torch.float32)
+        if self.weights is None:
+            return counts
+        return counts * to_device(self.weights[rows, -self.targets :], counts.device)
 
     def _seen_matrix(self, users: NDArray[np.int64]) -> torch.Tensor:
         """Return (B, I) bool: which items each shopper has met."""
@@ -101,6 +110,7 @@ def training_data(
 ) -> TrainingData:
     """Return the training examples of a split: nothing at or after the validation basket enters."""
     items, ages = split.padded("train", spec.history_length)
+    weights = split.padded_weights("train", spec.history_length)
     return TrainingData(
         items=torch.from_numpy(items),
         groups=torch.from_numpy(ages),
@@ -109,4 +119,5 @@ def training_data(
         norms=norms,
         targets=min(targets, spec.history_length),
         spec=spec,
+        weights=None if weights is None else torch.from_numpy(weights),
     )

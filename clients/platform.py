@@ -57,7 +57,7 @@ class Platform:
         return self.features.to(self.scoring)
 
     def popularity(self, which: Part) -> torch.Tensor:
-        """Return (I,) float32: how many shoppers have each item before what `which` holds out.
+        """Return (I,) float32: how many shoppers have each item before what `which` holds out (`Split.holders`).
 
         A function of all shoppers: it belongs to the local layer and never enters shared training.
         """
@@ -100,8 +100,11 @@ class Platform:
         return self._holders("test")
 
     def _holders(self, which: Part) -> torch.Tensor:
-        _, items = self.seen(which)
-        counts = np.bincount(items, minlength=len(self.catalogue)).astype(np.float32)
+        if self.split.sequences.weights is None:
+            _, items = self.seen(which)
+            counts = np.bincount(items, minlength=len(self.catalogue)).astype(np.float32)
+        else:
+            counts = self.split.holders(which, len(self.catalogue))
         return to_device(torch.from_numpy(counts), self.device)
 
     @cached_property

@@ -1,9 +1,10 @@
 """Which items this platform's shoppers take near each other: a local, noise-free item-to-item memory.
 
     K[i, j] = Σ over pairs of events of i and j, at most `WINDOW` events apart in one shopper's history,
-              of  max(gap, 1)^(−½)  /  ( n_i^½ · n_j^¼ )
+              of  w · w′ · max(gap, 1)^(−½)  /  ( n_i^½ · n_j^¼ )
 
-gap counts baskets, n_i the shoppers who have item i. Both directions count alike. It is an item-based neighbourhood
+gap counts baskets, w and w′ are the events' weights (1 unless the platform weighs kinds of events), n_i the shoppers who
+have item i, each by their weightiest event of it. Both directions count alike. It is an item-based neighbourhood
 (Deshpande & Karypis 2004) with sequential weights (Garg et al. 2019); the smaller power on the candidate's side lets
 popular items keep a part of their lead. A shopper's score of item j sums K over their own recent events:
 
@@ -38,15 +39,18 @@ def transitions(split: Split, which: Part, items: int) -> sparse.csr_matrix:
     users = sequences.event_users
     inside = np.arange(sequences.items.size) < split.ends(which)[users]
     users, rows, groups = users[inside], sequences.items[inside], sequences.groups[inside]
+    weights = None if sequences.weights is None else sequences.weights[inside]
     matrix = sparse.csr_matrix((items, items), dtype=np.float32)
     for apart in range(1, min(WINDOW, max(len(rows) - 1, 0)) + 1):
         pair = (users[apart:] == users[:-apart]) & (rows[apart:] != rows[:-apart])
         first, second = rows[:-apart][pair], rows[apart:][pair]
         gap = np.maximum(groups[apart:] - groups[:-apart], 1)[pair]
         weight = (1 / np.sqrt(gap)).astype(np.float32)
+        if weights is not None:
+            weight *= weights[apart:][pair] * weights[:-apart][pair]
         matrix = matrix + sparse.csr_matrix((weight, (first, second)), shape=(items, items))
     matrix = matrix + matrix.T
-    holders = np.maximum(np.bincount(split.seen(which)[1], minlength=items), 1).astype(np.float32)
+    holders = np.maximum(split.holders(which, items), 1)
     scaled = sparse.diags(holders**-_SELF_POWER) @ matrix @ sparse.diags(holders**-_OTHER_POWER)
     return sparse.csr_matrix(scaled, dtype=np.float32)
 

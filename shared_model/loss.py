@@ -5,7 +5,8 @@ Shapes: T target moments, L history length, N negatives, F feature width, E enco
 Negatives are drawn once per step from the public catalogue, independently of the shoppers in the batch, so no
 gradient depends on who else was sampled (in-batch negatives would multiply the sensitivity by the batch). A
 negative that the shopper has already met is masked: it can never be a target when seen items are filtered.
-The mean is taken over the shopper's own target moments.
+The mean is taken over the shopper's own target moments, by their weights; targets that weigh less than 1 together count
+as much as they weigh.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class ShopperExample:
     ages : (T, L) as in `recency`: moment t looks back on what came before target t only.
     targets : (T, F) features of the target items, or (T, 0).
     target_norms : (T, E) their block norms.
-    target_mask : (T,) 1 where there is a target, else 0.
+    target_mask : (T,) ≥ 0, how much each target counts: 0 where there is none, else 1 unless its event has a weight.
     negative_mask : (N,) True where the shared negative counts for this shopper.
     target_products, negative_products : (E, L, T) and (E, L, N) `block_products` of history and items.
     """

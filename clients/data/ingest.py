@@ -35,6 +35,7 @@ from clients.data.wanted import wanted_interactions
 from clients.errors import DataError
 
 CHUNK_ROWS = 250_000
+_IDENTITY = [name for name in COLUMNS if name != "weight"]
 Progress = Callable[[str, int], None]
 """Called with a source's name and how many of its rows were read so far."""
 
@@ -127,6 +128,8 @@ def ingest(
             new = to_frame(pq.read_table(staging.path(shard), schema=SCHEMA, partitioning=None))
             merged = pd.concat([before, new], ignore_index=True).drop_duplicates()
             if len(merged) > len(before):
+                if (merged["weight"] != 1).any():  # a weight that was changed since takes the old one's place
+                    merged = merged.drop_duplicates(_IDENTITY, keep="last")
                 files[shard] = file_name(generation, shard)
                 store.write(files[shard], to_arrow(merged))
                 added += len(merged) - len(before)

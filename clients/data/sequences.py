@@ -15,6 +15,7 @@ from clients.data.table import Table
 from clients.errors import DataError
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +24,15 @@ class Sequences:
 
     `user_ids` (U,) sorted; `items` int64 (E,) catalogue rows, in time order within each shopper; `groups`
     int64 (E,) ordinal 0, 1, 2 … of the event's group (basket) within its shopper; `offsets` int64 (U+1,):
-    the events of shopper `u` are `offsets[u]:offsets[u+1]`. The order within a group means nothing.
+    the events of shopper `u` are `offsets[u]:offsets[u+1]`. The order within a group means nothing. `weights`
+    float32 (E,) > 0: how much each event counts; None where all count 1.
     """
 
     user_ids: tuple[str, ...]
     items: Ints
     groups: Ints
     offsets: Ints
+    weights: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -38,6 +41,11 @@ class Sequences:
     def event_users(self) -> Ints:
         """The shopper's position for each event, int64 (E,)."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
+
+    @property
+    def event_weights(self) -> Floats:
+        """How much each event counts, (E,)."""
+        return np.ones(len(self.items), dtype=np.float32) if self.weights is None else self.weights
 
     def user(self, u: int) -> tuple[Ints, Ints]:
         """Items and groups of the shopper at position `u`."""
@@ -51,7 +59,8 @@ class Sequences:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         events = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
         names = tuple(self.user_ids[u] for u in chosen)
-        return Sequences(names, self.items[events], self.groups[events], offsets)
+        weights = None if self.weights is None else self.weights[events]
+        return Sequences(names, self.items[events], self.groups[events], offsets, weights)
 
     def without(self, user_id: str) -> "Sequences":
         """All shoppers but one: the neighbouring data set of the privacy definition. `KeyError` if
@@ -65,6 +74,8 @@ class Sequences:
         digest = hashlib.sha256("\0".join(self.user_ids).encode())
         for array in (self.items, self.groups, self.offsets):
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        if self.weights is not None:
+            digest.update(np.ascontiguousarray(self.weights, dtype="<f4").tobytes())
         return digest.hexdigest()
 
 
@@ -82,13 +93,17 @@ def concatenated(parts: Sequence[Sequences]) -> Sequences:
     starts = np.empty(len(names), dtype=np.int64)
     starts[order] = offsets[:-1]
     items, groups = (np.empty(offsets[-1], dtype=np.int64) for _ in range(2))
+    weighted = any(part.weights is not None for part in parts)
+    weights = np.ones(offsets[-1], dtype=np.float32) if weighted else None
     first = 0
     for part in parts:
         where = starts[first : first + len(part)]
         events = np.arange(part.items.size) + np.repeat(where - part.offsets[:-1], np.diff(part.offsets))
         items[events], groups[events] = part.items, part.groups
+        if weights is not None:
+            weights[events] = part.event_weights
         first += len(part)
-    return Sequences(tuple(names[u] for u in order), items, groups, offsets)
+    return Sequences(tuple(names[u] for u in order), items, groups, offsets, weights)
 
 
 def build_sequences(
@@ -99,8 +114,9 @@ def build_sequences(
     A group is a basket where the event has one (placed at its earliest event), else all events of the
     shopper with the same time, else (an order column of positions) the event alone. Inside a group, and
     between baskets or positions that tie, a hash keyed by `seed` of shopper, basket and item decides: the
-    file's row order never does. `hashes`: `item_hashes(catalogue, seed)`, for whoever has them already. Raises
-    `DataError` when an item is not in the catalogue or an id or order is missing.
+    file's row order never does. A column `weight`, which the event store has, becomes the weights. `hashes`:
+    `item_hashes(catalogue, seed)`, for whoever has them already. Raises `DataError`
+    when an item is not in the catalogue or an id or order is missing.
     """
     frame = table.frame
     rows = catalogue.index_of(frame["item_id"])
@@ -121,7 +137,16 @@ def build_sequences(
     counts = np.bincount(users, minlength=len(names))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     groups = ordinal - np.repeat(ordinal[offsets[:-1]], counts)
-    return Sequences(tuple(str(name) for name in names), rows[order], groups.astype(np.int64), offsets)
+    users_named = tuple(str(name) for name in names)
+    return Sequences(users_named, rows[order], groups.astype(np.int64), offsets, _weights(table, order))
+
+
+def _weights(table: Table, order: npt.NDArray[np.int64]) -> Floats | None:
+    """Per event in this order: its weight; None where the table has none, or all are 1."""
+    if "weight" not in table.frame:
+        return None
+    weights = table.frame["weight"].to_numpy(dtype=np.float32)
+    return None if (weights == 1).all() else weights[order]
 
 
 def _group_keys(

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clients.data.keyed import keyed_hash
-from clients.data.sequences import Ints, Sequences
+from clients.data.sequences import Floats, Ints, Sequences
 
 Part = Literal["train", "valid", "test"]
 
@@ -67,17 +67,41 @@ class Split:
         ages = np.where(real, held_out[:, None] - self.sequences.groups[at], 0)
         return items, ages
 
+    def padded_weights(self, which: Part, length: int) -> Floats | None:
+        """The weights of the events of `padded`, (U, L) with 1 as padding; None where all count 1."""
+        weights = self.sequences.weights
+        if weights is None:
+            return None
+        at = self.ends(which)[:, None] + np.arange(-length, 0, dtype=np.int64)[None, :]
+        real = at >= self.sequences.offsets[:-1][:, None]
+        return np.where(real, weights[np.where(real, at, 0)], np.float32(1))
+
     def seen(self, which: Part) -> tuple[Ints, Ints]:
         """The distinct items of each history as CSR: `indptr` (U+1,) and `indices`, ascending per shopper."""
+        users, items, _, fresh = self._by_item(which)
+        counts = np.bincount(users[fresh], minlength=len(self.sequences))
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items[fresh]
+
+    def holders(self, which: Part, items: int) -> Floats:
+        """How many shoppers have each item in their history, (items,), each by their weightiest event of it."""
+        if self.sequences.weights is None:
+            return np.bincount(self.seen(which)[1], minlength=items).astype(np.float32)
+        _, rows, order, fresh = self._by_item(which)
+        first = np.flatnonzero(fresh)
+        if not first.size:
+            return np.zeros(items, dtype=np.float32)
+        strongest = np.maximum.reduceat(self.sequences.weights[order], first)
+        return np.bincount(rows[first], strongest, minlength=items).astype(np.float32)
+
+    def _by_item(self, which: Part) -> tuple[Ints, Ints, Ints, npt.NDArray[np.bool_]]:
+        """Events of all histories, by shopper and item: shoppers, items, events, and which open a pair of the two."""
         sequences = self.sequences
-        users = sequences.event_users
-        inside = np.arange(sequences.items.size) < self.ends(which)[users]
-        users, items = users[inside], sequences.items[inside]
+        inside = np.flatnonzero(np.arange(sequences.items.size) < self.ends(which)[sequences.event_users])
+        users, items = sequences.event_users[inside], sequences.items[inside]
         order = np.lexsort((items, users))
         users, items = users[order], items[order]
         fresh = (np.diff(users, prepend=-1) != 0) | (np.diff(items, prepend=-1) != 0)
-        counts = np.bincount(users[fresh], minlength=len(sequences))
-        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items[fresh]
+        return users, items, inside[order], fresh
 
 
 def leave_one_out(sequences: Sequences, *, first_time_only: bool, seed: int) -> Split:

@@ -1,5 +1,7 @@
 """Other views of the same sequences, each a function of one shopper at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from clients.data.sequences import Sequences
@@ -16,7 +18,8 @@ def first_purchases(sequences: Sequences) -> Sequences:
     keep = np.sort(first)
     counts = np.bincount(sequences.event_users[keep], minlength=len(sequences))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return Sequences(sequences.user_ids, sequences.items[keep], sequences.groups[keep], offsets)
+    weights = None if sequences.weights is None else sequences.weights[keep]
+    return Sequences(sequences.user_ids, sequences.items[keep], sequences.groups[keep], offsets, weights)
 
 
 def single_events(sequences: Sequences) -> Sequences:
@@ -27,4 +30,4 @@ def single_events(sequences: Sequences) -> Sequences:
     """
     counts = np.diff(sequences.offsets)
     groups = np.arange(len(sequences.items)) - np.repeat(sequences.offsets[:-1], counts)
-    return Sequences(sequences.user_ids, sequences.items, groups.astype(np.int64), sequences.offsets)
+    return replace(sequences, groups=groups.astype(np.int64))

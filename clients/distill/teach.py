@@ -55,12 +55,9 @@ def _ends(split: Split, before: Part | None) -> np.ndarray:
 
 
 def _holders(platform: Platform, before: Part | None) -> np.ndarray:
-    """Return (I,): how many shoppers have each item."""
-    sequences = platform.split.sequences
-    users = sequences.event_users
-    inside = np.arange(sequences.items.size) < _ends(platform.split, before)[users]
-    pairs = np.unique(users[inside] * len(platform.catalogue) + sequences.items[inside])
-    return np.bincount(pairs % len(platform.catalogue), minlength=len(platform.catalogue))
+    """Return (I,): how many shoppers have each item, as `Split.holders` counts them."""
+    ends = _ends(platform.split, before)
+    return replace(platform.split, valid_end=ends).holders("test", len(platform.catalogue))
 
 
 def _with_questions(platform: Platform, before: Part | None) -> tuple[Platform, int]:
@@ -75,6 +72,9 @@ def _with_questions(platform: Platform, before: Part | None) -> tuple[Platform, 
         np.concatenate([sequences.items[inside], questions]),
         np.concatenate([sequences.groups[inside], np.zeros(items, dtype=np.int64)]),
         np.concatenate([[0], np.cumsum(np.concatenate([lengths, np.ones(items, dtype=np.int64)]))]),
+        None
+        if sequences.weights is None
+        else np.concatenate([sequences.weights[inside], np.ones(items, dtype=np.float32)]),
     )
     none = np.full(len(asked), -1, dtype=np.int64)
     whole = Split(asked, asked.offsets[1:], asked.offsets[1:], none, none)

@@ -11,66 +11,9 @@ import torch
 from structlog.testing import capture_logs
 
 from clients import gradients, training
-from clients.training import CHUNK, LocalRecipe, per_shopper_gradients, train_plain, train_private
+from clients.training import CHUNK, per_shopper_gradients, train_plain, train_private
 from privacy.noise import ReproducibleNoise, SecureNoise
-from privacy.plan import PrivacyPlan
-from shared_model.loss import Negatives
-from shared_model.model import block_products
-
-RECIPE = LocalRecipe(steps=1, sample_rate=1.0, learning_rate=0.1, scalar_learning_rate=0.05, negatives=6)
-SHARED = {"log_decay", "log_sharpness", "log_encoder_weights", "residual_in", "residual_out"}
-
-
-def plan(clip_norm=0.5, *, sample_rate=1.0, steps=1):
-    """A plan whose cost was allowed for generously: these tests are about the step, not the account."""
-    return PrivacyPlan(
-        epsilon=1000.0,
-        delta=1e-6,
-        clip_norm=clip_norm,
-        sample_rate=sample_rate,
-        population_size=20,
-        steps=steps,
-        noise_multiplier=1.0,
-    )
-
-
-class Silence:
-    """No noise, and a chosen batch; counts what it was asked for."""
-
-    private = False
-    name = "silence"
-
-    def __init__(self, mask=None):
-        self.mask, self.normals, self.masks = mask, 0, 0
-
-    def normal(self, n):
-        self.normals += n
-        return np.zeros(n)
-
-    def poisson_mask(self, n, q):
-        self.masks += 1
-        return np.ones(n, bool) if self.mask is None else self.mask
-
-
-@pytest.fixture
-def clipped_sum(monkeypatch):
-    """Return what gives the sum that `train_private` noises: plain SGD at rate 1 shows it in the weights."""
-
-    def run(setting, data, *, clip_norm=0.5, noise=None, negatives=6, seed=1, shared=None):
-        shared = shared or setting.shared
-        chosen = plan(clip_norm)
-        with monkeypatch.context() as patch:
-            patch.setattr(training, "_adam", lambda p, _: torch.optim.SGD(list(p.values()), lr=1.0))
-            recipe = dataclasses.replace(RECIPE, negatives=negatives)
-            rng = np.random.default_rng(seed)
-            after = train_private(shared, setting.spec, data, recipe, chosen, noise or Silence(), rng)
-        return {name: (shared[name] - after[name]) * chosen.normaliser for name in shared}
-
-    return run
-
-
-def length(tensors):
-    return math.sqrt(sum(float(t.double().square().sum()) for t in tensors.values()))
+from tests.clients.one_step import RECIPE, SHARED, Silence, clipped_sum, length, plan
 
 
 def rows_of(setting, data, users, negatives):
@@ -160,7 +103,7 @@ def test_gradients_in_single_precision_are_close(setting, events):
         torch.testing.assert_close(rough[name].double(), rows, atol=2e-4, rtol=1e-3)
 
 
-def test_the_noised_sum_is_the_sum_of_clipped_gradients(setting, events, reference, clipped_sum):
+def test_the_noised_sum_is_the_sum_of_clipped_gradients(setting, events, reference):
     taken = setting.of(events())
     negatives = taken.data.negative_rows(6, np.random.default_rng(1))
     for clip_norm in (0.05, 0.5, 1e6):
@@ -201,7 +144,7 @@ def test_noise_has_the_plan_s_size_and_reaches_every_coordinate(setting, events)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_shopper_with_unusable_features_counts_as_nothing(setting, events, clipped_sum, bad):
+def test_a_shopper_with_unusable_features_counts_as_nothing(setting, events, bad):
     """An item that one shopper alone has is spoilt: their row is zero, and everyone else's is untouched."""
     taken = setting.of(events())
     _, seen = taken.split.seen("train")
@@ -254,7 +197,7 @@ def length_of_row(setting, taken, u):
     return length({name: rows[0] for name, rows in rows_of(setting, taken.data, [u], NEGATIVES).items()})
 
 
-def test_an_empty_batch_is_noised_and_counted(setting, events, clipped_sum):
+def test_an_empty_batch_is_noised_and_counted(setting, events):
     data = setting.of(events()).data
     empty = Silence(np.zeros(len(data), bool))
     recipe = dataclasses.replace(RECIPE, steps=4)
@@ -272,7 +215,7 @@ def test_an_empty_batch_is_noised_and_counted(setting, events, clipped_sum):
     assert 0.3 < float(values.std()) < 0.7
 
 
-def test_padding_adds_nothing_to_the_sum(setting, events, clipped_sum, monkeypatch):
+def test_padding_adds_nothing_to_the_sum(setting, events, monkeypatch):
     data = setting.of(events()).data
     sums = []
     for chunk in (1, 3, len(data), len(data) + 1, 64):
@@ -283,7 +226,7 @@ def test_padding_adds_nothing_to_the_sum(setting, events, clipped_sum, monkeypat
             torch.testing.assert_close(other[name], sums[0][name], atol=1e-10, rtol=1e-9)
 
 
-def test_more_shoppers_than_a_chunk_equal_one_big_batch(setting, events, clipped_sum, monkeypatch):
+def test_more_shoppers_than_a_chunk_equal_one_big_batch(setting, events, monkeypatch):
     data = setting.of(events(shoppers=CHUNK + 37)).data
     assert len(data) > CHUNK + 5
     quiet = Silence()
@@ -303,71 +246,6 @@ def test_weights_of_zero_silence_a_row(setting, events):
     )
     for g in rows.values():
         assert not g[[1, 3]].any()
-
-
-# Sensitivity: the guarantee rests on this. Remove each shopper in turn from the raw rows.
-
-
-def movements(setting, frame, clipped_sum, clip_norm, prepare=lambda taken: taken.data):
-    """Return how far the sum moves when each shopper's raw rows are removed, over C."""
-    whole = clipped_sum(setting, prepare(setting.of(frame)), clip_norm=clip_norm)
-    for user in sorted(set(frame["user_id"])):
-        without = setting.of(frame[frame["user_id"] != user])
-        rest = clipped_sum(setting, prepare(without), clip_norm=clip_norm)
-        yield length({name: whole[name] - rest[name] for name in whole}) / clip_norm
-
-
-@pytest.mark.parametrize("clip_norm", [0.02, 2.0])
-def test_no_shopper_moves_the_sum_by_more_than_the_clip_norm(setting, events, clipped_sum, clip_norm):
-    moved = list(movements(setting, events(), clipped_sum, clip_norm))
-    assert len(moved) == 10
-    assert max(moved) <= 1 + 1e-6
-    assert max(moved) > 0.5
-    assert min(moved) == 0  # "short" has too few events to take part
-
-
-@pytest.mark.parametrize("setting", [("tiny",)], indirect=True)
-def test_the_sensitivity_test_finds_in_batch_negatives(setting, events, clipped_sum, monkeypatch):
-    honest = training.per_shopper_gradients
-
-    def mixing(shared, spec, example, negatives, weights, **options):
-        """Everyone else's targets are the negatives: the defect of contrastive losses."""
-        others = weights.bool()
-        in_batch = Negatives(
-            example.targets[others].flatten(0, 1), example.target_norms[others].flatten(0, 1)
-        )
-        everything = torch.ones(len(weights), len(in_batch.features), dtype=torch.bool)
-        products = block_products(spec, example.history, in_batch.features)
-        mixed = dataclasses.replace(example, negative_mask=everything, negative_products=products)
-        return honest(shared, spec, mixed, in_batch, weights, **options)
-
-    monkeypatch.setattr(training, "per_shopper_gradients", mixing)
-    assert max(movements(setting, events(), clipped_sum, 0.02)) > 1.05
-
-
-@pytest.mark.parametrize("setting", [("tiny",)], indirect=True)
-def test_the_sensitivity_test_finds_a_feature_that_counts_shoppers(setting, events, clipped_sum):
-    def with_popularity(taken):
-        counts = np.bincount(taken.split.seen("train")[1], minlength=80)
-        features = taken.data.features.clone()
-        features[:, 0] = torch.from_numpy(np.log1p(counts))
-        return dataclasses.replace(taken.data, features=features)
-
-    assert max(movements(setting, events(), clipped_sum, 0.02, with_popularity)) > 1.05
-
-
-def test_a_gradient_too_large_to_square_is_still_clipped(setting, events, monkeypatch):
-    data = setting.of(events(), dtype=torch.float32).data
-    honest = training.per_shopper_gradients
-
-    def huge(*arguments, **options):
-        return {name: g * 1e30 for name, g in honest(*arguments, **options).items()}
-
-    monkeypatch.setattr(training, "per_shopper_gradients", huge)
-    monkeypatch.setattr(training, "_adam", lambda p, _: torch.optim.SGD(list(p.values()), lr=1.0))
-    shared = {name: t.float() for name, t in setting.shared.items()}
-    after = train_private(shared, setting.spec, data, RECIPE, plan(0.5), Silence(), np.random.default_rng(1))
-    assert length({n: (shared[n] - after[n]) * 20 for n in shared}) <= 0.5 * len(data)
 
 
 # What comes back

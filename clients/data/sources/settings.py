@@ -14,7 +14,7 @@ from clients.data.sources.raw import Mark, Raw
 from clients.data.sources.sql import SqlTable, is_there, new_rows, table_rows
 from clients.data.wanted import wanted_interactions, wanted_items
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 _AMAZON_EVENTS = {
     "user_id": ("reviewerID", "user_id"),
     "item_id": ("parent_asin", "asin"),
