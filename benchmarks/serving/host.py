@@ -17,6 +17,7 @@ from clients.errors import StoreError
 from clients.feedback import FeedbackEvent, FeedbackStore, Recorded
 from clients.serving.current import Current
 from clients.serving.serve import Serving, serve
+from clients.serving.steady import steady
 from clients.site import ServingSettings
 from federation.supervise import configure_log
 
@@ -52,6 +53,7 @@ def main() -> None:
         settings, sink = ServingSettings(port=0, token=token), Away(store)
         other = made_snapshot(items + 100, shoppers, width, seed + 1, folder, version="v2")
         threading.Thread(target=_swap, args=(current, [other, current.snapshot]), daemon=True).start()
+    steady(current.snapshot)
     asyncio.run(_serve(Serving(current, settings, sink)))
 
 

@@ -57,7 +57,10 @@ def over_grpc(
     rng = np.random.default_rng(seed)
     recall = index_recall(snapshot, "model", 100)
     asks = iter(rng.integers(len(names), size=10_000).tolist())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the service sets them for lists from an index
     alone = seconds(lambda: recommend(snapshot, [RecommendAsk(Who(names[next(asks)]))]), 200)
+    torch.set_num_threads(threads)
     with hosted(items, shoppers, width, seed, folder) as service:
         taken = asyncio.run(_asked(service.address, names, rate, int(rate * length), seed))
         memory = service.megabytes()

@@ -47,6 +47,7 @@ _RIGHT = {
     "no token": {"UNAUTHENTICATED"},
     "unknown": {"NOT_FOUND"},
 }
+TARGET_MS = 15.0
 
 
 @dataclass
@@ -100,6 +101,40 @@ def soak(
         "memory_growth": after / before - 1 if half else 0.0,
         "failed": sorted(set(tally.wrong)),
     }
+
+
+def highest_rate(
+    seed: int,
+    folder: Path,
+    *,
+    items: int = 20_000,
+    width: int = 64,
+    seconds: float = 6.0,
+    say: Callable[[str], None] = lambda _: None,
+) -> float:
+    """Return the most good requests a second, all faults included, whose 99th percentile stays under `TARGET_MS`.
+
+    Doubled until it does not, then halved twice between; 0 where even the first, 12.5 a second, does not.
+    """
+
+    def holds(rate: float) -> bool:
+        with hosted(items, 1000, width, seed, folder, faults=True) as service:
+            tally, _ = asyncio.run(_run(service, seconds, rate, seed, items, lambda _: None))
+        taken = sorted(tally.taken)
+        late = taken[int(len(taken) * 0.99)]
+        say(f"{rate:g} a second: p99 {late:.1f} ms, {len(taken)} of {int(rate * seconds)} begun")
+        return late <= TARGET_MS and len(taken) >= 0.98 * int(rate * seconds)
+
+    rate, best = 12.5, 0.0
+    while rate <= 1600 and holds(rate):
+        best, rate = rate, rate * 2
+    for _ in range(2 if best else 0):
+        middle = (best + rate) / 2
+        if holds(middle):
+            best = middle
+        else:
+            rate = middle
+    return best
 
 
 async def _run(

@@ -48,6 +48,7 @@ class NearIndex:
         if allowed is not None:
             chosen["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         parameters = faiss.SearchParametersIVF(nprobe=PROBES, **chosen)
+        faiss.omp_set_num_threads(1)  # of this thread's calls: one question is too little to be shared out
         _, rows = self.index.search(query[None, :], count, params=parameters)
         return rows[0][rows[0] >= 0]
 

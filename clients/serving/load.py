@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from clients.data import Catalogue
 from clients.errors import SiteError
 from clients.evaluation import choose_blend, choose_local
 from clients.folder import ClientFolder
@@ -26,6 +28,7 @@ from clients.serving.snapshot import Arm, Snapshot
 from clients.serving.sweep import half_copy
 from clients.site import SiteSettings
 from federation.files import replace as replace_file
+from shared_model.encoders import Encode
 from shared_model.exchange import SharedTensors
 from shared_model.features import make_encoders
 from shared_model.model import initial_shared
@@ -95,8 +98,6 @@ def make_snapshot(
             platform.spec, table, platform.norms.cpu(), shared, layer, popularity, near, half
         )
         arms[name] = Arm(scoring, _index(scoring, platform, place) if indexed else None)
-    texts = platform.catalogue.texts()
-    encoders = [encoder.fitted(texts) for encoder in make_encoders(model.encoder_names)]
     return Snapshot(
         platform=site.name,
         version=model.version,
@@ -105,10 +106,21 @@ def make_snapshot(
         shoppers=Shoppers.of(platform.split.sequences),
         arms=arms,
         shares=_shares(list(arms), site),
-        encode=lambda asked: np.concatenate([encode(asked) for encode in encoders], axis=1),
+        encode=_typed(model.encoder_names, platform.catalogue),
         leave_out_seen=platform.filter_seen,
         one_basket=site.task.hold_out == "basket",
     )
+
+
+def _typed(names: tuple[str, ...], catalogue: Catalogue) -> Encode:
+    """Return what encodes typed text. It is fitted to the catalogue when first used: seconds, for a large one."""
+
+    @cache
+    def fitted() -> list[Encode]:
+        texts = catalogue.texts()
+        return [encoder.fitted(texts) for encoder in make_encoders(names)]
+
+    return lambda asked: np.concatenate([encode(asked) for encode in fitted()], axis=1)
 
 
 class _Chosen(BaseModel):

@@ -1,11 +1,11 @@
-"""How many of the exact list the index finds, measured on this catalogue: said when a snapshot is served."""
+"""How many of the exact list the index finds, measured on this catalogue: said once a snapshot is served."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from clients.serving.asks import Who
-from clients.serving.candidates import Question, best_items
+from clients.serving.candidates import Best, Question, best_items
 from clients.serving.engine import look_up
 from clients.serving.snapshot import Snapshot
 
@@ -26,12 +26,12 @@ def index_recall(snapshot: Snapshot, arm: str, shoppers: int = _SHOPPERS, seed: 
     if chosen.index is None or not names:
         return None
     some = np.random.default_rng(seed).choice(len(names), size=min(shoppers, len(names)), replace=False)
-    found = []
-    for at in some.tolist():
-        question = [Question(look_up(snapshot, Who(names[at])).history, _COUNT)]
-        (exact,) = best_items(chosen.scoring, question)
-        (near,) = best_items(chosen.scoring, question, chosen.index)
-        if isinstance(exact, Exception) or isinstance(near, Exception):
-            continue
-        found.append(len(np.intersect1d(exact.rows, near.rows)) / max(len(exact.rows), 1))
+    questions = [Question(look_up(snapshot, Who(names[at])).history, _COUNT) for at in some.tolist()]
+    exact = best_items(chosen.scoring, questions)
+    near = best_items(chosen.scoring, questions, chosen.index)
+    found = [
+        len(np.intersect1d(one.rows, other.rows)) / max(len(one.rows), 1)
+        for one, other in zip(exact, near, strict=True)
+        if isinstance(one, Best) and isinstance(other, Best)
+    ]
     return Recall(float(np.mean(found)), len(found))

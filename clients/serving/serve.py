@@ -22,6 +22,8 @@ from clients.serving.load import load_snapshot
 from clients.serving.malformed import ReadableOnly
 from clients.serving.recall import index_recall
 from clients.serving.service import RecommenderService
+from clients.serving.snapshot import Snapshot
+from clients.serving.steady import steady
 from clients.serving.tls import server_credentials
 from clients.serving.v1 import serving_pb2
 from clients.serving.v1.serving_pb2_grpc import add_RecommenderServicer_to_server
@@ -62,14 +64,14 @@ def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable
     require_safe(settings)
     seen = state_of(folder)
     current = Current(load_snapshot(folder))
-    say_served(current)
+    steady(current.snapshot)
     feedback = FeedbackStore(folder.site().feedback)
     asyncio.run(_until_stopped(folder, Serving(current, settings, feedback), seen, ready))
 
 
-def say_served(current: Current) -> None:
-    """Log which model is served, and what its index finds of the exact lists."""
-    snapshot = current.snapshot
+def say_served(snapshot: Snapshot) -> None:
+    """Make what the first answer does not wait for, then log which model is served, and what its index finds."""
+    snapshot.encode(("",))
     for name in snapshot.arms:
         recall = index_recall(snapshot, name)
         _log.info(
@@ -88,10 +90,17 @@ async def _until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     watcher = asyncio.create_task(keep_current(folder, serving.current, seen))
+    said: list[asyncio.Task[None]] = []
+
+    def begun(address: str) -> None:
+        ready(address)
+        said.append(asyncio.create_task(asyncio.to_thread(say_served, serving.current.snapshot)))
+
     try:
-        await serve(serving, ready, stop)
+        await serve(serving, begun, stop)
     finally:
-        watcher.cancel()
+        for task in (watcher, *said):
+            task.cancel()
 
 
 def require_safe(settings: ServingSettings) -> None:

@@ -20,6 +20,8 @@ from shared_model.model import MAX_SHARPNESS, PRIOR_SHARPNESS, SCALE
 
 EXPONENT = 80.0
 """Beyond, exp leaves the range of float32: such similarities are pooled with their maximum taken out, as ever."""
+LARGE = 16_384
+"""So many items are worth numpy's threads, which the service cannot set as it sets torch's."""
 _HALF, _SINGLE = 2.0**-8, 2.0**-23
 """The distance of neighbouring numbers at 1: twice what rounding costs at most."""
 
@@ -86,7 +88,7 @@ def _products(scoring: Scoring, events: torch.Tensor, at: slice) -> torch.Tensor
     if scoring.half is not None and len(events) > 1:
         return (events.bfloat16() @ scoring.half[at].T).float()
     features = scoring.features[at]
-    if features.dtype != torch.float32:
+    if features.dtype != torch.float32 or len(events) > 1 or len(features) < LARGE:
         return (events.to(features.dtype) @ features.T).float()
     found: np.ndarray = (features.numpy() @ events.numpy().T).T
     return torch.from_numpy(np.ascontiguousarray(found))

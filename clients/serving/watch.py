@@ -11,6 +11,7 @@ from clients.models import RECORD
 from clients.serving.current import Current
 from clients.serving.erased import erased_shoppers
 from clients.serving.load import load_snapshot
+from clients.serving.snapshot import Snapshot
 from privacy.errors import PrivacyError
 from shared_model.errors import FedcartError
 
@@ -51,7 +52,7 @@ async def keep_current(
                 continue
             seen = state  # what cannot be read is tried again when it changes again
             await asyncio.to_thread(_erase, folder, current)
-            snapshot = await asyncio.to_thread(load_snapshot, folder)
+            snapshot = await asyncio.to_thread(_load, folder)
             current.swap(snapshot)
             _log.info("swapped", version=snapshot.version, number=snapshot.number)
         except (FedcartError, PrivacyError, OSError) as error:
@@ -59,6 +60,12 @@ async def keep_current(
             _log.error("not-swapped", code=getattr(error, "code", "os"), see="fedcart client doctor")
         except Exception as error:
             _log.error("not-swapped", code="bug", kind=type(error).__name__)
+
+
+def _load(folder: ClientFolder) -> Snapshot:
+    snapshot = load_snapshot(folder)
+    snapshot.encode(("",))  # fitted before it is served: no question waits for it
+    return snapshot
 
 
 def _erase(folder: ClientFolder, current: Current) -> None:
