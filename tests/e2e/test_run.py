@@ -9,15 +9,19 @@ import sys
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 import fedcart
+from clients.metrics import ClientCollector
 from clients.models import load_adopted
 from clients.participate import open_ledger
 from clients.policy import approve
+from federation.auditlog import NAME as AUDIT
 from federation.bundle import CLIENT_PACKAGES, build_bundle, installed_code
 from federation.validity import now
 from server.app import MODEL
 from server.events import read_events
+from server.metrics import ServerCollector
 from tests.collector import collecting
 
 pytestmark = pytest.mark.slow
@@ -59,6 +63,21 @@ def require_one_trace(collector, run):
     }
     assert {s.facts["run"] for s in spans.values()} == {run}
     assert len({s.trace for s in spans.values()}) == 1
+
+
+def require_absent(shopper, collector, fed, platforms):
+    """Raise AssertionError if a shopper is in anything that either side observes, or that the server keeps."""
+    seen = {file: file.read_bytes() for file in fed.path.rglob("*") if file.is_file()}
+    seen |= {folder.path / AUDIT: (folder.path / AUDIT).read_bytes() for folder in platforms.values()}
+    seen |= {"traces": b"".join(collector.bodies)}
+    sources = {"server": ServerCollector(fed), **{n: ClientCollector(f) for n, f in platforms.items()}}
+    for name, source in sources.items():
+        registry = CollectorRegistry()
+        registry.register(source)
+        seen[f"metrics of {name}"] = generate_latest(registry)
+    assert len(seen) > 20
+    assert [where for where, held in seen.items() if shopper in held] == []
+    assert all(shopper in folder.site().events.read_bytes() for folder in platforms.values())
 
 
 def test_from_start_to_an_adopted_model(make_federation, processes, capfd, collector):
@@ -128,6 +147,6 @@ def test_from_start_to_an_adopted_model(make_federation, processes, capfd, colle
     }
     require_names(lines, made.name)
     require_one_trace(collector, made.name)
-    assert federation.shopper.encode() not in b"".join(collector.bodies)
+    require_absent(federation.shopper.encode(), collector, fed, platforms)
     refused = [json.loads(line) for line in processes.log("server").splitlines() if "-refused" in line]
     assert {line["event"] for line in refused} == {"front-refused", "control-refused"}
