@@ -142,6 +142,9 @@ def report(
     for difference in found.differences:
         told = [f"{name} {_interval(estimate)}" for name, estimate in difference.metrics.items()]
         write_lines([f"arm {difference.arm} − {difference.against}: {', '.join(told)}"])
+    for p in found.preferences:
+        won = f"{p.arm} won − {p.against} won: {_interval(p.wins)}"
+        write_lines([f"of {p.lists:,} lists that both made ({p.model_version[:16]}), {won}"])
 
 
 def _interval(estimate: Estimate) -> str:

@@ -124,6 +124,8 @@ class ServingSettings(_Section):
     """With "auto": the largest catalogue that is scored whole; any, where faiss is not installed."""
     arms: dict[Literal["model", "prior"], Annotated[float, Field(ge=0, le=1)]] = {"model": 1.0}
     """The parts of the shoppers that get lists of the adopted model and of the prior."""
+    compare: Literal["shoppers", "interleaved"] = "shoppers"
+    """How arms are compared: each shopper gets lists of one arm, or all get lists that both made together."""
     waiting: Annotated[int, Field(ge=1)] = 256
     """At most so many questions wait; the next one is told to come again."""
     seconds: Positive = 5.0
@@ -133,6 +135,10 @@ class ServingSettings(_Section):
     def _whole(self) -> Self:
         if not abs(sum(self.arms.values()) - 1) < 1e-9:
             raise ValueError(f"arms = {self.arms}: the shares must add up to 1")
+        if self.compare == "interleaved" and sum(share > 0 for share in self.arms.values()) < 2:
+            raise ValueError(
+                'compare = "interleaved" needs both arms: arms = { model = 0.5, prior = 0.5 } (the shares do not count)'
+            )
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together: give both or none")
         if self.client_ca is not None and self.certificate is None:

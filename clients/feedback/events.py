@@ -10,6 +10,8 @@ ID_LENGTH = 128
 """The most characters of an id, a version or an arm."""
 LIST_LENGTH = 1000
 """The most items of one list."""
+ADDED_BY = "//"
+"""Stands in the store between the arm of a list and the arm that added the item."""
 _LATEST = 253_402_300_800.0  # the year 10000
 
 
@@ -27,7 +29,8 @@ class Impression:
 
     event_id : the caller's; the same one twice counts once. request_id : of the answer that made the list.
     shopper, session : at least one. model_version, arm : what made the list; may be empty. items : what was
-    shown, the first place first; position 0 is the first. time : unix seconds.
+    shown, the first place first; position 0 is the first. time : unix seconds. item_arms : of a list that several arms
+    made, the arm that added each item, or ""; empty otherwise.
     """
 
     event_id: str
@@ -38,6 +41,7 @@ class Impression:
     session: str = ""
     model_version: str = ""
     arm: str = ""
+    item_arms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require_ids(self, "event_id", "request_id")
@@ -50,6 +54,16 @@ class Impression:
             )
         for item in self.items:
             _require_id("items", item)
+        if len(self.item_arms) not in {0, len(self.items)}:
+            raise FeedbackError(
+                f"item_arms: {len(self.item_arms):,} for {len(self.items):,} items: give one for each, or none."
+            )
+        for arm in {self.arm, *self.item_arms}:
+            _require_short("arm", f"{self.arm}{ADDED_BY}{arm}" if self.item_arms else arm)
+            if ADDED_BY in arm:
+                raise FeedbackError(
+                    f"arm: {arm!r} has {ADDED_BY!r}, which stands between a list's arm and an item's."
+                )
 
 
 @dataclass(frozen=True)

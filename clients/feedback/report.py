@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from clients.data.load import PlatformData
 from clients.database import database_errors
 from clients.feedback.estimate import Estimate, mean_over_lists
-from clients.feedback.events import Kind
+from clients.feedback.events import ADDED_BY, Kind
 from clients.feedback.store import FeedbackStore
 from clients.feedback.tables import IMPRESSIONS, INTERACTIONS
 
@@ -66,17 +66,39 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Preference:
+    """An arm against another within the lists that both made, of one model version.
+
+    wins : mean over the lists of +1 where more of the items that `arm` added were clicked than of those that `against`
+    added, −1 where fewer, 0 where as many.
+    """
+
+    model_version: str
+    arm: str
+    against: str
+    lists: int
+    wins: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        names = ("model_version", "arm", "against", "lists")
+        return {name: getattr(self, name) for name in names} | {"wins": self.wins.to_dict()}
+
+
+@dataclass(frozen=True)
 class FeedbackReport:
-    """All groups, and what arms differ by over the whole time."""
+    """All groups, what arms differ by over the whole time, and which is preferred where both made lists together."""
 
     groups: tuple[Group, ...]
     differences: tuple[Difference, ...]
+    preferences: tuple[Preference, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "groups": [group.to_dict() for group in self.groups],
             "differences": [difference.to_dict() for difference in self.differences],
+            "preferences": [preference.to_dict() for preference in self.preferences],
         }
 
 
@@ -90,6 +112,7 @@ def feedback_report(store: FeedbackStore, data: PlatformData, period: Period = P
     shown, done = _read(store)
     if shown.empty:
         return FeedbackReport((), ())
+    shown[["arm", "added_by"]] = shown["arm"].str.partition(ADDED_BY)[[0, 2]]
     shown = _with_outcomes(shown, done)
     shown["category"], shown["novelty"] = _of_items(data, shown["item"])
     lists = _lists(shown, period)
@@ -97,7 +120,7 @@ def feedback_report(store: FeedbackStore, data: PlatformData, period: Period = P
         _group(key, part, shown[shown["event_id"].isin(part.index)], len(data.catalogue))
         for key, part in lists.groupby(["period", "model_version", "arm"], sort=True)
     ]
-    return FeedbackReport(tuple(groups), tuple(_differences(lists)))
+    return FeedbackReport(tuple(groups), tuple(_differences(lists)), tuple(_preferences(shown, lists)))
 
 
 def _read(store: FeedbackStore) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -180,3 +203,18 @@ def _differences(lists: pd.DataFrame) -> Iterable[Difference]:
     for arm, found in arms[1:]:
         first, base = arms[0]
         yield Difference(arm, first, {name: found[name].minus(base[name]) for name in names})
+
+
+def _preferences(shown: pd.DataFrame, lists: pd.DataFrame) -> Iterable[Preference]:
+    """Compare the two arms that added items, by model version: clicks on their items, a list at a time."""
+    drafted = shown[shown["added_by"] != ""]
+    for version, part in drafted.groupby("model_version", sort=True):
+        arms = sorted(part["added_by"].unique())
+        if len(arms) != 2:
+            continue
+        clicks = part.pivot_table(
+            index="event_id", columns="added_by", values="click", aggfunc="sum", fill_value=0
+        )
+        wins = np.sign(clicks[arms[0]].astype(int) - clicks[arms[1]].astype(int)).to_numpy(dtype=np.float64)
+        unit = lists.loc[clicks.index, "unit"].to_numpy()
+        yield Preference(str(version), arms[0], arms[1], len(clicks), mean_over_lists(wins, unit))

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from clients.database import database_errors, open_engine
-from clients.feedback.events import FeedbackEvent, Impression, Interaction
+from clients.feedback.events import ADDED_BY, FeedbackEvent, Impression, Interaction
 from clients.feedback.tables import IMPRESSIONS, INTERACTIONS, metadata
 
 _AT_ONCE = 500  # ids in one SELECT … IN
@@ -126,6 +126,7 @@ def _new(connection: sa.Connection, table: sa.Table, events: Mapping[str, _Event
 
 def _rows(event: Impression, now: float) -> Iterator[dict[str, Any]]:
     """Return one row for each item that was shown."""
+    arms = [f"{event.arm}{ADDED_BY}{arm}" for arm in event.item_arms] or [event.arm] * len(event.items)
     for position, item in enumerate(event.items):
         yield {
             "event_id": event.event_id,
@@ -135,7 +136,7 @@ def _rows(event: Impression, now: float) -> Iterator[dict[str, Any]]:
             "shopper": event.shopper,
             "session": event.session,
             "model_version": event.model_version,
-            "arm": event.arm,
+            "arm": arms[position],
             "time": event.time,
             "recorded": now,
         }

@@ -72,11 +72,12 @@ class RecommendAsk:
 
 @dataclass(frozen=True)
 class ScoredItem:
-    """An item of a list."""
+    """An item of a list. `arm`: in a list that two arms made, the one that added it; else empty."""
 
     item: str
     score: float
     title: str
+    arm: str = ""
 
 
 @dataclass(frozen=True)

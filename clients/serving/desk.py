@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from clients.serving.asks import ItemList, RecommendAsk
 from clients.serving.current import Current
-from clients.serving.engine import recommend
+from clients.serving.interleave import recommend
 from clients.serving.snapshot import Snapshot
 from shared_model.errors import FedcartError
 

@@ -51,6 +51,7 @@ def read_feedback(request: messages.RecordFeedbackRequest, clock: Callable[[], f
             session=event.session_id,
             model_version=event.model_version,
             arm=event.arm,
+            item_arms=tuple(event.item_arms),
         )
         for event in request.impressions
     ]

@@ -98,6 +98,7 @@ def make_snapshot(
             platform.spec, table, platform.norms.cpu(), shared, layer, popularity, near, half
         )
         arms[name] = Arm(scoring, _index(scoring, platform, place) if indexed else None)
+    together = settings.compare == "interleaved" and len(arms) == 2  # one, before the first model
     return Snapshot(
         platform=site.name,
         version=model.version,
@@ -105,10 +106,11 @@ def make_snapshot(
         shelf=Shelf.of(platform.catalogue, _out_of_stock(settings.out_of_stock)),
         shoppers=Shoppers.of(platform.split.sequences),
         arms=arms,
-        shares=_shares(list(arms), site),
+        shares={next(iter(arms)): 1.0} if together else _shares(list(arms), site),
         encode=_typed(model.encoder_names, platform.catalogue),
         leave_out_seen=platform.filter_seen,
         one_basket=site.task.hold_out == "basket",
+        interleaved=together,
     )
 
 

@@ -75,7 +75,9 @@ def header(
 
 def scored_items(answer: ItemList) -> list[messages.ScoredItem]:
     """Return a list's items."""
-    return [messages.ScoredItem(item_id=i.item, score=i.score, title=i.title) for i in answer.items]
+    return [
+        messages.ScoredItem(item_id=i.item, score=i.score, title=i.title, arm=i.arm) for i in answer.items
+    ]
 
 
 def recommended(request_id: str, answer: ItemList) -> messages.RecommendResponse:

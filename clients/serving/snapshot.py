@@ -28,7 +28,7 @@ class Snapshot:
 
     version : the model's (SHA-256 of its card), or "prior". number : the version's number; 0 for "prior".
     shares : arm → its part of the shoppers. encode : typed text → (n, F) features.
-    leave_out_seen, one_basket : what the site's task says.
+    leave_out_seen, one_basket : what the site's task says. interleaved : both arms make each list (`interleave`).
     """
 
     platform: str
@@ -41,10 +41,15 @@ class Snapshot:
     encode: Encode
     leave_out_seen: bool
     one_basket: bool
+    interleaved: bool = False
 
     def arm_of(self, unit: str) -> str:
         """Return the arm of a shopper or session."""
         return assign_arm(unit, self.shares, self.platform.encode())
+
+    def only(self, arm: str) -> "Snapshot":
+        """Return the same with everybody in one arm."""
+        return replace(self, shares={arm: 1.0})
 
     @cached_property
     def frequencies(self) -> Counter[str]:

@@ -74,14 +74,16 @@ class Boost(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., category: _Optional[str] = ..., brand: _Optional[str] = ..., add: _Optional[float] = ...) -> None: ...
 
 class ScoredItem(_message.Message):
-    __slots__ = ("item_id", "score", "title")
+    __slots__ = ("item_id", "score", "title", "arm")
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
     item_id: str
     score: float
     title: str
-    def __init__(self, item_id: _Optional[str] = ..., score: _Optional[float] = ..., title: _Optional[str] = ...) -> None: ...
+    arm: str
+    def __init__(self, item_id: _Optional[str] = ..., score: _Optional[float] = ..., title: _Optional[str] = ..., arm: _Optional[str] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
     __slots__ = ("who", "count", "filters", "diversity", "boosts", "request_id")
@@ -268,7 +270,7 @@ class ExplainResponse(_message.Message):
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., score: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., words: _Optional[_Iterable[_Union[WordContribution, _Mapping]]] = ...) -> None: ...
 
 class Impression(_message.Message):
-    __slots__ = ("event_id", "shopper_id", "session_id", "request_id", "model_version", "arm", "item_ids", "time_ms")
+    __slots__ = ("event_id", "shopper_id", "session_id", "request_id", "model_version", "arm", "item_ids", "time_ms", "item_arms")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     SHOPPER_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -277,6 +279,7 @@ class Impression(_message.Message):
     ARM_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    ITEM_ARMS_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     shopper_id: str
     session_id: str
@@ -285,7 +288,8 @@ class Impression(_message.Message):
     arm: str
     item_ids: _containers.RepeatedScalarFieldContainer[str]
     time_ms: int
-    def __init__(self, event_id: _Optional[str] = ..., shopper_id: _Optional[str] = ..., session_id: _Optional[str] = ..., request_id: _Optional[str] = ..., model_version: _Optional[str] = ..., arm: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., time_ms: _Optional[int] = ...) -> None: ...
+    item_arms: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, event_id: _Optional[str] = ..., shopper_id: _Optional[str] = ..., session_id: _Optional[str] = ..., request_id: _Optional[str] = ..., model_version: _Optional[str] = ..., arm: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., time_ms: _Optional[int] = ..., item_arms: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Interaction(_message.Message):
     __slots__ = ("event_id", "shopper_id", "session_id", "request_id", "kind", "item_id", "value", "time_ms")

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from clients.data import load_platform
+from clients.errors import FeedbackError
 from clients.feedback import FeedbackStore, Impression, Interaction, Kind
 from clients.feedback.estimate import mean_over_lists
 from clients.feedback.report import Period, feedback_report
@@ -104,7 +105,7 @@ def test_versions_arms_and_periods_are_apart_and_arms_are_compared(report):
 
 
 def test_nothing_shown_is_an_empty_report(report):
-    assert report([]).to_dict() == {"groups": [], "differences": []}
+    assert report([]).to_dict() == {"groups": [], "differences": [], "preferences": []}
 
 
 def test_intervals_hold_where_lists_of_a_shopper_are_alike():
@@ -126,3 +127,39 @@ def test_intervals_hold_where_lists_of_a_shopper_are_alike():
 def test_one_shopper_has_no_interval_and_no_list_no_value():
     assert math.isnan(mean_over_lists(np.array([1.0, 0.0]), np.array([4, 4])).low)
     assert math.isnan(mean_over_lists(np.array([np.nan]), np.array([4])).value)
+
+
+def test_lists_that_two_arms_made_are_won_by_who_added_more_clicked_items(report):
+    """+1, −1, 0 and 0 over three shoppers; the interval is that of a mean over lists by shopper."""
+    made = {"arm": "interleaved", "item_arms": ("new", "old", "new", "")}
+
+    def list_of(event, shopper, version="1"):
+        return Impression(event, f"r{event}", shopper, tuple("abcd"), MONDAY, "", version, **made)
+
+    found = report(
+        [
+            list_of("1", "u"),
+            list_of("2", "u"),
+            list_of("3", "v"),
+            list_of("4", "w"),
+            list_of("5", "w", version="2"),
+            did("c1", "r1", "a"),
+            did("c2", "r1", "b"),
+            did("c3", "r1", "c"),
+            did("c4", "r2", "b"),
+            did("c5", "r3", "d"),  # nobody's
+            did("c6", "r5", "c"),
+            did("p1", "r4", "a", Kind.PURCHASE),
+        ]
+    )
+    first, second = found.preferences
+    assert (first.model_version, first.arm, first.against, first.lists) == ("1", "new", "old", 4)
+    expected = mean_over_lists(np.array([1.0, -1.0, 0.0, 0.0]), np.array([0, 0, 1, 2]))
+    assert (first.wins.value, first.wins.variance) == (expected.value, expected.variance)
+    assert (second.lists, second.wins.value, math.isnan(second.wins.variance)) == (1, 1.0, True)
+    assert {group.arm for group in found.groups} == {"interleaved"}
+
+
+def test_an_arm_s_name_cannot_stand_for_an_item_s():
+    with pytest.raises(FeedbackError, match="stands between"):
+        shown("1", "u", "a", arm="old//new")
