@@ -1,10 +1,16 @@
 """Asks a running service as `grpcurl` does, by reflection alone, and prints commands and answers for docs/serving.md.
 
-python -m benchmarks.serving.transcript ADDRESS SHOPPER ITEM
+    python -m benchmarks.serving.transcript ADDRESS SHOPPER ITEM OTHER_ITEM
+
+Every method of the service is called once at least. Hashes and numbers are shortened, long lines broken; else what is
+printed is what came.
 """
 
 import json
 import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import grpc
 from google.protobuf import json_format
@@ -13,47 +19,92 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 _SERVICE = "fedcart.serving.v1.Recommender"
+_HEALTH = "grpc.health.v1.Health"
+_WIDTH = 120
 
 
-def grpcurl(address: str, name: str, question: dict) -> str:
-    """Return the command line of one call, and its answer: JSON, or the status that it ended with."""
-    with grpc.insecure_channel(address) as channel:
-        pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-        method = pool.FindServiceByName(_SERVICE).methods_by_name[name]
-        call = channel.unary_unary(
-            f"/{_SERVICE}/{name}",
+class Grpcurl:
+    """Calls methods that it knows from the service's own reflection."""
+
+    def __init__(self, channel: grpc.Channel, address: str) -> None:
+        self._channel, self._address = channel, address
+        self._database = ProtoReflectionDescriptorDatabase(channel)
+        self._pool = DescriptorPool(self._database)
+
+    def services(self) -> list[str]:
+        """Return the names of all services."""
+        return sorted(self._database.get_services())
+
+    def methods(self) -> set[str]:
+        """Return the names of the recommender's methods."""
+        return set(self._pool.FindServiceByName(_SERVICE).methods_by_name)
+
+    def asked(self, method: str, *questions: Mapping[str, Any], service: str = _SERVICE) -> str:
+        """Return the command line of one call, and its answers: JSON, or the status that it ended with."""
+        found = self._pool.FindServiceByName(service).methods_by_name[method]
+        kind = self._channel.stream_stream if found.client_streaming else self._channel.unary_unary
+        call = kind(
+            f"/{service}/{method}",
             request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=GetMessageClass(method.output_type).FromString,
+            response_deserializer=GetMessageClass(found.output_type).FromString,
         )
-        message = json_format.ParseDict(question, GetMessageClass(method.input_type)())
+        messages = [json_format.ParseDict(q, GetMessageClass(found.input_type)()) for q in questions]
+        given = " ".join(json.dumps(question) for question in questions)
+        name = f"$R/{method}" if service == _SERVICE else f"{service}/{method}"
+        lines = [f"$ grpcurl -plaintext -d '{given}' {self._address} {name}"]
         try:
-            answer = json_format.MessageToJson(call(message, timeout=30), indent=None)
+            answer = call(iter(messages) if found.client_streaming else messages[0], timeout=30)
+            for message in answer if found.client_streaming else [answer]:
+                text = json.dumps(_shortened(json_format.MessageToDict(message)), ensure_ascii=False)
+                lines += textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
         except grpc.RpcError as error:
-            answer = f"ERROR: Code: {error.code().name} Message: {error.details()}"
-    return f"$ grpcurl -plaintext -d '{json.dumps(question)}' {address} {_SERVICE}/{name}\n{answer}\n"
+            lines.append(f"ERROR: Code: {error.code().name} Message: {error.details()}")
+        return "\n".join(lines) + "\n"
+
+
+def _shortened(value: Any) -> Any:
+    """Return the same with hashes cut to 8 characters and numbers rounded to 3 places."""
+    if isinstance(value, Mapping):
+        return {key: _shortened(part) for key, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_shortened(part) for part in value]
+    if isinstance(value, float):
+        return round(value, 3)
+    is_hash = isinstance(value, str) and len(value) >= 32 and set(value) <= set("0123456789abcdef")
+    return f"{value[:8]}…" if is_hash else value
+
+
+def transcript(tool: Grpcurl, address: str, shopper: str, item: str, other: str) -> Iterator[str]:
+    """Yield each call as `Grpcurl.asked` shows it."""
+    who = {"shopperId": shopper}
+    yield "\n".join([f"$ grpcurl -plaintext {address} list", *tool.services()]) + "\n"
+    yield tool.asked("Check", {"service": _SERVICE}, service=_HEALTH)
+    yield f"$ R={_SERVICE}\n" + tool.asked(
+        "Recommend", {"who": who, "count": 3, "filters": {"maxPrice": 30}, "diversity": 0.3}
+    )
+    yield tool.asked("Recommend", {"who": {"texts": ["red lamp"]}, "count": 2})
+    yield tool.asked("Rank", {"who": who, "candidateIds": [item, other, "none"]})
+    yield tool.asked("SimilarItems", {"itemId": item, "count": 2})
+    yield tool.asked("Audience", {"itemId": item, "count": 2, "leaveOutOwners": True})
+    yield tool.asked("Profile", {"shopperId": shopper})
+    yield tool.asked("Explain", {"who": who, "itemId": item})
+    shown = {"eventId": "s1", "shopperId": shopper, "requestId": "r1", "itemIds": [item, other]}
+    click = {"eventId": "e1", "shopperId": shopper, "requestId": "r1", "kind": "CLICK", "itemId": item}
+    yield tool.asked("RecordFeedback", {"impressions": [shown], "interactions": [click]})
+    yield tool.asked("RecordFeedback", {"impressions": [shown], "interactions": [click]})
+    yield tool.asked(
+        "Stream", {"open": {"who": who, "count": 2}}, {"itemId": other}, {"text": "wooden train"}
+    )
+    yield tool.asked("Recommend", {"who": who, "count": 501})
+    yield tool.asked("Profile", {"shopperId": "nobody"})
 
 
 def main() -> None:
     """Print the transcript on standard output."""
-    address, shopper, item = sys.argv[1:4]
-    who = {"shopperId": shopper}
-    calls: list[tuple[str, dict]] = [
-        ("Recommend", {"who": who, "count": 3, "filters": {"maxPrice": 30}, "diversity": 0.3}),
-        ("Recommend", {"who": {"texts": ["red lamp"]}, "count": 2}),
-        ("Rank", {"who": who, "candidateIds": [item, "i001", "none"]}),
-        ("SimilarItems", {"itemId": item, "count": 2}),
-        ("Audience", {"itemId": item, "count": 2, "leaveOutOwners": True}),
-        ("Profile", {"shopperId": shopper}),
-        ("Explain", {"who": who, "itemId": item}),
-        (
-            "RecordFeedback",
-            {"interactions": [{"eventId": "e1", "shopperId": shopper, "kind": "CLICK", "itemId": item}]},
-        ),
-        ("Recommend", {"who": who, "count": 501}),
-        ("Profile", {"shopperId": "nobody"}),
-    ]
-    for name, question in calls:
-        sys.stdout.write(grpcurl(address, name, question) + "\n")
+    address, shopper, item, other = sys.argv[1:5]
+    with grpc.insecure_channel(address) as channel:
+        calls = list(transcript(Grpcurl(channel, address), address, shopper, item, other))
+    sys.stdout.write("\n".join(calls))
 
 
 if __name__ == "__main__":
