@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clients.data.report import CleaningReport
 from clients.data.sources.raw import Raw, localised
@@ -22,6 +21,7 @@ from clients.data.sources.settings import EventSource, ItemSource
 from clients.data.store import (
     COLUMNS,
     SCHEMA,
+    STAGED,
     EventStore,
     Manifest,
     file_name,
@@ -34,7 +34,7 @@ from clients.data.validate import interaction_schema, rejected_rows
 from clients.data.wanted import wanted_interactions
 from clients.errors import DataError
 
-CHUNK_ROWS = 250_000
+CHUNK_ROWS = 500_000
 _IDENTITY = [name for name in COLUMNS if name != "weight"]
 Progress = Callable[[str, int], None]
 """Called with a source's name and how many of its rows were read so far."""
@@ -68,23 +68,28 @@ class _Staging:
 
     def __init__(self, store: EventStore, manifest: Manifest, stack: ExitStack) -> None:
         self._store, self._manifest, self._stack = store, manifest, stack
-        self._writers: dict[int, pq.ParquetWriter] = {}
+        self._writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
 
     def add(self, frame: pd.DataFrame, shards: np.ndarray) -> None:
         order = np.argsort(shards, kind="stable")
-        table, ordered = to_arrow(frame.iloc[order]), shards[order]
+        table, ordered = to_arrow(frame).take(order), shards[order]
         starts = np.flatnonzero(np.diff(ordered, prepend=-1))
         for start, end in zip(starts, [*starts[1:], len(ordered)], strict=True):
             self._writer(int(ordered[start])).write_table(table.slice(start, end - start))
 
-    def _writer(self, shard: int) -> pq.ParquetWriter:
+    def _writer(self, shard: int) -> pa.ipc.RecordBatchFileWriter:
         if shard not in self._writers:
-            writer = pq.ParquetWriter(self.path(shard), SCHEMA, compression="lz4")
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            writer = pa.ipc.new_file(str(self._path(shard)), SCHEMA, options=options)
             self._writers[shard] = self._stack.enter_context(writer)
         return self._writers[shard]
 
-    def path(self, shard: int) -> Path:
-        return self._store.path / f"staged-{shard:03}.parquet"
+    def read(self, shard: int) -> pd.DataFrame:
+        with pa.ipc.open_file(str(self._path(shard))) as reader:
+            return to_frame(reader.read_all())
+
+    def _path(self, shard: int) -> Path:
+        return self._store.path / f"{STAGED}{shard:03}.arrow"
 
     def finish(self) -> list[int]:
         self._stack.close()
@@ -125,8 +130,8 @@ def ingest(
         files, added, staged = dict(manifest.files), 0, sum(t.kept for t in tallies)
         for shard in staging.finish():
             before = store.shard(manifest, shard)
-            new = to_frame(pq.read_table(staging.path(shard), schema=SCHEMA, partitioning=None))
-            merged = pd.concat([before, new], ignore_index=True).drop_duplicates()
+            new = staging.read(shard)
+            merged = _distinct(pd.concat([before, new], ignore_index=True) if len(before) else new)
             if len(merged) > len(before):
                 if (merged["weight"] != 1).any():  # a weight that was changed since takes the old one's place
                     merged = merged.drop_duplicates(_IDENTITY, keep="last")
@@ -143,6 +148,19 @@ def ingest(
         }
         store.commit(manifest.model_copy(update=changed))
     return Ingested(tuple(t.report() for t in tallies), added, staged - added)
+
+
+def _distinct(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each event once, the first of equal ones. Columns that hold one value tell none apart, and are not compared."""
+    differs = [name for name in frame if not _alike(frame[name])]
+    return frame[~frame.duplicated(differs)] if differs else frame.iloc[:1]
+
+
+def _alike(column: pd.Series) -> bool:
+    first, last = column.iloc[0], column.iloc[-1]
+    if pd.isna(first):
+        return bool(column.isna().all())
+    return bool(first == last and (column == first).all())
 
 
 def _table(raw: Raw, source: EventSource, name: str) -> Table:
@@ -184,10 +202,10 @@ def _stage(
         weight = frame["event"].map(dict(weights)).fillna(0.0).astype(np.float64)
         reason[reason.isna() & ~(weight > 0)] = "other_event"
     codes, names = pd.factorize(frame["user_id"])
-    digests = store.digests([str(name) for name in names])
-    gone = np.array([digest.hex() in manifest.erased for digest in digests], dtype=bool)
-    has = codes >= 0
-    if gone.any():
+    digests = store.digests(names.tolist())
+    if manifest.erased:
+        gone = np.array([digest.hex() in manifest.erased for digest in digests], dtype=bool)
+        has = codes >= 0
         erased = np.zeros(len(frame), dtype=bool)
         erased[has] = gone[codes[has]]
         reason[reason.isna() & erased] = "erased"

@@ -7,21 +7,31 @@ that would make one shopper's rows depend on another's.
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from clients.data.columns import OrderUnit
 from clients.errors import DataError
 
 PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _MISSING = frozenset({"", "nan", "null", "none", "<na>", "nat", "\\n"})
+_LONGEST = max(map(len, _MISSING))
 _EXACT = 2.0**53  # beyond it a float no longer tells neighbouring integers apart
+_DIGITS = 15  # so many fit
 _ISO = r"^\d{4}-\d{2}-\d{2}"
 
 
 def text_or_missing(raw: pd.Series) -> pd.Series:
     """Text without surrounding space, dtype `str`; empty text and the usual words for null become missing."""
     text = raw.astype("str").str.strip()
-    return text.mask(text.str.lower().isin(_MISSING) | raw.isna())
+    short = np.flatnonzero(
+        text.str.len().le(_LONGEST).to_numpy(dtype=bool)
+    )  # no longer one is a word for null
+    missing = raw.isna().to_numpy(dtype=bool, copy=True)
+    missing[short] |= text.iloc[short].str.lower().isin(_MISSING).to_numpy(dtype=bool)
+    return text.mask(missing) if missing.any() else text
 
 
 def parse_text(raw: pd.Series) -> pd.Series:
@@ -83,6 +93,8 @@ def parse_order(raw: pd.Series, unit: OrderUnit) -> pd.Series:
     """
     if pd.api.types.is_datetime64_any_dtype(raw.dtype):
         return _unix_seconds(raw)
+    if unit != "position" and (whole := _whole_numbers(raw)) is not None:
+        return pd.Series(whole / _per_second(unit), index=raw.index)
     if unit == "position" or pd.api.types.is_numeric_dtype(raw.dtype):
         numbers = _finite(raw)
         return numbers.mask(numbers.abs() >= _EXACT) if unit == "position" else numbers / _per_second(unit)
@@ -92,6 +104,26 @@ def parse_order(raw: pd.Series, unit: OrderUnit) -> pd.Series:
     out[~dated] = _finite(text[~dated]) / _per_second(unit)
     out[dated] = _unix_seconds(text[dated].str.replace(r"(\.\d{6})\d+", r"\1", regex=True))
     return out
+
+
+def _whole_numbers(raw: pd.Series) -> npt.NDArray[np.float64] | None:
+    """Text of which every cell is 1 to 15 digits, as numbers; None for any other column.
+
+    Whether all cells are so decides how they are read, never what is read.
+    """
+    if not isinstance(raw.dtype, pd.StringDtype) or raw.dtype.storage != "pyarrow" or not len(raw):
+        return None
+    text = pa.array(raw.array, type=pa.large_string())
+    text = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    if text.null_count:
+        return None
+    starts = np.frombuffer(text.buffers()[1], dtype=np.int64)[text.offset : text.offset + len(text) + 1]
+    lengths = np.diff(starts)
+    letters = np.frombuffer(text.buffers()[2] or b"", dtype=np.uint8)[starts[0] : starts[-1]]
+    if lengths.min() < 1 or lengths.max() > _DIGITS or ((letters < ord("0")) | (letters > ord("9"))).any():
+        return None
+    numbers: npt.NDArray[np.float64] = pc.cast(text, pa.int64()).to_numpy().astype(np.float64)
+    return numbers
 
 
 def _finite(raw: pd.Series) -> pd.Series:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clients.data.columns import InteractionColumns, ItemColumns, suggest
+from clients.data.plain_csv import is_plain, plain_chunks
 from clients.data.table import Table, interactions_table, items_table, stack
 from clients.data.wanted import wanted_interactions, wanted_items
 from clients.errors import DataError
@@ -118,6 +119,9 @@ def _csv_chunks(path: Path, wanted: Wanted, rows: int | None) -> Iterator[pd.Dat
     """The wanted columns as text."""
     present, separator = _header(path)
     names = list(dict.fromkeys(wanted(present, str(path)).values()))
+    if is_plain(path, separator, present):
+        yield from plain_chunks(path, separator, present, names, rows)
+        return
     _require_width(path, separator, len(present))
     options: dict[str, Any] = {
         "sep": separator,

@@ -42,7 +42,10 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = SCHEMA.names
+STAGED = "staged-"
+"""Files of an ingest that is not done begin so."""
 _DIGEST = 16
+_TEXT = {pa.large_string(): pd.StringDtype("pyarrow", na_value=np.nan)}
 
 
 class Manifest(BaseModel):
@@ -92,8 +95,13 @@ class EventStore:
 
     def digests(self, shoppers: list[str]) -> list[bytes]:
         """Keyed hashes (BLAKE2b, 16 bytes) of shoppers: an erased one cannot be guessed without the key."""
-        key = self.key
-        return [hashlib.blake2b(s.encode(), digest_size=_DIGEST, key=key).digest() for s in shoppers]
+        keyed = hashlib.blake2b(digest_size=_DIGEST, key=self.key)  # copied: the key is hashed once
+        digests = []
+        for shopper in shoppers:
+            one = keyed.copy()
+            one.update(shopper.encode())
+            digests.append(one.digest())
+        return digests
 
     def erased(self, shopper: str) -> bool:
         """Whether a shopper was erased, and is to stay unknown."""
@@ -149,7 +157,7 @@ class EventStore:
     def clear(self, manifest: Manifest) -> None:
         """Delete data files that do not count."""
         named = {*manifest.files.values(), manifest.items}
-        for file in self.path.glob("*.parquet"):
+        for file in (*self.path.glob("*.parquet"), *self.path.glob(f"{STAGED}*.arrow")):
             if file.name not in named:
                 file.unlink(missing_ok=True)
 
@@ -211,7 +219,4 @@ def to_arrow(frame: pd.DataFrame) -> pa.Table:
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """Events of SCHEMA as a frame: text as `str`, numbers as float64 with NaN."""
-    frame = table.to_pandas()
-    return frame.astype(
-        {name: "str" for name in COLUMNS if pa.types.is_large_string(SCHEMA.field(name).type)}
-    )
+    return table.to_pandas(types_mapper=_TEXT.get)
