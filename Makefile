@@ -25,7 +25,7 @@ test: check  ## run everything but the failure matrix: style, types, layers, doc
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not e2e'
 
 e2e: $(VENV)/installed  ## the failure matrix with real processes (docs/operations.md), under fifteen minutes
-	$(BIN)/pytest -n 0 tests/e2e
+	$(BIN)/pytest -n 2 --dist loadfile tests/e2e
 
 transcript: $(VENV)/installed  ## write docs/transcript.md anew: from init to recommendations over gRPC, with real processes (minutes)
 	$(BIN)/python -m tests.e2e.transcript docs/transcript.md

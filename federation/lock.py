@@ -3,10 +3,13 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from federation.errors import BusyError, FolderError
+
+_TRIES, _PAUSE = 10, 0.05
 
 
 @contextlib.contextmanager
@@ -21,7 +24,7 @@ def held(path: Path, what: str) -> Iterator[None]:
         raise FolderError(f"{path}: the lock file cannot be opened ({error.strerror}).") from None
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(handle)
         except BlockingIOError:
             holder = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
             raise BusyError(f"{what} runs already: process {holder} holds {path}. Stop it first.") from None
@@ -32,6 +35,16 @@ def held(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _take(handle: int) -> None:
+    """Lock a file; raise BlockingIOError if another process has it for longer than `is_held` does."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_PAUSE)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextlib.contextmanager
@@ -58,7 +71,7 @@ def is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who ask do not see each other
     except OSError:
         return True
     finally:

@@ -23,6 +23,7 @@ from clients.folder import ClientFolder
 from clients.participate import open_ledger
 from clients.policy import approve
 from federation.bundle import CLIENT_PACKAGES, build_bundle, installed_code
+from federation.lock import is_held
 from federation.supervise import read_record
 from federation.validity import now
 from server.app import MODEL
@@ -303,6 +304,8 @@ def test_a_server_that_is_killed_in_a_round_and_resumed(world):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(state["pid"], signal.SIGKILL)
     world.start_server()
+    # `server run` waits for a SuperLink whose supervisor runs: it has to run by now.
+    world.federation.wait_for(lambda: is_held(world.federation.folder.lock), "the server's lock", 60)
     resumed = world.run("--resume", run.name)
     code = world.end(resumed)
     world.record("server killed in a round, resumed", resumed, code)

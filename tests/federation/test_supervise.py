@@ -1,5 +1,6 @@
 """Children are kept running, stopped together, and nothing of them is left behind; one holder for each lock."""
 
+import fcntl
 import json
 import os
 import signal
@@ -217,3 +218,30 @@ def test_a_lock_has_one_holder_who_is_named_and_whose_death_frees_it(tmp_path):
 def test_a_lock_that_cannot_be_made_is_said(tmp_path):
     with pytest.raises(FolderError, match="cannot be opened"), held(tmp_path / "no" / "lock", "it"):
         pass
+
+
+def test_who_asks_after_a_lock_neither_takes_it_nor_sees_others_who_ask(tmp_path):
+    """`status` and `run` ask at any moment: a start at that moment succeeds, and nobody is told that something runs."""
+    lock, stop, seen = tmp_path / "lock", threading.Event(), []
+    lock.touch()
+
+    def ask():
+        while not stop.is_set():
+            seen.append(is_held(lock))
+
+    asking = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    while len(seen) < 2000:
+        time.sleep(0.01)
+    stop.set()
+    for thread in asking:
+        thread.join()
+    assert not any(seen)
+    handle = os.open(lock, os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    asked = threading.Timer(0.1, os.close, [handle])  # one who asks, slowly
+    asked.start()
+    with held(lock, "this"):
+        assert is_held(lock)
+    asked.join()
