@@ -11,7 +11,7 @@ import pandas as pd
 
 from clients.data.report import CleaningReport
 from clients.data.table import Table
-from clients.data.validate import item_schema, rejected_rows
+from clients.data.validate import item_rules, rejected_rows
 from clients.data.wanted import TEXT_COLUMNS
 from clients.errors import DataError
 from shared_model.attributes import Attributes
@@ -72,7 +72,7 @@ def build_catalogue(table: Table, *, require_text: bool = True) -> tuple[Catalog
     flagged: an item without a title that has other text, and an impossible price (which becomes NaN).
     Raises `DataError` when nothing is left.
     """
-    reasons = rejected_rows(table.frame, item_schema(require_text=require_text))
+    reasons = rejected_rows(table.frame, item_rules(require_text=require_text))
     frame = table.frame.drop(index=reasons.index)
     again = frame["item_id"].duplicated()
     reasons = pd.concat([reasons, pd.Series("duplicate_item_id", index=frame.index[again], dtype="str")])

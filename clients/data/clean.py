@@ -12,7 +12,7 @@ import pandas as pd
 from clients.data.catalogue import Catalogue
 from clients.data.report import CleaningReport
 from clients.data.table import Table
-from clients.data.validate import interaction_schema, rejected_rows
+from clients.data.validate import interaction_rules, rejected_rows
 from clients.errors import DataError
 
 # reason → the column to show, and the fix when the reason leaves nothing usable
@@ -104,7 +104,7 @@ def sift(
             "set columns.event."
         )
     sieve = _Sieve(table)
-    sieve.drop(rejected_rows(table.frame, interaction_schema(table, now=now)))
+    sieve.drop(rejected_rows(table.frame, interaction_rules(table, now=now)))
     if events is not None:
         sieve.drop_where(~sieve.frame["event"].isin(list(events)), "other_event")
     sieve.drop_where(sieve.frame.duplicated(), "duplicate")

@@ -30,7 +30,7 @@ from clients.data.store import (
     to_frame,
 )
 from clients.data.table import OrderKind, Table, interactions_table, items_table, stack
-from clients.data.validate import interaction_schema, rejected_rows
+from clients.data.validate import interaction_rules, rejected_rows
 from clients.data.wanted import wanted_interactions
 from clients.errors import DataError
 
@@ -190,7 +190,7 @@ def _stage(
 ) -> None:
     """Judge each row by itself, count why it is left out, and stage the others."""
     frame = table.frame
-    reasons = rejected_rows(frame, interaction_schema(table, now=now))
+    reasons = rejected_rows(frame, interaction_rules(table, now=now))
     reason = pd.Series(None, index=frame.index, dtype=object)
     reason[reasons.index] = reasons
     weight = pd.Series(1.0, index=frame.index)
