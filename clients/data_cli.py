@@ -15,6 +15,7 @@ from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from clients.data.catalogue import Catalogue, build_catalogue
 from clients.data.columns import split_columns
+from clients.data.images import pictured
 from clients.data.ingest import Ingested, ingest
 from clients.data.read import read_items
 from clients.data.store import EventStore, open_store
@@ -62,8 +63,11 @@ def ingest_command(
             "nothing needs to be ingested."
         )
     store = open_store(site.store)
+    images = {
+        model: pictured(file) for model, file in site.images.items()
+    }  # first: nothing changes if one is bad
     done = _ingest(store, site, full)
-    summary = summarise(store, _catalogue(store, site))
+    summary = summarise(store, _catalogue(store, site), images)
     if format is Format.json:
         write_json(
             {

@@ -41,6 +41,11 @@ def read_images(path: Path, item_ids: Sequence[str]) -> FloatArray:
     return rows
 
 
+def pictured(path: Path) -> frozenset[str]:
+    """Return the ids of the items that have a vector; raise DataError for a file that cannot be read."""
+    return frozenset(_read(path)[0])
+
+
 def _read(path: Path) -> tuple[list[str], FloatArray]:
     """Return the ids as text, and (n, F) float32."""
     try:

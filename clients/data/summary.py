@@ -1,6 +1,8 @@
 """What a store holds, for the platform's own people: it counts shoppers and events, so it never leaves."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,8 +57,15 @@ class Summary:
         return [*out, f"  erased shoppers kept out: {self.erased:,}"] if self.erased else out
 
 
-def summarise(store: EventStore, catalogue: Catalogue | None) -> Summary:
-    """Read every shard once; memory is that of one shard and the distinct items. Raises StoreError."""
+def summarise(
+    store: EventStore,
+    catalogue: Catalogue | None,
+    images: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> Summary:
+    """Read every shard once; memory is that of one shard and the distinct items. Raises StoreError.
+
+    images : by model, the items that have a vector of it.
+    """
     events = shoppers = known = 0
     items: set[str] = set()
     bins = np.zeros(64, dtype=np.int64)
@@ -75,15 +84,18 @@ def summarise(store: EventStore, catalogue: Catalogue | None) -> Summary:
         items=len(items),
         erased=len(store.manifest().erased),
         lengths=lengths,
-        coverage={} if catalogue is None else _coverage(catalogue),
+        coverage={} if catalogue is None else _coverage(catalogue, images),
         known=None if catalogue is None or not events else known / events,
     )
 
 
-def _coverage(catalogue: Catalogue) -> dict[str, float]:
+def _coverage(catalogue: Catalogue, images: Mapping[str, Collection[str]]) -> dict[str, float]:
     frame = catalogue.frame
     texts = [name for name in TEXT_COLUMNS if name in frame]
     found = {"text": float(frame[texts].notna().any(axis=1).mean()) if texts else 0.0}
+    found |= {str(name): float(frame[name].notna().mean()) for name in frame.columns if str(name) != "text"}
+    ids = catalogue.item_ids
     return found | {
-        str(name): float(frame[name].notna().mean()) for name in frame.columns if str(name) != "text"
+        f"image ({model})": sum(item in having for item in ids) / max(len(ids), 1)
+        for model, having in images.items()
     }

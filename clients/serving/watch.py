@@ -25,7 +25,7 @@ def state_of(folder: ClientFolder) -> State:
     site = folder.site()
     places = [folder.site_file, folder.path / "models" / RECORD, folder.record]
     places.append(site.store / "manifest.json")  # an ingest, or an erasure
-    for data in filter(None, (site.events, site.items)):
+    for data in filter(None, (site.events, site.items, *site.images.values())):
         places += sorted(data.rglob("*")) if data.is_dir() else [data]
     if site.serving.out_of_stock is not None:
         places.append(site.serving.out_of_stock)

@@ -3,10 +3,12 @@
 import json
 import sqlite3
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import fedcart
+from clients.data.store import open_store
 from clients.errors import SiteError
 from clients.feedback import FeedbackStore, Impression, Interaction, Kind
 from clients.platform import HashableSite, prepare_platform, read_data
@@ -112,6 +114,17 @@ def test_report_shows_lists_by_version_and_arm(run, folder):
     code, out, _ = run("report", "--by", "week")
     assert code == 0
     assert "arm B − A: click_through 0.500" in out
+
+
+def test_images_are_counted_and_a_bad_file_changes_nothing(run, folder):
+    text = (folder / "client.toml").read_text()
+    (folder / "client.toml").write_text(text + '[images]\nclip = "clip.npz"\n')
+    code, _, err = run("ingest")
+    assert (code, "clip.npz" in err) == (2, True)
+    assert open_store(folder / "store").manifest().generation == 0
+    np.savez(folder / "clip.npz", item_id=["a", "zz"], vector=np.eye(2, 4))
+    code, out, _ = run("ingest")
+    assert (code, "catalogue items with image (clip): 25.0%" in out) == (0, True)
 
 
 def test_a_feedback_store_that_nothing_was_recorded_in_has_no_rows_and_is_not_made(run, folder):

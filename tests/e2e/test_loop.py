@@ -164,7 +164,12 @@ def test_from_rows_to_lists_and_back_with_real_processes(shops, make_federation,
             assert bought not in _listed(stub, 30)[1]
 
     second = _run(federation, processes)
+    newer = said("server", "publish", second, "--folder", fed.path)["version"]
     for folder in folders.values():
+        said("client", "adopt", "--folder", folder.path)
+        with grpc.insecure_channel(f"127.0.0.1:{folder.site().serving.port}") as channel:
+            ask = partial(_listed, RecommenderStub(channel), 3)
+            federation.wait_for(lambda ask=ask: ask()[0].model_version == newer, "the new model in serving")
         ledger, site = open_ledger(folder.site()), folder.site()
         assert [(s.run, s.reservations, s.open) for s in ledger.runs()] == [(first, 2, 0), (second, 2, 0)]
         event = plan_for(site, FederationSettings.load(fed.runs / first).instructions).event

@@ -65,6 +65,14 @@ def test_a_catalogue_that_changes_counts_without_a_restart_and_a_broken_one_does
     asyncio.run(watch())
 
 
+def test_new_image_vectors_are_noticed(shop):
+    text = shop.site_file.read_text().replace("[images]", '[images]\nclip = "clip.npz"')
+    shop.site_file.write_text(text)
+    before = state_of(shop)
+    (shop.path / "clip.npz").write_bytes(b"vectors")
+    assert state_of(shop) != before
+
+
 def test_an_erased_shopper_is_unknown_without_a_restart_and_after_one(shop, capsys):
     async def watch() -> None:
         current = Current(load_snapshot(shop))
