@@ -76,6 +76,7 @@ def dp_step(
         "ratios_of_least": {name: min(t.wall) / min(plain.wall) for name, t in timed.items()},
         "cpu_ratios": {name: ratio(t.cpu, plain.cpu) for name, t in timed.items()},
         "ours_over_plain_compiled": ratio(timed["ours"].wall, timed["plain_compiled"].wall),
+        "ours_default_over_plain_default": ratio(timed["ours_default"].wall, timed["plain_default"].wall),
         "targets": {"ratios.ours": 1.2, "methods.ours.peak_memory_mb": 1000},
         "formulation_for_opacus": (formulation or "").strip(),
     }
@@ -107,6 +108,7 @@ def _show(result: dict[str, Any]) -> None:
     for name, row in result["methods"].items():
         console.print(f"{name}: {row['note']}")
     console.print(f"ours over plain_compiled: {result['ours_over_plain_compiled']:.2f}")
+    console.print(f"ours_default over plain_default: {result['ours_default_over_plain_default']:.2f}")
     shapes = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result["problem"].items())
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     machine = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result["machine"].items())

@@ -19,6 +19,7 @@ from benchmarks.dp_step.methods import (
     Ours,
     Plain,
     PlainCompiled,
+    Scalars,
     Step,
     clipped_sum,
 )
@@ -53,6 +54,8 @@ METHODS: dict[str, Callable[[Problem], Method]] = {
     "opacus_hooks": OpacusHooks,
     "ghost": OpacusGhost,
     "plain_compiled": PlainCompiled,
+    "plain_default": lambda problem: Scalars(problem, private=False),
+    "ours_default": lambda problem: Scalars(problem, private=True),
 }
 
 

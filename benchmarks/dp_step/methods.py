@@ -87,6 +87,15 @@ class Ours:
         return clipped_sum(self.problem, compiled=self.compiled)
 
 
+class Scalars:
+    """The default model, without a residual: the same step, private or plain. It has no gradients to give Opacus."""
+
+    def __init__(self, problem: Problem, private: bool) -> None:
+        default = problem.without_residual()
+        method = Ours(default, "auto") if private else Plain(default)
+        self.note, self.step = f"{method.note}, on the default model, which has no residual", method.step
+
+
 class OpacusHooks:
     """Opacus' GradSampleModule and DPOptimizer."""
 

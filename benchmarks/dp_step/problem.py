@@ -3,7 +3,7 @@
 Shapes: U shoppers, I items, F feature width, L history length, T targets.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,6 +36,12 @@ class Problem:
     def public_rng(self) -> np.random.Generator:
         """Return the generator of the step's negatives: the same for every method."""
         return np.random.default_rng([self.seed, 1])
+
+    def without_residual(self) -> "Problem":
+        """Return the task of the default model, whose few scalars are trained by differences of ranks."""
+        spec = replace(self.spec, width=0)
+        shared = {t.name: self.shared[t.name] for t in spec.exchange.tensors}
+        return replace(self, spec=spec, data=replace(self.data, spec=spec), shared=shared)
 
     def describe(self) -> dict[str, int]:
         """Return the shapes."""

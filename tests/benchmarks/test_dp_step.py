@@ -28,6 +28,19 @@ def test_every_private_method_computes_the_same_clipped_sum(small):
     assert all(0 < error < 2e-6 for error in found.values())
 
 
+def test_the_default_model_s_step_moves_its_scalars(small, monkeypatch):
+    default = small.without_residual()
+    assert set(default.shared) == {"log_decay", "log_sharpness", "log_encoder_weights"}
+    for method in (Ours(default, "auto"), Plain(default)):
+        moved = []
+        monkeypatch.setattr(
+            f"benchmarks.dp_step.methods.train_{'private' if isinstance(method, Ours) else 'plain'}",
+            lambda shared, spec, *rest, moved=moved: moved.append(spec.width),
+        )
+        method.step()
+        assert moved == [0]
+
+
 def test_a_method_that_clips_wrongly_shows(small, monkeypatch):
     class Careless(OpacusHooks):
         def __init__(self, given):
@@ -86,6 +99,7 @@ def test_rounds_are_interleaved_in_an_order_of_their_own():
 def quick(small, monkeypatch):
     """Two methods, nothing compiled, no further processes."""
     methods = {"plain": Plain, "ours": lambda p: Ours(p, "never"), "plain_compiled": Plain}
+    methods |= {name: METHODS[name] for name in ("plain_default", "ours_default")}
     monkeypatch.setattr(command, "METHODS", methods)
     monkeypatch.setattr(measure, "METHODS", methods)
     monkeypatch.setattr(command, "memory", lambda *_: Memory(300.0, 412.0))
@@ -99,6 +113,7 @@ def test_the_report(quick, capsys):
         assert result["ratios"]["plain"] == 1.0
         assert result["ratios"]["ours"] > 0
         assert result["cpu_ratios"]["ours"] > 0
+        assert result["ours_default_over_plain_default"] > 0
         assert result["methods"]["ours"]["peak_memory_mb"] == 412
         assert result["methods"]["ours"]["relative_error"] < 2e-6
         assert result["methods"]["plain"]["relative_error"] is None
