@@ -14,22 +14,11 @@ from privacy.accounting import epsilon
 from privacy.errors import (
     AlreadySettledError,
     BudgetRefusedError,
-    LedgerError,
     LedgerUnreadableError,
-    PlanError,
 )
 from privacy.ledger import Kind, Ledger, Status
-from shared_model.encoders import identities_to_json
-from shared_model.errors import BadInputError, EncoderError, ExchangeError
 from shared_model.exchange import fingerprint
-
-
-def kinds(ledger) -> list[Kind]:
-    return [entry.kind for entry in ledger.history() if entry.kind in {Kind.RESERVE, Kind.RETRY, Kind.SETTLE}]
-
-
-def same(one, other) -> bool:
-    return all(np.array_equal(one.arrays[name], other.arrays[name]) for name in one.arrays)
+from tests.clients.one_round import kinds, never, reservations, same
 
 
 def test_the_ledger_is_charged_before_training_and_settled_before_the_answer(
@@ -52,14 +41,6 @@ def test_the_ledger_is_charged_before_training_and_settled_before_the_answer(
     expected = epsilon([plan_for(site, ask).event_of(ask.local_steps)], site.delta)
     assert contribution.budget.committed == pytest.approx(expected, rel=1e-6)
     assert contribution.weight == site.population_size
-
-
-def reservations(ledger):
-    return [ledger.reservation(e.body["key"]) for e in ledger.history() if e.kind is Kind.RESERVE]
-
-
-def never(*_, **__):
-    raise AssertionError("nothing may be trained here")
 
 
 def test_the_order_is_reserve_train_store_settle(make_site, ask, start, ledger_of, monkeypatch):
@@ -179,16 +160,6 @@ def test_another_request_for_the_same_round_is_another_release(make_site, ask, s
     assert first.budget.spent < second.budget.spent < third.budget.spent
 
 
-def test_a_run_that_would_pass_the_cap_later_is_refused_before_its_first_round(
-    make_site, ask, start, ledger_of, monkeypatch
-):
-    site = make_site(cap=5.0)
-    monkeypatch.setattr(module, "train_private", lambda *_, **__: pytest.fail("trained"))
-    with pytest.raises(BudgetRefusedError, match=r"from epsilon 0\.000 to 7\.\d+, past its cap of 5\.000"):
-        participate(site, ask, start(ask))
-    assert kinds(ledger_of(site)) == []
-
-
 @pytest.mark.parametrize("first", [1, 5])
 def test_a_client_that_joins_late_or_restarts_is_private_and_charged(
     make_site, ask, start, monkeypatch, first
@@ -260,38 +231,6 @@ def test_a_full_disk_leaves_the_charge_and_no_half_written_update(
     assert participate(site, ask, start(ask)).budget.reserved == 0
 
 
-def test_without_a_ledger_nothing_is_trained(make_site, ask, start):
-    site = make_site(cap=None)
-    with pytest.raises(LedgerUnreadableError):
-        participate(site, ask, start(ask))
-
-
-def test_plain_training_needs_the_site_s_consent_and_leaves_the_ledger_alone(
-    make_site, ask, start, ledger_of
-):
-    plain = ask.model_copy(update={"epsilon": 0.0})
-    with pytest.raises(PolicyError, match="allow_plain_training"):
-        participate(make_site("strict"), plain, start(ask))
-    site = make_site("open", allow_plain_training=True)
-    assert participate(site, plain, start(ask)).budget is None
-    assert kinds(ledger_of(site)) == []
-
-
-def test_what_does_not_fit_is_refused_before_the_ledger_is_touched(make_site, ask, start, ledger_of):
-    site = make_site()
-    arrays = start(ask)
-    with pytest.raises(PolicyError, match="delta"):
-        participate(site, ask.model_copy(update={"delta": 1e-5}), arrays)
-    other = identities_to_json([i.__class__(i.name, "2", i.sha256, i.dimension) for i in ask.identities])
-    with pytest.raises(EncoderError, match=r"/1 .*there.*/2 "):
-        participate(site, ask.model_copy(update={"encoder_identities": other}), arrays)
-    with pytest.raises(ExchangeError, match="NaN"):
-        participate(site, ask, arrays | {"log_decay": np.array([np.nan], dtype=np.float32)})
-    with pytest.raises(ExchangeError, match="unknown"):
-        participate(site, ask, arrays | {"popularity": np.zeros(1, dtype=np.float32)})
-    assert kinds(ledger_of(site)) == []
-
-
 def test_reproducible_noise_repeats_and_secure_noise_does_not(make_site, ask, start, tmp_path):
     def twice(reproducible: bool):
         results = []
@@ -335,49 +274,6 @@ def test_what_earlier_runs_spent_counts(make_site, ask, start, ledger_of, monkey
     assert ledger_of(site).budget().committed == contribution.budget.committed
 
 
-def test_a_run_does_not_go_on_past_the_cap(make_site, ask, start, ledger_of, monkeypatch):
-    site = make_site(cap=9.0)
-    monkeypatch.setattr(module, "train_private", lambda shared, *_: shared)
-
-    def for_ever():
-        for number in range(1, 100):
-            participate(site, ask.model_copy(update={"round": number}), start(ask))
-
-    with pytest.raises(BudgetRefusedError):
-        for_ever()
-    assert 8.0 < ledger_of(site).budget().committed <= 9.0
-
-
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"encoder_identities": "[]"}, EncoderError),
-        ({"encoders": "tinier"}, EncoderError),
-        ({"encoders": "nonsense"}, EncoderError),
-        ({"epsilon": 2000.0}, PlanError),
-        ({"width": 3}, ExchangeError),
-    ],
-    ids=["no identities", "another encoder", "unknown encoder", "epsilon", "width"],
-)
-def test_a_request_that_cannot_be_met_is_refused_untrained(
-    make_site, ask, start, ledger_of, monkeypatch, change, error
-):
-    site = make_site()
-    monkeypatch.setattr(module, "train_private", never)
-    with pytest.raises(error):
-        participate(site, ask.model_copy(update=change), start(ask))
-    assert ledger_of(site).budget().committed == 0
-    assert not list((site.work / "outbox").glob("*"))
-
-
-def test_data_that_cannot_be_read_is_refused_uncharged(make_site, ask, start, ledger_of):
-    site = make_site()
-    site.events.write_text("household,product\n1,2\n")
-    with pytest.raises(BadInputError, match=r"events\.csv"):
-        participate(site, ask, start(ask))
-    assert ledger_of(site).budget().committed == 0
-
-
 def test_a_damaged_update_of_an_open_round_is_not_made_again(make_site, ask, start, ledger_of, monkeypatch):
     site = make_site()
 
@@ -394,42 +290,6 @@ def test_a_damaged_update_of_an_open_round_is_not_made_again(make_site, ask, sta
     with pytest.raises(OutboxError, match="damaged"):
         participate(site, ask, start(ask))
     assert len(reservations(ledger_of(site))) == 1
-
-
-def test_an_update_for_another_spec_in_the_outbox_is_not_sent(make_site, ask, start, monkeypatch):
-    monkeypatch.setattr(Outbox, "put", lambda *_: {"secret": np.zeros(3, np.float32)})
-    with pytest.raises(ExchangeError, match="from the outbox"):
-        participate(make_site(), ask, start(ask))
-
-
-def test_an_update_that_diverged_is_not_stored(make_site, ask, start, monkeypatch):
-    site, real = make_site(), module.train_private
-
-    def diverging(*arguments):
-        trained = real(*arguments)
-        return trained | {"log_sharpness": trained["log_sharpness"] * float("nan")}
-
-    monkeypatch.setattr(module, "train_private", diverging)
-    with pytest.raises(ExchangeError, match="after training"):
-        participate(site, ask, start(ask))
-    assert not list(site.work.glob("**/*.update"))
-
-
-@pytest.mark.parametrize("damage", ["missing", "garbage", "key"])
-def test_without_a_ledger_that_can_be_trusted_nothing_is_trained(make_site, ask, start, monkeypatch, damage):
-    site = make_site()
-    ledger = site.events.parent / "ledger.sqlite"
-    if damage == "missing":
-        ledger.unlink()
-    elif damage == "garbage":
-        ledger.write_bytes(b"garbage" * 1000)
-    else:
-        for path in ledger.parent.glob("ledger*.key"):
-            path.unlink()
-    monkeypatch.setattr(module, "train_private", never)
-    with pytest.raises(LedgerError):
-        participate(site, ask, start(ask))
-    assert not list(site.work.glob("**/*.update"))
 
 
 def test_reproducible_noise_differs_by_round_seed_and_platform(make_site, ask, start, monkeypatch):
@@ -453,10 +313,3 @@ def test_the_plan_is_of_the_whole_run_and_of_declared_numbers_only(make_site, as
     assert plan.normaliser == 0.5 * 20
     assert 7.9 < plan.cost() <= 8.0
     assert dataclasses.asdict(plan_for(make_site("more", seed=9), ask)) == dataclasses.asdict(plan)
-
-
-def test_a_filter_over_all_shoppers_is_refused(make_site, ask, start, ledger_of):
-    site = make_site(task={"research_k_core": 2})
-    with pytest.raises(PolicyError, match="research_k_core"):
-        participate(site, ask, start(ask))
-    assert kinds(ledger_of(site)) == []
