@@ -101,9 +101,21 @@ def _read(path: Path) -> FloatArray | None:
         data = path.read_bytes()
     except OSError:
         return None
-    if hashlib.sha256(data[32:]).digest() != data[:32]:
+    if hashlib.sha256(memoryview(data)[32:]).digest() != data[:32]:
         return None
-    return np.load(io.BytesIO(data[32:]), allow_pickle=False)
+    return _array(data, 32)
+
+
+def _array(data: bytes, start: int) -> FloatArray:
+    """Return the .npy that begins at `start`, read-only and not copied; what is no plain one is numpy's to read."""
+    file = io.BytesIO(data)
+    file.seek(start)
+    if np.lib.format.read_magic(file) == (1, 0):
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+        if not by_columns and not dtype.hasobject:
+            return np.frombuffer(data, dtype, int(np.prod(shape)), file.tell()).reshape(shape)
+    file.seek(start)
+    return np.load(file, allow_pickle=False)
 
 
 def encode_catalogue(

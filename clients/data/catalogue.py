@@ -42,8 +42,12 @@ class Catalogue:
 
     def texts(self) -> list[str]:
         """One text per item: title, category, brand, description and text, joined, whitespace normalised."""
-        columns = [self.frame[name].fillna("") for name in TEXT_COLUMNS if name in self.frame]
-        return [" ".join(" ".join(parts).split()) for parts in zip(*columns, strict=True)]
+        return list(self._texts)
+
+    @cached_property
+    def _texts(self) -> tuple[str, ...]:
+        columns = [self.frame[name].fillna("").tolist() for name in TEXT_COLUMNS if name in self.frame]
+        return tuple(" ".join(" ".join(parts).split()) for parts in zip(*columns, strict=True))
 
     def attributes(self) -> Attributes:
         """Brands, category paths and prices, as far as the file has the columns; no images."""
@@ -56,12 +60,10 @@ class Catalogue:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the ids and texts in order."""
-        digest = hashlib.sha256()
-        for item_id, text in zip(self.item_ids, self.texts(), strict=True):
-            for part in (item_id, text):
-                data = part.encode()
-                digest.update(len(data).to_bytes(8, "little") + data)
-        return digest.hexdigest()
+        pairs = zip(self.item_ids, self._texts, strict=True)
+        parts = [part.encode() for pair in pairs for part in pair]
+        data = b"".join([len(part).to_bytes(8, "little") + part for part in parts])
+        return hashlib.sha256(data).hexdigest()
 
 
 def build_catalogue(table: Table, *, require_text: bool = True) -> tuple[Catalogue, CleaningReport]:
