@@ -29,7 +29,7 @@ SHOWN_ELSEWHERE = {
         "test_the_model_s_own_spec_admits_its_initial_tensors_only",
     ),
     "8 losses that mix the users of a batch": (
-        "clients/test_training.py",
+        "clients/test_clipping.py",
         "test_the_sensitivity_test_finds_in_batch_negatives",
     ),
     "9 a private table of item ids": (
@@ -53,7 +53,7 @@ SHOWN_ELSEWHERE = {
         "test_an_empty_batch_is_noised_and_counted",
     ),
     "clip bound that noise does not follow": (
-        "clients/test_training.py",
+        "clients/test_clipping.py",
         "test_no_shopper_moves_the_sum_by_more_than_the_clip_norm",
     ),
     "gradients used twice": (
