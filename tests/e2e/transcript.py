@@ -19,10 +19,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pandas as pd
 
-from benchmarks.serving.transcript import grpcurl
+from benchmarks.serving.transcript import Grpcurl
 
 NAMES = ("books", "toys", "garden")
 NOUNS = {
@@ -207,11 +208,17 @@ def write(told: Transcript) -> None:
     port = free_port()
     told.start(f"fedcart client serve --folder toys --port {port}")
     told.listening(port)
-    told.say("Asked by reflection, as `grpcurl` does; the lines are what `grpcurl` would be given.")
-    told.show(
-        grpcurl(f"127.0.0.1:{port}", "Recommend", {"who": {"shopperId": "toys-007"}, "count": 3}),
-        grpcurl(f"127.0.0.1:{port}", "Recommend", {"who": {"texts": ["red train"]}, "count": 3}),
+    told.say(
+        "Asked by reflection, as `grpcurl` does; the lines are what `grpcurl` would be given; hashes are cut, numbers rounded."
     )
+    address = f"127.0.0.1:{port}"
+    with grpc.insecure_channel(address) as channel:
+        tool = Grpcurl(channel, address)
+        told.show(
+            "$ R=fedcart.serving.v1.Recommender\n"
+            + tool.asked("Recommend", {"who": {"shopperId": "toys-007"}, "count": 3}),
+            tool.asked("Recommend", {"who": {"texts": ["red train"]}, "count": 3}),
+        )
     told.say("## Who spent what")
     told.run("fedcart audit budget toys/ledger.sqlite", limit=30)
 
