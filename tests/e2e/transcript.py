@@ -209,7 +209,7 @@ def write(told: Transcript) -> None:
     told.start(f"fedcart client serve --folder toys --port {port}")
     told.listening(port)
     told.say(
-        "Asked by reflection, as `grpcurl` does; the lines are what `grpcurl` would be given; hashes are cut, numbers rounded."
+        "Asked by reflection, as `grpcurl` does, whose lines are shown; hashes are cut, numbers rounded."
     )
     address = f"127.0.0.1:{port}"
     with grpc.insecure_channel(address) as channel:

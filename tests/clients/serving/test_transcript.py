@@ -9,6 +9,7 @@ import pytest
 from benchmarks.serving.transcript import Grpcurl, transcript
 from clients.feedback import FeedbackStore
 from clients.serving.v1 import serving_pb2
+from tests.e2e import transcript as whole
 
 PAGE = Path(__file__).parents[3] / "docs" / "serving.md"
 METHODS = {method.name for method in serving_pb2.DESCRIPTOR.services_by_name["Recommender"].methods}
@@ -38,3 +39,8 @@ def test_every_method_answers_and_errors_are_where_they_belong(told):
 def test_the_page_shows_every_method():
     shown = set(re.findall(r"\$R/(\w+)\n", PAGE.read_text(encoding="utf-8")))
     assert shown == METHODS
+
+
+def test_the_transcript_from_init_on_asks_by_the_same_tool():
+    """It is run by hand (`make transcript`), so that its imports hold is looked at here."""
+    assert whole.Grpcurl is Grpcurl
