@@ -65,6 +65,27 @@ def test_a_catalogue_that_changes_counts_without_a_restart_and_a_broken_one_does
     asyncio.run(watch())
 
 
+def test_an_empty_catalogue_is_said_and_takes_no_list_away(shop, capsys):
+    """Whoever serves goes on with what was there; who starts with nothing is told which file has no item."""
+    items = shop.site().items
+
+    async def watch() -> None:
+        current = Current(load_snapshot(shop))
+        watcher = asyncio.create_task(keep_current(shop, current, state_of(shop), 0.05))
+        kept = current.snapshot
+        with capture_logs() as log:
+            items.write_text("item_id,title\n")
+            await _until(lambda: any(entry["event"] == "not-swapped" for entry in log))
+        assert current.snapshot is kept
+        watcher.cancel()
+
+    asyncio.run(watch())
+    assert run(["client", "recommend", "u02", "--folder", str(shop.path)]) == 2
+    said = capsys.readouterr().err
+    assert str(items) in said
+    assert "Traceback" not in said
+
+
 def test_new_image_vectors_are_noticed(shop):
     text = shop.site_file.read_text().replace("[images]", '[images]\nclip = "clip.npz"')
     shop.site_file.write_text(text)
