@@ -72,7 +72,7 @@ class _Staging:
 
     def add(self, frame: pd.DataFrame, shards: np.ndarray) -> None:
         order = np.argsort(shards, kind="stable")
-        table, ordered = to_arrow(frame).take(order), shards[order]
+        table, ordered = to_arrow(frame).combine_chunks().take(order), shards[order]
         starts = np.flatnonzero(np.diff(ordered, prepend=-1))
         for start, end in zip(starts, [*starts[1:], len(ordered)], strict=True):
             self._writer(int(ordered[start])).write_table(table.slice(start, end - start))

@@ -142,7 +142,10 @@ class EventStore:
         """Write a file that does not count yet, durably; raise StoreError."""
         path = self.path / name
         try:
-            pq.write_table(table, path, compression="zstd")
+            # Nothing looks for single rows of a shard: no statistics. Ids that hardly repeat in it need no dictionary.
+            pq.write_table(
+                table, path, compression="zstd", use_dictionary=["basket", "event"], write_statistics=False
+            )
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         except (OSError, pa.ArrowException) as error:

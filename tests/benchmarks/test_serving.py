@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from benchmarks.serving.measure import against_faiss, exact_pass, over_grpc
-from benchmarks.serving.soak import soak
+from benchmarks.serving.soak import highest_rate, soak
+from benchmarks.serving.start import first_answer, made_folder
 
 
 @pytest.mark.slow
@@ -28,3 +29,19 @@ def test_the_measurements_run_on_a_tiny_shop(tmp_path):
         "exact, one event",
         "index, histories",
     }
+
+
+@pytest.mark.slow
+def test_the_highest_rate_is_one_that_was_tried_and_held(tmp_path):
+    said = []
+    rate = highest_rate(0, tmp_path, items=2000, width=32, seconds=0.4, say=said.append)
+    tried = [float(line.split()[0]) for line in said]
+    assert tried[0] == 12.5
+    assert rate in {0.0, *tried}
+
+
+@pytest.mark.slow
+def test_a_service_of_a_real_folder_is_started_and_asked(tmp_path):
+    platform = made_folder(600, 30, 0, tmp_path)
+    assert first_answer(platform) > 0
+    assert (platform.path / "serving").is_dir()
