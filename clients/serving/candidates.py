@@ -8,7 +8,7 @@
 | many, with an index                  | nearest by the query, the most popular, those taken after the   |
 |                                      | history, and boosted items; scored exactly                      |
 
-Memory is B · CHUNK scores and `SIMILARITIES` of events and items, whatever the catalogue's size; and the rows of items
+Memory is `SIMILARITIES` scores and as many of events and items, whatever the catalogue's size; and the rows of items
 that the quick pass cannot tell from the last of the list. Ties: lower row first.
 """
 
@@ -25,10 +25,12 @@ from clients.serving.index import NearIndex
 from clients.serving.scoring import Asked, Near, Scoring
 from clients.serving.sweep import slack, sweep
 
-CHUNK = 131_072
-"""Items scored at a time."""
+CHUNK = 2**20
+"""Items scored at a time, at most: few blocks, since numpy's and torch's threads take turns at each."""
 SIMILARITIES = 2**20
-"""Similarities of events and items held at a time: 4 MB, so that they stay in the processor's cache."""
+"""Similarities of events and items, and scores, held at a time: 4 MB, so that they stay in the processor's cache."""
+PIECE = 65_536
+"""Items gathered at a time."""
 GATHERED = 4_096
 """So few items are gathered and scored by themselves."""
 ROUNDING = 2.0**-21
@@ -83,7 +85,7 @@ def best_items(
 
 
 def _of_rows(scoring: Scoring, question: Question, rows: Rows) -> Best:
-    pieces = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)] or [rows]
+    pieces = [rows[start : start + PIECE] for start in range(0, len(rows), PIECE)] or [rows]
     scores = np.concatenate([scoring.scores(question.history, piece) for piece in pieces])
     if question.extra is not None:
         scores = scores + question.extra[rows]
@@ -116,7 +118,8 @@ def _whole(scoring: Scoring, questions: Sequence[Question]) -> list[Best | Stopp
     quick = all(np.isfinite(off))
     kept = [_Kept(question.count, by if quick else 0.0) for question, by in zip(questions, off, strict=True)]
     size = len(scoring.features)
-    step = max(1, min(CHUNK, SIMILARITIES // max(1, sum(len(question.history) for question in questions))))
+    events = sum(len(question.history) for question in questions)
+    step = max(1, min(CHUNK, SIMILARITIES // max(events, len(questions))))
     for start in range(0, size, step):
         if all(question.stopped() for question in questions):
             break
