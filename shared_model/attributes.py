@@ -23,7 +23,6 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from scipy.stats import rankdata
 
 from shared_model.encoders import Encode, EncoderIdentity, FloatArray, HashedWordsEncoder
 from shared_model.errors import EncoderError
@@ -184,6 +183,8 @@ class PriceEncoder:
         known = np.isfinite(prices)
         rows = np.zeros((len(prices), PRICE_CENTRES), dtype=np.float32)
         if known.any():
+            from scipy.stats import rankdata  # here: starts without prices need not wait for it
+
             quantile = (rankdata(prices[known]) - 0.5) / known.sum()
             centres = np.linspace(0, 1, PRICE_CENTRES)
             bumps = np.exp(-0.5 * ((quantile[:, None] - centres) * (PRICE_CENTRES - 1)) ** 2)
