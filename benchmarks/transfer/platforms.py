@@ -12,7 +12,7 @@ from scipy import sparse
 from benchmarks.transfer.study import PlatformEntry, Recipe, Study
 from clients.data.split import Part, Split
 from clients.platform import HashableSite, Platform, prepare_platform
-from clients.site import SiteSettings
+from clients.site import ComputeSettings, SiteSettings
 from shared_model.errors import BadInputError
 from simulations.folder import cache_folder
 from simulations.scenario import PlatformSection
@@ -160,6 +160,7 @@ class Platforms:
             ledger="none",
             work=cache_folder(),
             cache=cache_folder() / "features",
+            compute=ComputeSettings(scoring=self.study.scoring),
         )
         return prepare_platform(HashableSite(site), tuple(model.encoders), model.width, model.history_length)
 

@@ -73,6 +73,7 @@ class Job:
             fingerprint(audience.platform),
             audience.shots,
             audience.most,
+            str(audience.platform.scoring),
             self.seed,
         ]
         return where, key_of(inputs)

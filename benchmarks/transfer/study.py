@@ -4,7 +4,7 @@ import tomllib
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -73,6 +73,8 @@ class Study(_Section):
     """Few-shot: how many of the newcomer's shoppers may train and choose its local layer."""
     seeds: Annotated[list[int], Field(min_length=1)]
     epsilons: Annotated[list[Positive], Field(min_length=1)]
+    scoring: Literal["float32", "bfloat16"] = "float32"
+    """The precision in which items are scored, for every method alike."""
     judged_members: Count | None = None
     """At most so many test shoppers of a member are ranked, the same for every method and seed; all if left out."""
     platform: Annotated[list[PlatformEntry], Field(min_length=2)]
