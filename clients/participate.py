@@ -26,7 +26,7 @@ from clients.site import SiteSettings
 from clients.training import LocalRecipe, train_plain, train_private
 from federation.telemetry import span
 from privacy.errors import BudgetRefusedError
-from privacy.ledger import Budget, Ledger, Receipt, Statement, Status
+from privacy.ledger import Ledger, Receipt, Statement, Status
 from privacy.ledger.keys import load_key_file
 from privacy.noise import NoiseSource, ReproducibleNoise, SecureNoise
 from privacy.plan import PrivacyPlan
@@ -39,14 +39,13 @@ from shared_model.version import VERSION
 class Contribution:
     """What leaves the platform: the shared tensors, its declared weight, and a signed receipt with its ledger's head.
 
-    `budget`, what its ledger holds, stays; it and `receipt` are None for plain training. ε and δ follow from the public
-    plan alone, and no entry of the ledger depends on the data, so they reveal nothing.
+    `receipt` is None for plain training. ε and δ follow from the public plan alone, and no entry of the ledger depends
+    on the data, so they reveal nothing.
     """
 
     arrays: dict[str, NDArray]
     weight: float
     statement: Statement
-    budget: Budget | None = None
     receipt: Receipt | None = None
 
 
@@ -88,6 +87,7 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
     key = f"{ask.run_id}/round-{ask.round}/{request[:32]}"
     outbox = Outbox(site.work / "outbox")
     ledger = open_ledger(site)
+    _require_delta(site, ledger)
     held = ledger.reservation(key)
     stored = outbox.get(key) if held is not None else None
     noise: NoiseSource = SecureNoise()
@@ -124,14 +124,22 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
         )
     spec.exchange.validate(stored, "from the outbox")
     statement = _statement(site, ask, incoming, noise.name)
-    return Contribution(
-        stored, float(site.population_size), statement, ledger.budget(), ledger.receipt(statement)
-    )
+    return Contribution(stored, float(site.population_size), statement, ledger.receipt(statement))
 
 
 def _statement(site: SiteSettings, ask: TrainInstructions, base: str, noise: str) -> Statement:
     """Say what an update is made for; `base` is the fingerprint of the tensors that training began with."""
     return Statement(site.name, ask.run_id, ask.round, ask.fingerprint, base, noise)
+
+
+def _require_delta(site: SiteSettings, ledger: Ledger) -> None:
+    """Refuse a ledger whose ε, and so whose cap, is at another δ than the one that is promised."""
+    held = ledger.budget().delta
+    if held != site.delta:
+        raise PolicyError(
+            f"{site.name}: the ledger's delta is {held:g}, the site declares {site.delta:g}. A ledger's delta never "
+            f"changes: declare delta = {held:g}."
+        )
 
 
 def _require_room(ledger: Ledger, plan: PrivacyPlan, ask: TrainInstructions) -> None:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from privacy.errors import PrivacyError
+from shared_model.errors import FedcartError
+
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import SpanProcessor
@@ -92,7 +95,7 @@ class Span:
 
 @contextlib.contextmanager
 def span(name: str, *, run: str | None = None, round: int | None = None) -> Iterator[Span]:
-    """Record what is done meanwhile; an exception gives it its public code, "internal" if it has none."""
+    """Record what is done meanwhile; an exception of fedcart's gives it its public code, any other "internal"."""
     tracer = _tracer.get()
     if tracer is None:
         yield Span()
@@ -109,7 +112,7 @@ def span(name: str, *, run: str | None = None, round: int | None = None) -> Iter
         try:
             yield recorded
         except Exception as error:
-            recorded.code(getattr(error, "code", "internal"))
+            recorded.code(error.code if isinstance(error, FedcartError | PrivacyError) else "internal")
             raise
 
 

@@ -48,12 +48,12 @@ def main(grid: Grid, context: Context) -> None:
 
 def run(grid: Grid, settings: FederationSettings, folder: Path) -> None:
     """Run the rounds and write the model; what happens is in the run's events."""
-    run_id = settings.instructions.run_id
+    run_id, log = settings.instructions.run_id, EventLog(folder)
     say = say_json(run_id) if settings.log == "json" else say_lines
     with RunTrace(run_id) as trace:
 
         def observe(event: str, values: Mapping[str, Any]) -> None:
-            EventLog(folder).write(event, **values)
+            log.write(event, **values)
             say(event, values)
             trace.observe(event, values)
 

@@ -174,8 +174,8 @@ def _decode(record: ArrayRecord, name: str) -> dict[str, NDArray]:
         raise ExchangeError(f"{name}: its arrays cannot be decoded ({type(error).__name__})") from None
 
 
-def _signed(said: Mapping[str, object], name: str, members: Collection[str]) -> Receipt:
-    """Return the receipt, signed by the key of the ledger whose head it has.
+def _signed(said: Mapping[str, object], name: str, members: Collection[str], delta: float) -> Receipt:
+    """Return the receipt, signed by the key of the ledger whose head it has; its ε is at the run's `delta`.
 
     The ledger's population is named after the platform, or after no member: none may speak for another's ledger.
     """
@@ -184,6 +184,10 @@ def _signed(said: Mapping[str, object], name: str, members: Collection[str]) -> 
         receipt.check()
     except LedgerError as error:
         raise ReplyError("receipt", f"{name}: its receipt is not good: {error}") from None
+    if receipt.delta != delta:
+        raise ReplyError(
+            "receipt", f"{name}: its receipt says ε at delta {receipt.delta:g}, and the run's is {delta:g}"
+        )
     population = receipt.head.population
     if population != name and population in members:
         raise ReplyError(
@@ -206,7 +210,7 @@ def _check(message: Message, question: Question, settings: FederationSettings) -
         raise ReplyError(
             "stranger", f"{name}: is no member of this run ({', '.join(sorted(settings.weights))})"
         )
-    receipt = _signed(said, name, settings.weights) if ask.epsilon > 0 else None
+    receipt = _signed(said, name, settings.weights, ask.delta) if ask.epsilon > 0 else None
     where = f"{name}, round {ask.round}"
     arrays = _decode(content.array_records["arrays"], name)
     ask.spec.exchange.validate(arrays, where)

@@ -198,8 +198,8 @@ def _receipt(
     except (LedgerError, KeyError, TypeError):
         return None
     said = receipt.statement
-    fits = (said.platform, said.run, said.round) == (name, ask.run_id, number)
-    fits = fits and receipt.delta == ask.delta
+    found = (said.platform, said.run, said.round, receipt.delta)
+    fits = found == (name, ask.run_id, number, ask.delta)
     return receipt if fits and head in {None, receipt.head} else None
 
 

@@ -69,5 +69,5 @@ def test_what_shoppers_did_trains_next_and_is_charged_to_the_same_ledger(
     event = plan_for(site, second).event_of(second.local_steps)
     ledger = ledger_of(site)
     assert ledger.budget().population == site.population
-    assert before.budget.committed == pytest.approx(epsilon([event], site.delta), rel=1e-6)
-    assert after.budget.committed == pytest.approx(epsilon([event, event], site.delta), rel=1e-6)
+    assert before.receipt.committed == pytest.approx(epsilon([event], site.delta), rel=1e-6)
+    assert after.receipt.committed == pytest.approx(epsilon([event, event], site.delta), rel=1e-6)

@@ -28,6 +28,15 @@ def test_a_run_that_would_pass_the_cap_later_is_refused_before_its_first_round(
     assert kinds(ledger_of(site)) == []
 
 
+def test_a_ledger_whose_epsilon_is_at_another_delta_is_refused(make_site, ask, start, ledger_of):
+    """Its cap would be compared at that δ, which is not the one that is promised."""
+    site = make_site()
+    other = site.model_copy(update={"delta": 1e-7})
+    with pytest.raises(PolicyError, match=r"ledger's delta is 1e-06, the site declares 1e-07"):
+        participate(other, ask.model_copy(update={"delta": 1e-7}), start(ask))
+    assert kinds(ledger_of(site)) == []
+
+
 def test_without_a_ledger_nothing_is_trained(make_site, ask, start):
     site = make_site(cap=None)
     with pytest.raises(LedgerUnreadableError):
@@ -41,7 +50,7 @@ def test_plain_training_needs_the_site_s_consent_and_leaves_the_ledger_alone(
     with pytest.raises(PolicyError, match="allow_plain_training"):
         participate(make_site("strict"), plain, start(ask))
     site = make_site("open", allow_plain_training=True)
-    assert participate(site, plain, start(ask)).budget is None
+    assert participate(site, plain, start(ask)).receipt is None
     assert kinds(ledger_of(site)) == []
 
 

@@ -88,8 +88,19 @@ def test_server_and_platforms_write_one_trace_of_a_run(monkeypatch):
     assert (asked.facts["round"], message.facts["platform"]) == (1, "toys")
 
 
+class ForeignError(Exception):
+    """Another library's error: what it calls its code may be anything."""
+
+    code = SECRET
+
+
 @pytest.mark.parametrize(
-    ("error", "code"), [(BadInputError(SECRET), "bad-input"), (ValueError(SECRET), "internal")]
+    ("error", "code"),
+    [
+        (BadInputError(SECRET), "bad-input"),
+        (ValueError(SECRET), "internal"),
+        (ForeignError(), "internal"),
+    ],
 )
 def test_an_error_leaves_its_code_and_none_of_its_words(monkeypatch, error, code):
     with collecting() as collector:

@@ -89,6 +89,7 @@ def test_more_metrics_than_the_weight_do_not_pass(kit, asked, sort_replies):
         ({"committed": "much"}, "committed is a finite number, not 'much'"),
         ({"committed": [1.0]}, "committed is a finite number, not [1.0]"),
         ({"delta": math.nan}, "delta is a finite number"),
+        ({"delta": 1e-9}, "says ε at delta 1e-09, and the run's is 1e-06"),
         ({"cap": None}, "exactly the fields"),
         ({"users": 1234}, "exactly the fields"),
         ({"noise": "x" * 201}, "noise is text of at most 200 characters"),

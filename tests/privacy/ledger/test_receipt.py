@@ -37,7 +37,7 @@ def test_it_holds_the_budget_and_the_head_and_travels_whole(ledger):
     assert ledger.receipt(STATEMENT) == receipt, "the same again, byte for byte"
 
 
-FIELDS = (
+FIELDS = [
     "platform",
     "run",
     "round",
@@ -49,7 +49,7 @@ FIELDS = (
     "delta",
     "head",
     "signature",
-)
+]
 
 
 @given(name=st.sampled_from(FIELDS), data=st.data())
