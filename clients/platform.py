@@ -100,12 +100,7 @@ class Platform:
         return self._holders("test")
 
     def _holders(self, which: Part) -> torch.Tensor:
-        if self.split.sequences.weights is None:
-            _, items = self.seen(which)
-            counts = np.bincount(items, minlength=len(self.catalogue)).astype(np.float32)
-        else:
-            counts = self.split.holders(which, len(self.catalogue))
-        return to_device(torch.from_numpy(counts), self.device)
+        return to_device(torch.from_numpy(self.split.holders(which, len(self.catalogue))), self.device)
 
     @cached_property
     def _transitions_train(self) -> sparse.csr_matrix:
