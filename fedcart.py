@@ -17,6 +17,7 @@
 import sys
 import traceback
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import ClassVar
 
@@ -37,6 +38,17 @@ class Later(TyperGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         return [*super().list_commands(ctx), *self.places]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is asked for, or say which is nearly called so."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if near := get_close_matches(args[0], self.places):
+                error.message = f"{error.message.rstrip('.')}. Did you mean {' or '.join(map(repr, near))}?"
+            raise
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return one command, or None."""
@@ -61,6 +73,31 @@ class Audit(Later):
     places: ClassVar[Mapping[str, str]] = {"empirical": "simulations.empirical:empirical"}
 
 
+class Client(Later):
+    """`fedcart client`."""
+
+    places: ClassVar[Mapping[str, str]] = {
+        "init": "clients.member_cli:init",
+        "request": "clients.member_cli:request",
+        "join": "clients.member_cli:join",
+        "approve": "clients.member_cli:approve",
+        "cap": "clients.member_cli:cap",
+        "doctor": "clients.member_cli:doctor",
+        "log": "clients.member_cli:log",
+        "start": "clients.member_cli:start",
+        "status": "clients.member_cli:status",
+        "adopt": "clients.models_cli:adopt",
+        "models": "clients.models_cli:list_models",
+        "rollback": "clients.models_cli:rollback",
+        "serve": "clients.serving.cli:serve",
+        "recommend": "clients.serving.cli:recommend",
+        "ingest": "clients.data_cli:ingest_command",
+        "erase": "clients.data_cli:erase",
+        "report": "clients.data_cli:report",
+        "distill": "clients.distill.cli:distill",
+    }
+
+
 class FrontDoor(Later):
     """`fedcart`."""
 
@@ -72,7 +109,7 @@ class FrontDoor(Later):
     }
 
 
-GROUPS: Mapping[str, type[TyperGroup]] = {"audit": Audit}
+GROUPS: Mapping[str, type[TyperGroup]] = {"audit": Audit, "client": Client}
 
 app = typer.Typer(
     name="fedcart",

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from shared_model.attributes import (
     AttributeEncoder,
@@ -39,6 +40,8 @@ KINDS: dict[str, Callable[[str], Encoder]] = {
     "sentence-transformers": SentenceEncoder,
 }
 """What is named KIND:…, by kind."""
+_HEADER = 2**16 + 10
+"""Most bytes of the header of a plain .npy."""
 
 
 def is_encoder(name: str) -> bool:
@@ -81,8 +84,8 @@ class FeatureCache:
         path = self._folder / f"{_content_hash(encoder.identity, texts)}.features"
         shape = (len(texts), encoder.identity.dimension)
         rows = _read(path)
-        if rows is not None and rows.shape == shape and rows.dtype == np.float32 and np.isfinite(rows).all():
-            return rows
+        if rows is not None and rows.shape == shape and rows.dtype == np.float32 and np.isfinite(rows.sum()):
+            return rows  # a sum is not finite if any number is not, and makes no second array
         rows = encoder.encode(texts, texts)
         self._folder.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
@@ -98,24 +101,22 @@ class FeatureCache:
 def _read(path: Path) -> FloatArray | None:
     """Return the rows in a file whose checksum is right, else None."""
     try:
-        data = path.read_bytes()
+        data = np.fromfile(path, dtype=np.uint8)
     except OSError:
         return None
-    if hashlib.sha256(memoryview(data)[32:]).digest() != data[:32]:
+    if hashlib.sha256(data.data[32:]).digest() != data[:32].tobytes():
         return None
-    return _array(data, 32)
+    return _array(data[32:])
 
 
-def _array(data: bytes, start: int) -> FloatArray:
-    """Return the .npy that begins at `start`, read-only and not copied; what is no plain one is numpy's to read."""
-    file = io.BytesIO(data)
-    file.seek(start)
+def _array(data: npt.NDArray[np.uint8]) -> FloatArray:
+    """Return the array in the bytes of an .npy, not copied; what is no plain one is numpy's to read."""
+    file = io.BytesIO(data[:_HEADER].tobytes())
     if np.lib.format.read_magic(file) == (1, 0):
         shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
         if not by_columns and not dtype.hasobject:
             return np.frombuffer(data, dtype, int(np.prod(shape)), file.tell()).reshape(shape)
-    file.seek(start)
-    return np.load(file, allow_pickle=False)
+    return np.load(io.BytesIO(data.tobytes()), allow_pickle=False)
 
 
 def encode_catalogue(
@@ -130,7 +131,8 @@ def encode_catalogue(
     not have at all is a block of zeros. Raises EncoderError for attributes that cannot be used.
     """
     known = attributes or Attributes()
-    return np.concatenate([_block(encoder, texts, cache, known) for encoder in encoders], axis=1)
+    blocks = [_block(encoder, texts, cache, known) for encoder in encoders]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 
 def _block(

@@ -16,10 +16,11 @@ sys.exit(code)
 """
 
 
-def test_help_lists_every_command(capfd):
-    assert fedcart.run(["--help"]) == 0
+@pytest.mark.parametrize(("group", "kind"), [((), fedcart.FrontDoor), (("client",), fedcart.Client)])
+def test_help_lists_every_command(capfd, group, kind):
+    assert fedcart.run([*group, "--help"]) == 0
     shown = capfd.readouterr().out
-    assert all(f" {name} " in shown for name in fedcart.FrontDoor.places)
+    assert all(f" {name} " in shown for name in kind.places)
 
 
 @pytest.mark.parametrize("name", ["simulate", "client", "server", "audit", "audit empirical", "audit verify"])
@@ -37,6 +38,14 @@ def test_an_unknown_command_is_bad_input(capfd):
 
 
 @pytest.mark.parametrize(
+    ("asked", "meant"), [("clinet", "client"), ("client serv", "serve"), ("audit empiricl", "empirical")]
+)
+def test_a_misspelt_command_is_told_what_it_may_be(capfd, asked, meant):
+    assert fedcart.run(asked.split()) == 2
+    assert f"Did you mean '{meant}'?" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments", [["--version"], ["audit", "explain"], ["audit", "head", "no-such-ledger"]]
 )
 def test_the_audit_waits_for_no_training_library(arguments):
@@ -45,3 +54,16 @@ def test_the_audit_waits_for_no_training_library(arguments):
     )
     assert done.returncode == (4 if "head" in arguments else 0), done.stderr
     assert done.stdout.splitlines()[-1] == ""
+
+
+@pytest.mark.parametrize("command", ["serve", "recommend"])
+def test_what_serves_waits_for_nothing_that_only_training_needs(command, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, "client", command, "--folder", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.splitlines()[-1] == "pandas torch"

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clients.data import Catalogue
@@ -187,13 +186,12 @@ def _keep(place: Path, key: str, layer: LocalLayer) -> None:
 def _index(scoring: Scoring, platform: Platform, place: Path) -> NearIndex:
     """Return the index of one arm, from the cache where it was built for the same vectors."""
     part = scoring.parts[-1]
-    vectors: NDArray[np.float32] = (scoring.features.float() * part.scales[:, None]).numpy()
     popular = np.argsort(-scoring.bias.numpy(), kind="stable")[:POPULAR].astype(np.int64)
     digest = hashlib.sha256(np.ascontiguousarray(part.scales.numpy()).tobytes()).hexdigest()
     path = _file(place, f"{platform.catalogue.fingerprint} {platform.spec} {digest}", "faiss")
-    index = load_index(path, *vectors.shape)
+    index = load_index(path, *scoring.features.shape)
     if index is None:
-        index = build_index(vectors)
+        index = build_index((scoring.features.float() * part.scales[:, None]).numpy())
         save_index(index, path)
     return NearIndex(index, popular)
 

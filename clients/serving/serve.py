@@ -1,6 +1,7 @@
 """Runs the service: address, TLS, health, reflection, limits, an orderly end."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable
     """Serve until SIGTERM or SIGINT; `ready` is told what is served, and where, once calls are taken."""
     configure_log()
     require_safe(settings)
+    gc.freeze()  # what is imported stays: the collector need not go through it while data is read
     seen = state_of(folder)
     current = Current(load_snapshot(folder))
     steady(current.snapshot)

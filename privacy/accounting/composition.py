@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy import fft
+import scipy  # its parts are imported at their first use: whoever only reads a ledger does not wait
 
 from privacy.accounting.loss import GRID, MAX_POINTS, RATES, TAIL, LossMass, PrivacyLoss
 from privacy.errors import AccountingError
@@ -63,15 +63,15 @@ def _compose(parts: Parts) -> LossMass:
             f"the composed privacy loss spans {(high - low) * grid:.0f}, more than {MAX_POINTS * grid:.0f}: "
             "this much spending has no meaningful ε"
         )
-    points = fft.next_fast_len(max(high - low + 1, *(len(mass.probs) for mass, _ in parts)), real=True)
+    points = scipy.fft.next_fast_len(max(high - low + 1, *(len(mass.probs) for mass, _ in parts)), real=True)
     spectrum: np.ndarray | None = None
     finite = 0.0
     for mass, count in parts:
-        factor = _power(fft.rfft(mass.probs, points), count)
+        factor = _power(scipy.fft.rfft(mass.probs, points), count)
         spectrum = factor if spectrum is None else spectrum * factor
         finite += count * math.log1p(-mass.infinity)
     lowest = sum(mass.lower * count for mass, count in parts)
-    probs = np.roll(fft.irfft(spectrum, points), lowest - low)[: high - low + 1]
+    probs = np.roll(scipy.fft.irfft(spectrum, points), lowest - low)[: high - low + 1]
     probs = np.maximum(probs, 0.0)
     infinity = -math.expm1(finite)
     if not (np.isfinite(probs).all() and infinity >= 0.0):

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
+import scipy  # its parts are imported at their first use: whoever only reads a ledger does not wait
 
 from privacy.accounting.loss import GRID, MAX_POINTS, LossMass, PrivacyLoss
 from privacy.errors import AccountingError
@@ -67,7 +67,7 @@ def replace_one_loss(sample_rate: float, noise_multiplier: float) -> PrivacyLoss
         AccountingError: see ``group_loss``.
     """
     q, noise = sample_rate, noise_multiplier
-    reach = -noise * float(special.ndtri(TAIL / 2)) + 1.0
+    reach = -noise * float(scipy.special.ndtri(TAIL / 2)) + 1.0
     joined = np.array([0.0, -1.0])[:, None]
     terms = _log_weights(q, 1)[:, None] - ((reach - np.array([joined, -joined])) / noise) ** 2 / 2.0
     above, below = np.logaddexp.reduce(terms, axis=1).ravel()
@@ -101,7 +101,7 @@ class Group:
 
     def span(self) -> tuple[float, float]:
         """The losses of removing between which all but TAIL of P lies."""
-        reach = -self._noise * float(special.ndtri(TAIL / 2))
+        reach = -self._noise * float(scipy.special.ndtri(TAIL / 2))
         candidates = np.linspace(-reach - self._size, -reach, 257)
         beyond = int(np.count_nonzero(self._upper_cdf(candidates) <= TAIL / 2))
         lowest = candidates[max(0, beyond - 1)]
@@ -109,7 +109,7 @@ class Group:
         return float(low), float(high)
 
     def _upper_cdf(self, outcome: np.ndarray) -> np.ndarray:
-        cdf = special.ndtr((outcome + self._members) / self._noise)
+        cdf = scipy.special.ndtr((outcome + self._members) / self._noise)
         return np.asarray((np.exp(self._log_weights) * cdf).sum(axis=0))
 
     def outcome(self, loss: np.ndarray) -> np.ndarray:
@@ -146,22 +146,26 @@ class Group:
     def remove_deltas(self, epsilons: np.ndarray) -> np.ndarray:
         """δ(ε) of removing the group, at every ε."""
         x = self.outcome(epsilons)
-        return self._upper_cdf(x) - np.exp(epsilons + special.log_ndtr(x / self._noise))
+        return self._upper_cdf(x) - np.exp(epsilons + scipy.special.log_ndtr(x / self._noise))
 
     def add_deltas(self, epsilons: np.ndarray) -> np.ndarray:
         """δ(ε) of adding the group, at every ε."""
         x = -self.outcome(-epsilons)
-        terms = self._log_weights + special.log_ndtr((x - self._members) / self._noise)
+        terms = self._log_weights + scipy.special.log_ndtr((x - self._members) / self._noise)
         return np.asarray(
-            special.ndtr(x / self._noise) - np.exp(epsilons + np.logaddexp.reduce(terms, axis=0))
+            scipy.special.ndtr(x / self._noise) - np.exp(epsilons + np.logaddexp.reduce(terms, axis=0))
         )
 
 
 def _log_weights(sample_rate: float, size: int) -> np.ndarray:
     """ln p_j for j = 0 … size; −∞ where impossible."""
     j = np.arange(size + 1.0)
-    choose = special.gammaln(size + 1.0) - special.gammaln(j + 1.0) - special.gammaln(size - j + 1.0)
-    return np.asarray(choose + j * math.log(sample_rate) + special.xlog1py(size - j, -sample_rate))
+    choose = (
+        scipy.special.gammaln(size + 1.0)
+        - scipy.special.gammaln(j + 1.0)
+        - scipy.special.gammaln(size - j + 1.0)
+    )
+    return np.asarray(choose + j * math.log(sample_rate) + scipy.special.xlog1py(size - j, -sample_rate))
 
 
 def replace_one_deltas(sample_rate: float, noise_multiplier: float, epsilons: np.ndarray) -> np.ndarray:
@@ -171,8 +175,8 @@ def replace_one_deltas(sample_rate: float, noise_multiplier: float, epsilons: np
     x = noise**2 * (np.arcsinh(-np.sinh(epsilons / 2.0) * lean) - epsilons / 2.0)
     weights, log_weights = np.array([1.0 - q, q])[:, None], _log_weights(q, 1)[:, None]
     shifts = np.array([0.0, 1.0])[:, None]
-    upper = (weights * special.ndtr((x + shifts) / noise)).sum(axis=0)
-    lower = np.logaddexp.reduce(log_weights + special.log_ndtr((x - shifts) / noise), axis=0)
+    upper = (weights * scipy.special.ndtr((x + shifts) / noise)).sum(axis=0)
+    lower = np.logaddexp.reduce(log_weights + scipy.special.log_ndtr((x - shifts) / noise), axis=0)
     return np.asarray(upper - np.exp(epsilons + lower))
 
 
