@@ -55,6 +55,7 @@ def make_platform(items: int, shoppers: int, width: int) -> Platform:
         spec=spec,
         features=features,
         norms=block_norms(spec, features),
+        isolation=torch.zeros(len(features)),
         filter_seen=True,
         reports=(),  # type: ignore[arg-type]
         fingerprint="",

@@ -15,13 +15,14 @@ from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, ScoreParts
 from shared_model.device import to_device
 from shared_model.exchange import SharedTensors
 from shared_model.metrics import ndcg_at, target_ranks, top_items
-from shared_model.model import initial_shared
+from shared_model.model import PRIOR_ISOLATION, initial_shared
 
 BLENDS = (0.25, 0.5, 0.75, 1.0)
 POPULARITY_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 2.0)
 TRANSITION_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 DECAYS = (0.25, 0.5, 0.9)
 SHARPNESSES = (1.0, 3.0)
+ISOLATIONS = (0.0, PRIOR_ISOLATION, 2 * PRIOR_ISOLATION)
 CHOICE_USERS = 2000
 """At most so many validation shoppers choose a local layer."""
 _CHUNK = 256
@@ -133,13 +134,13 @@ def choose_popularity(platform: Platform) -> LocalLayer:
 def choose_local(platform: Platform) -> LocalLayer:
     """Return the local layer that has the best validation NDCG@10, nothing shared.
 
-    First the weights of popularity and transitions; then the decay and sharpness of the text scores, which stay at
-    the prior's where none is clearly better (`_clearly_better`).
+    First the weights of popularity and transitions; then decay, sharpness and isolation of the text scores, which stay
+    at the prior's where none are clearly better (`_clearly_better`).
     """
     grid = itertools.product(POPULARITY_WEIGHTS, TRANSITION_WEIGHTS)
     floor = _best(platform, [LocalLayer(0.0, popularity, near) for popularity, near in grid])
-    scalars = itertools.product(DECAYS, SHARPNESSES)
-    own = [replace(floor, decay=decay, sharpness=sharpness) for decay, sharpness in scalars]
+    scalars = itertools.product(DECAYS, SHARPNESSES, ISOLATIONS)
+    own = [replace(floor, decay=d, sharpness=s, isolation=apart) for d, s, apart in scalars]
     untrained = initial_shared(platform.spec)
     base, *values = _validation(platform, [(untrained, layer) for layer in (floor, *own)])
     return _clearly_better(base, values, floor, own)

@@ -22,8 +22,8 @@ class TrainingData:
     items : (U, L) int64, the last L training events, oldest first, −1 where padded.
     groups : (U, L) int64, the basket of each event, counted back from the end; 0 where padded.
     seen : (U+1,) and (E,) CSR of all distinct items of each shopper's training history, however long.
-    features, norms : (I, F) float32 and (I, E) block norms of the catalogue, public; on the device that trains. All
-        else is on the CPU, and moved chunk by chunk.
+    features, norms, isolation : (I, F) float32, (I, E) block norms and (I,) `shared_model.isolation` of the catalogue,
+        public; on the device that trains. All else is on the CPU, and moved chunk by chunk.
     targets : T, how many of the last events serve as targets.
     spec : the model that is trained.
     weights : (U, L) float32, how much each event counts as a target; None where all count 1.
@@ -34,6 +34,7 @@ class TrainingData:
     seen: tuple[NDArray[np.int64], NDArray[np.int64]]
     features: torch.Tensor
     norms: torch.Tensor
+    isolation: torch.Tensor
     targets: int
     spec: ModelSpec
     weights: torch.Tensor | None = None
@@ -48,7 +49,7 @@ class TrainingData:
     def negatives(self, rows: torch.Tensor) -> Negatives:
         """Gather what the loss needs of (N,) negative rows."""
         rows = to_device(rows, self.features.device)
-        return Negatives(self._for_residual(self.features[rows]), self.norms[rows])
+        return Negatives(self._for_residual(self.features[rows]), self.norms[rows], self.isolation[rows])
 
     def chunk(self, users: NDArray[np.int64], negatives: torch.Tensor) -> ShopperExample:
         """Gather the examples of (B,) shoppers for (N,) negative rows.
@@ -79,6 +80,7 @@ class TrainingData:
             ages=to_device(ages, device),
             targets=self._for_residual(targets),
             target_norms=self.norms[targets_of],
+            target_isolation=self.isolation[targets_of],
             target_mask=self._weighed(mask, rows),
             negative_mask=to_device(negative_mask, device),
             target_products=block_products(self.spec, history, targets),
@@ -106,7 +108,12 @@ class TrainingData:
 
 
 def training_data(
-    split: Split, features: torch.Tensor, norms: torch.Tensor, spec: ModelSpec, targets: int
+    split: Split,
+    features: torch.Tensor,
+    norms: torch.Tensor,
+    isolation: torch.Tensor,
+    spec: ModelSpec,
+    targets: int,
 ) -> TrainingData:
     """Return the training examples of a split: nothing at or after the validation basket enters."""
     items, ages = split.padded("train", spec.history_length)
@@ -117,6 +124,7 @@ def training_data(
         seen=split.seen("train"),
         features=features,
         norms=norms,
+        isolation=isolation,
         targets=min(targets, spec.history_length),
         spec=spec,
         weights=None if weights is None else torch.from_numpy(weights),

@@ -104,7 +104,9 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
             code_version=VERSION,
         )
         if stored is None:
-            data = training_data(platform.split, platform.features, platform.norms, spec, ask.targets)
+            data = training_data(
+                platform.split, platform.features, platform.norms, platform.isolation, spec, ask.targets
+            )
             with span("training", run=ask.run_id, round=ask.round):
                 trained = train_private(
                     spec.exchange.to_torch(arrays, "from the server"),
@@ -166,7 +168,9 @@ def _plain(
             "Only for public data: set allow_plain_training = true."
         )
     spec = ask.spec
-    data = training_data(platform.split, platform.features, platform.norms, spec, ask.targets)
+    data = training_data(
+        platform.split, platform.features, platform.norms, platform.isolation, spec, ask.targets
+    )
     shared = spec.exchange.to_torch(arrays, "from the server")
     trained = train_plain(shared, spec, [data], _recipe(ask), _public_rng(site, ask))
     statement = _statement(site, ask, fingerprint(arrays), "none")

@@ -21,7 +21,7 @@ from clients.site import SiteSettings
 from clients.transitions import transitions
 from shared_model.device import resolve_device, to_device
 from shared_model.encoders import EncoderIdentity, require_same_identity
-from shared_model.features import FeatureCache, encode_catalogue, make_encoders
+from shared_model.features import FeatureCache, catalogue_isolation, encode_catalogue, make_encoders
 from shared_model.model import ModelSpec, block_norms
 
 
@@ -29,7 +29,8 @@ from shared_model.model import ModelSpec, block_norms
 class Platform:
     """Everything a platform's client works on; private but for the catalogue and its features.
 
-    features : (I, F) float32, norms : (I, E); both on the site's device. scoring : the precision of `table`.
+    features : (I, F) float32, norms : (I, E), isolation : (I,); all on the site's device. scoring : the precision of
+    `table`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Platform:
     spec: ModelSpec
     features: torch.Tensor
     norms: torch.Tensor
+    isolation: torch.Tensor
     filter_seen: bool
     reports: tuple[CleaningReport, CleaningReport]
     fingerprint: str
@@ -151,17 +153,17 @@ def prepare_platform(
             if any(name.startswith(f"image:{model}:") for name in encoder_names)
         },
     )
-    features = torch.from_numpy(
-        encode_catalogue(encoders, data.catalogue.texts(), FeatureCache(settings.cache), attributes)
-    )
-    features = to_device(features, device)
+    texts, cache = data.catalogue.texts(), FeatureCache(settings.cache)
+    features = to_device(torch.from_numpy(encode_catalogue(encoders, texts, cache, attributes)), device)
+    norms = block_norms(spec, features)
     return Platform(
         name=settings.name,
         catalogue=data.catalogue,
         split=split,
         spec=spec,
         features=features,
-        norms=block_norms(spec, features),
+        norms=norms,
+        isolation=catalogue_isolation(encoders, texts, spec, features, norms, cache),
         scoring=torch.bfloat16 if settings.compute.scoring == "bfloat16" else torch.float32,
         filter_seen=settings.task.filter_seen,
         reports=(data.items_report, data.events_report),

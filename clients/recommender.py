@@ -2,9 +2,9 @@
 
     score = (1 − a) · own + a · shared + β · log(1 + popularity) + κ · log(1 + 10 · transitions)
 
-a is the blend, β the weight of popularity and κ that of `clients.transitions`; `own` is the untrained model with a decay
-and a sharpness of the platform's own. All are chosen by the platform on its own validation shoppers. With
-a = β = κ = 0 and the default decay and sharpness this is the prior.
+a is the blend, β the weight of popularity and κ that of `clients.transitions`; `own` is the untrained model with a decay,
+a sharpness and a weight of isolation of the platform's own. All are chosen by the platform on its own validation
+shoppers. With a = β = κ = 0 and the default decay, sharpness and isolation this is the prior.
 """
 
 import math
@@ -22,15 +22,16 @@ from shared_model.device import to_device
 from shared_model.exchange import SharedTensors, fingerprint
 from shared_model.model import (
     PRIOR_DECAY,
+    PRIOR_ISOLATION,
     PRIOR_SHARPNESS,
-    Items,
+    SCALE,
     ModelSpec,
     event_vectors,
     initial_shared,
     pooled,
-    queries,
     recency,
     scores,
+    standing_apart,
 )
 
 
@@ -39,7 +40,7 @@ class LocalLayer:
     """What a platform adds on its own and never sends.
 
     blend : a in [0, 1], how much the shared model counts against the platform's own text scores. popularity : β ≥ 0.
-    transitions : κ ≥ 0. decay, sharpness : λ and τ of the platform's own text scores.
+    transitions : κ ≥ 0. decay, sharpness, isolation : λ > 0, τ > 0 and γ ≥ 0 of the platform's own text scores.
     """
 
     blend: float
@@ -47,13 +48,15 @@ class LocalLayer:
     transitions: float = 0.0
     decay: float = PRIOR_DECAY
     sharpness: float = PRIOR_SHARPNESS
+    isolation: float = PRIOR_ISOLATION
 
     def own(self, spec: ModelSpec) -> SharedTensors:
-        """Return the tensors of the platform's own text scores: the untrained model's, with decay and sharpness."""
+        """Return the tensors of the platform's own text scores: the untrained model's, but for the three scalars."""
         untrained = initial_shared(spec)
         moved = {
             "log_decay": math.log(self.decay / PRIOR_DECAY),
             "log_sharpness": math.log(self.sharpness / PRIOR_SHARPNESS),
+            "log_isolation": math.log(self.isolation / PRIOR_ISOLATION) if self.isolation else -math.inf,
         }
         return untrained | {name: torch.full_like(untrained[name], value) for name, value in moved.items()}
 
@@ -110,12 +113,16 @@ class ScoreParts:
         return History.of(self.platform, self.which, self.users)
 
     def own(self, local: LocalLayer) -> torch.Tensor:
-        """Return (B, I): the text scores with the platform's own decay and sharpness."""
-        key = (local.decay, local.sharpness)
+        """Return (B, I): the text scores with the platform's own decay, sharpness and isolation."""
+        key, tensors = (local.decay, local.sharpness), self._placed(local.own(self.platform.spec))
         if key not in self._own:
-            tensors = self._placed(local.own(self.platform.spec))
             self._own[key] = pooled(tensors, self._untrained, self.history.shares(tensors))
-        return self._own[key]
+        return self._apart(tensors, self._own[key])
+
+    def _apart(self, tensors: SharedTensors, pool: torch.Tensor) -> torch.Tensor:
+        """Return (B, I) pools with isolation, which a pool passes on whole: one pass serves every weight of it."""
+        gain = SCALE * standing_apart(tensors, self.platform.isolation.to(pool.dtype))
+        return pool + torch.isfinite(self.history.ages).any(1, keepdim=True) * gain
 
     def model(self, shared: SharedTensors) -> torch.Tensor:
         """Return (B, I): the shared model's scores."""
@@ -131,7 +138,8 @@ class ScoreParts:
         placed = self._placed(shared)
         # One encoder's weight cancels out, so without a residual the similarities are the untrained ones.
         same = spec.width == 0 and len(spec.encoder_dimensions) == 1
-        return pooled(placed, self._untrained if same else self._similar(placed), self.history.shares(placed))
+        similar = self._untrained if same else self._similar(placed)
+        return self._apart(placed, pooled(placed, similar, self.history.shares(placed)))
 
     @cached_property
     def log_popularity(self) -> torch.Tensor:
@@ -185,57 +193,6 @@ class Recommender:
     def scores(self, which: Part, users: NDArray[np.int64]) -> torch.Tensor:
         """Return (B, I) scores for shoppers at positions `users`, given what they had before `which`."""
         return ScoreParts(self.platform, which, users).blended(self.shared, self.local)
-
-
-@torch.no_grad()
-def retrieve(
-    spec: ModelSpec,
-    shared: SharedTensors,
-    local: LocalLayer,
-    history: Items,
-    ages: torch.Tensor,
-    catalogue: Items,
-    added: torch.Tensor,
-    best: int = 1000,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the catalogue rows that score best for one shopper or session, best first, and their scores.
-
-    One vector for the whole history finds the `best` candidates, and only they are compared with every event: the
-    scores are those of `Recommender`, and so is the order among the candidates.
-
-    Parameters
-    ----------
-    history : (L, F) features of the shopper's last events and (L, E) their `block_norms`; L may be 0.
-    ages : (L,) how long ago each event was, in baskets, ≥ 1.
-    catalogue : (I, F) features, in the precision to multiply in, and (I, E) their `block_norms`.
-    added : (I,) what is added to the text score: the local layer's popularity and transitions, already weighed;
-        −inf for an item that must not be recommended.
-
-    Returns at most `best` rows, none of them with a score of −inf.
-    """
-    weighted = [(local.own(spec), 1 - local.blend), (shared, local.blend)]
-    models = [(model, weight) for model, weight in weighted if weight > 0]
-    moment = ages.to(torch.float32).unsqueeze(0)  # (1, L)
-
-    def coarse(model: SharedTensors) -> torch.Tensor:
-        query = queries(model, spec, history.features, history.norms, moment)
-        return scores(model, spec, query, catalogue.features, catalogue.norms).squeeze(0)
-
-    def precise(model: SharedTensors, among: Items) -> torch.Tensor:
-        events = event_vectors(model, spec, history.features, history.norms)
-        similar = scores(model, spec, events, among.features, among.norms)
-        return pooled(model, similar, recency(model, moment)).squeeze(0)
-
-    rough = added.clone()
-    for model, weight in models:
-        rough += weight * coarse(model)
-    rows = rough.topk(min(best, len(rough))).indices
-    rows = rows[rough[rows] > -torch.inf].sort().values
-    score, among = added[rows], Items(catalogue.features[rows], catalogue.norms[rows])
-    for model, weight in models:
-        score = score + weight * precise(model, among)
-    order = score.argsort(descending=True, stable=True)
-    return rows[order], score[order]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from shared_model.attributes import (
     AttributeEncoder,
@@ -23,7 +24,9 @@ from shared_model.attributes import (
 from shared_model.e5 import MultilingualE5Encoder
 from shared_model.encoders import Encoder, EncoderIdentity, FloatArray, HashedWordsEncoder
 from shared_model.errors import EncoderError
+from shared_model.isolation import isolation
 from shared_model.minilm import MiniLMEncoder
+from shared_model.model import ModelSpec
 from shared_model.sentence import SentenceEncoder
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
@@ -71,7 +74,7 @@ def _encoder(name: str) -> Encoder:
 
 
 class FeatureCache:
-    """Features of a whole catalogue on disk, keyed by a hash of encoder identity and texts: checksum, then `.npy`.
+    """What is computed from a whole catalogue, on disk, keyed by a hash of all it comes from: checksum, then `.npy`.
 
     A file that is missing, cut off, altered or of another shape is computed again. Writes are atomic.
     """
@@ -81,12 +84,16 @@ class FeatureCache:
 
     def features(self, encoder: Encoder, texts: Sequence[str]) -> FloatArray:
         """Return `encoder.encode(texts, texts)`, (I, F) float32, from the cache where it is there."""
-        path = self._folder / f"{_content_hash(encoder.identity, texts)}.features"
         shape = (len(texts), encoder.identity.dimension)
+        return self.kept(_content_hash(encoder.identity, texts), shape, lambda: encoder.encode(texts, texts))
+
+    def kept(self, key: str, shape: tuple[int, ...], make: Callable[[], FloatArray]) -> FloatArray:
+        """Return what `make` returns, float32 and finite, from the cache where it is there; `key` names the content."""
+        path = self._folder / f"{key}.features"
         rows = _read(path)
         if rows is not None and rows.shape == shape and rows.dtype == np.float32 and np.isfinite(rows.sum()):
             return rows  # a sum is not finite if any number is not, and makes no second array
-        rows = encoder.encode(texts, texts)
+        rows = make()
         self._folder.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
         body = io.BytesIO()
@@ -133,6 +140,27 @@ def encode_catalogue(
     known = attributes or Attributes()
     blocks = [_block(encoder, texts, cache, known) for encoder in encoders]
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+
+def catalogue_isolation(
+    encoders: Sequence[Encoder],
+    texts: Sequence[str],
+    spec: ModelSpec,
+    features: torch.Tensor,
+    norms: torch.Tensor,
+    cache: FeatureCache,
+) -> torch.Tensor:
+    """Return `isolation` (I,) of what `encode_catalogue` gave, where `features` are; from the cache if it is there."""
+    digest = hashlib.sha256(f"isolation 1 {spec}".encode())
+    for encoder, block in zip(encoders, features.split(spec.encoder_dimensions, -1), strict=True):
+        if isinstance(encoder, AttributeEncoder):
+            digest.update(np.ascontiguousarray(block.cpu().numpy()).data)
+        else:
+            digest.update(_content_hash(encoder.identity, texts).encode())
+    rows = cache.kept(
+        digest.hexdigest(), (len(features),), lambda: isolation(spec, features, norms).cpu().numpy()
+    )
+    return torch.from_numpy(rows).to(features.device)
 
 
 def _block(

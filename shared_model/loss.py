@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from shared_model.exchange import SharedTensors
-from shared_model.model import Items, ModelSpec, pooled, recency, similarities
+from shared_model.model import Items, ModelSpec, pooled, recency, similarities, standing_apart
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ShopperExample:
     history_norms : (L, E) their block norms.
     ages : (T, L) as in `recency`: moment t looks back on what came before target t only.
     targets : (T, F) features of the target items, or (T, 0).
-    target_norms : (T, E) their block norms.
+    target_norms : (T, E) their block norms. target_isolation : (T,) their `shared_model.isolation`.
     target_mask : (T,) ≥ 0, how much each target counts: 0 where there is none, else 1 unless its event has a weight.
     negative_mask : (N,) True where the shared negative counts for this shopper.
     target_products, negative_products : (E, L, T) and (E, L, N) `block_products` of history and items.
@@ -36,6 +36,7 @@ class ShopperExample:
     ages: torch.Tensor
     targets: torch.Tensor
     target_norms: torch.Tensor
+    target_isolation: torch.Tensor
     target_mask: torch.Tensor
     negative_mask: torch.Tensor
     target_products: torch.Tensor
@@ -44,10 +45,12 @@ class ShopperExample:
 
 @dataclass(frozen=True)
 class Negatives:
-    """The step's shared negatives: (N, F) features, or (N, 0) without a residual, and (N, E) block norms. Public."""
+    """The step's shared negatives, public: (N, F) features, or (N, 0) without a residual, (N, E) block norms and (N,)
+    isolation."""
 
     features: torch.Tensor
     norms: torch.Tensor
+    isolation: torch.Tensor
 
 
 def target_scores(
@@ -58,9 +61,11 @@ def target_scores(
     shares = recency(shared, example.ages)
     targets = Items(example.targets, example.target_norms)
     similar = similarities(shared, spec, example.target_products, history, targets)
+    similar = similar + standing_apart(shared, example.target_isolation).unsqueeze(-2)
     positive = pooled(shared, similar, shares).diagonal(dim1=-2, dim2=-1)
     items = Items(negatives.features, negatives.norms)
     similar = similarities(shared, spec, example.negative_products, history, items)
+    similar = similar + standing_apart(shared, negatives.isolation)
     return positive, pooled(shared, similar, shares)
 
 

@@ -3,15 +3,17 @@
 Shapes: B users, L history length, T moments, I items, F feature width, D residual width, E encoders.
 
     x̂ = w ⊙ x / ‖w ⊙ x‖                                        a fused item, a unit vector
-    c(l, i) = ⟨x̂_l, x̂_i⟩ + ⟨x̂_l·A, R·x̂_i⟩                     the similarity of an event and an item
+    c(l, i) = ⟨x̂_l, x̂_i⟩ + ⟨x̂_l·A, R·x̂_i⟩ + γ·isolation_i      the similarity of an event and an item
     score(u, i) = s/τ · log( Σ_l v_l exp(τ·c(l, i)) / Σ_l v_l ),   v_l = exp(−λ·age_l)
 
 x are frozen unit features per encoder and w weighs the encoders' blocks. The sharpness τ says how much one close event
 counts for more than many distant ones: for τ → 0 the score is s times the recency-weighted mean of the similarities
-(`queries`, one vector a shopper), for τ → ∞ the largest of them. Shared and trained: log λ, log τ and log w as
-factors that start at exp(0) = 1 and, where the residual's width D is not 0, A (F, D) and R (D, F), the latter zero at
-first: the untrained model *is* the prior. The residual is a low-rank bilinear map (LoRA, Hu et al. 2022) on the side
-of the history, so an item index outlives every model version.
+(`queries`, one vector a shopper), for τ → ∞ the largest of them. isolation_i says how far an item stands from the rest
+of its public catalogue (`shared_model.isolation`); a pool passes it on whole, so it adds s·γ·isolation_i to the score
+of everyone who has a history. Shared and trained: log λ, log τ, log γ and log w as factors that start at exp(0) = 1 and,
+where the residual's width D is not 0, A (F, D) and R (D, F), the latter zero at first: the untrained model *is* the
+prior. The residual is a low-rank bilinear map (LoRA, Hu et al. 2022) on the side of the history, so an
+item index outlives every model version.
 """
 
 import hashlib
@@ -30,6 +32,7 @@ PRIOR_DECAY = 0.5
 PRIOR_SHARPNESS = 3.0
 MAX_SHARPNESS = 40.0
 """Beyond, the pool is the maximum anyhow, and exponentials leave the range of float32."""
+PRIOR_ISOLATION = 1 / 6
 SCALE = 12.0
 """s: what similarities are multiplied with, so that they can be added to the local layer's parts."""
 
@@ -84,6 +87,7 @@ class ModelSpec:
             (
                 TensorSpec("log_decay", (1,)),
                 TensorSpec("log_sharpness", (1,)),
+                TensorSpec("log_isolation", (1,)),
                 TensorSpec("log_encoder_weights", (len(self.encoder_dimensions),)),
                 *(residual if self.width else ()),
             )
@@ -146,7 +150,7 @@ class Items:
 def similarities(
     shared: SharedTensors, spec: ModelSpec, products: torch.Tensor, history: Items, items: Items
 ) -> torch.Tensor:
-    """Return c (…, L, I) from (…, E, L, I) `block_products`, differentiable in every shared tensor.
+    """Return c (…, L, I), without isolation, from (…, E, L, I) `block_products`; differentiable in every shared tensor.
 
     Features play a part with a residual only, and may be anything without one. An item without text is similar to
     nothing: 0.
@@ -212,12 +216,12 @@ def _weighted(shares: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 def event_vectors(
     shared: SharedTensors, spec: ModelSpec, history: torch.Tensor, history_norms: torch.Tensor
 ) -> torch.Tensor:
-    """Return (…, L, F): one vector an event, whose `scores` against items are the similarities c.
+    """Return (…, L, F): one vector an event, whose `scores` against items are the similarities c, without isolation.
 
     history : (…, L, F) features of the events. history_norms : (…, L, E) their `block_norms`.
     """
-    per_encoder, weights = _encoder_weights(shared, spec)
-    fused = history * weights * _inverse_fused_norm(per_encoder, history_norms).unsqueeze(-1)
+    _, weights = _encoder_weights(shared, spec)
+    fused = scaled_items(shared, spec, history, history_norms)
     if spec.width:
         fused = fused + (fused @ shared["residual_in"]) @ shared["residual_out"]
     return weights * fused
@@ -236,6 +240,19 @@ def queries(
     `event_vectors`, ages as in `recency`; the query of a moment without an event is zero.
     """
     return SCALE * recency(shared, ages) @ event_vectors(shared, spec, history, history_norms)
+
+
+def scaled_items(
+    shared: SharedTensors, spec: ModelSpec, features: torch.Tensor, norms: torch.Tensor
+) -> torch.Tensor:
+    """Return (…, F): x̂, the fused unit vectors of (…, F) features with (…, E) `block_norms`; 0 without any known word."""
+    per_encoder, weights = _encoder_weights(shared, spec)
+    return features * weights * _inverse_fused_norm(per_encoder, norms).unsqueeze(-1)
+
+
+def standing_apart(shared: SharedTensors, isolation: torch.Tensor) -> torch.Tensor:
+    """Return γ·isolation, (…,): what every event's similarity to an item gains."""
+    return PRIOR_ISOLATION * shared["log_isolation"].exp() * isolation
 
 
 def item_scales(shared: SharedTensors, spec: ModelSpec, norms: torch.Tensor) -> torch.Tensor:

@@ -77,7 +77,12 @@ def train_in_one_place(file: Path, platforms: Sequence[Platform], scenario: Scen
 def pool_of(platform: Platform, scenario: Scenario) -> TrainingData:
     """Return a platform's training examples."""
     return training_data(
-        platform.split, platform.features, platform.norms, platform.spec, scenario.model.targets
+        platform.split,
+        platform.features,
+        platform.norms,
+        platform.isolation,
+        platform.spec,
+        scenario.model.targets,
     )
 
 

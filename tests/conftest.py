@@ -61,7 +61,8 @@ def mariadb() -> Iterator[str]:
 class Reference:
     """The model and its loss from their definition: float64, one shopper and one item at a time, no masks.
 
-    An event is a pair of features and age; a moment is the events before a target, and the target's features.
+    An event is a pair of features and age; an item a pair of features and isolation; a moment is the events before a
+    target, and the target.
     """
 
     @staticmethod
@@ -79,21 +80,21 @@ class Reference:
         return fused / fused.norm() if fused.norm() > 0 else fused * 0
 
     @classmethod
-    def similarity(cls, shared, dimensions, event, x):
-        event, x = (cls.fuse(shared, dimensions, row) for row in (event, x))
+    def similarity(cls, shared, dimensions, event, item):
+        event, x = (cls.fuse(shared, dimensions, row) for row in (event, item[0]))
         if "residual_in" in shared:
             event = event + (event @ shared["residual_in"]) @ shared["residual_out"]
-        return event @ x
+        return event @ x + shared["log_isolation"].exp()[0] / 6 * item[1]
 
     @classmethod
-    def score(cls, shared, dimensions, events, x):
+    def score(cls, shared, dimensions, events, item):
         decay, sharpness = 0.5 * shared["log_decay"].exp()[0], 3.0 * shared["log_sharpness"].exp()[0]
         if not events:
             return sum(t.sum() for t in shared.values()) * 0.0
         pool = total = 0.0
         for event, age in events:
             share = torch.exp(-decay * age)
-            pool = pool + share * torch.exp(sharpness * cls.similarity(shared, dimensions, event, x))
+            pool = pool + share * torch.exp(sharpness * cls.similarity(shared, dimensions, event, item))
             total = total + share
         return 12.0 / sharpness * torch.log(pool / total)
 

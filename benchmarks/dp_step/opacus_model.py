@@ -8,7 +8,8 @@ What had to change, and why; scores, loss and gradients stay the same (the bench
   refuses a layer that is called twice, so all of them pass through one call and come back as one tensor.
 - The negatives belong to no shopper. Hooks are wrong in silence for such a table, so every shopper gets a copy of
   it (B, N, F).
-- Decay, sharpness and encoder weights are parameters outside of any known layer: Opacus falls back to functorch there.
+- Decay, sharpness, isolation and encoder weights are parameters outside of any known layer: Opacus falls back to
+  functorch there.
 """
 
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 
 from shared_model.exchange import SharedTensors
 from shared_model.loss import Negatives, ShopperExample
-from shared_model.model import ModelSpec, pooled, recency
+from shared_model.model import ModelSpec, pooled, recency, standing_apart
 
 
 class _Fusion(nn.Module):
@@ -39,6 +40,15 @@ class _Recency(nn.Module):
 
     def forward(self, ages: torch.Tensor) -> torch.Tensor:
         return recency({"log_decay": self.log_decay}, ages)
+
+
+class _Apart(nn.Module):
+    def __init__(self, log_weight: torch.Tensor) -> None:
+        super().__init__()
+        self.log_weight = nn.Parameter(log_weight.clone())
+
+    def forward(self, isolation: torch.Tensor) -> torch.Tensor:
+        return standing_apart({"log_isolation": self.log_weight}, isolation)
 
 
 class _Pool(nn.Module):
@@ -69,6 +79,7 @@ class LayeredLoss(nn.Module):
         self.blocks = list(spec.encoder_dimensions)
         self.fusion = _Fusion(shared["log_encoder_weights"])
         self.recency = _Recency(shared["log_decay"])
+        self.apart = _Apart(shared["log_isolation"])
         self.pool = _Pool(shared["log_sharpness"], targets)
         self.residual_in = _linear(shared["residual_in"])
         self.residual_out = _linear(shared["residual_out"].T)
@@ -93,7 +104,9 @@ class LayeredLoss(nn.Module):
         right = self.residual_out(candidates * spread)
         similar = (weights.square()[:, :, None, None] * products).sum(1) + left @ right.mT
         scales = torch.cat([target_scale, negative_scale], 1)
+        isolation = torch.cat([example.target_isolation, negatives.isolation.expand(count, -1)], 1)
         similar = similar * history_scale.unsqueeze(-1) * scales.unsqueeze(1)
+        similar = similar + self.apart(isolation).unsqueeze(1)
         logits = self.pool(torch.cat([self.recency(example.ages), similar.mT], 1))  # (B, T, T + N)
         wanted, negative = logits[..., :targets].diagonal(dim1=-2, dim2=-1), logits[..., targets:]
         logits = torch.cat([wanted.unsqueeze(-1), negative], -1)
@@ -109,6 +122,7 @@ def shared_names(model: nn.Module) -> dict[str, str]:
         "fusion.log_weights": "log_encoder_weights",
         "recency.log_decay": "log_decay",
         "pool.log_sharpness": "log_sharpness",
+        "apart.log_weight": "log_isolation",
         "residual_in.weight": "residual_in",
         "residual_out.weight": "residual_out",
     }

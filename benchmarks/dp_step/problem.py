@@ -13,6 +13,7 @@ from clients.examples import TrainingData
 from clients.training import LocalRecipe
 from privacy.plan import PrivacyPlan
 from shared_model.exchange import SharedTensors
+from shared_model.isolation import isolation
 from shared_model.model import ModelSpec, block_norms, initial_shared
 
 ENCODERS = (384, 384)
@@ -70,12 +71,14 @@ def make_problem(users: int, seed: int) -> Problem:
     seen = [np.unique(row[row >= 0]) for row in items]
     normals = torch.from_numpy(rng.standard_normal((ITEMS, spec.feature_width), dtype=np.float32))
     features = torch.cat([normalize(block, dim=-1) for block in normals.split(ENCODERS, -1)], -1)
+    norms = block_norms(spec, features)
     data = TrainingData(
         items=torch.from_numpy(items),
         groups=torch.from_numpy(groups),
         seen=(np.cumsum([0, *map(len, seen)]), np.concatenate(seen)),
         features=features,
-        norms=block_norms(spec, features),
+        norms=norms,
+        isolation=isolation(spec, features, norms),
         targets=TARGETS,
         spec=spec,
     )

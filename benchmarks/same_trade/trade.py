@@ -12,6 +12,7 @@ from clients.data.catalogue import Catalogue
 from clients.data.sequences import Sequences
 from clients.data.split import leave_one_out
 from clients.platform import Platform
+from shared_model.isolation import isolation
 
 
 class Range(StrEnum):
@@ -53,6 +54,7 @@ def cut(platform: Platform, sold: Range, judged: int, shots: int, seed: int) -> 
 def selling(platform: Platform, kept: NDArray[np.bool_]) -> Platform:
     """Return the platform as it is if only the (I,) `kept` items were ever sold."""
     rows = np.flatnonzero(kept)
+    features, norms = platform.features[torch.from_numpy(rows)], platform.norms[torch.from_numpy(rows)]
     frame = platform.catalogue.frame.iloc[rows].reset_index(drop=True)
     names = tuple(platform.catalogue.item_ids[row] for row in rows)
     sequences = _events_of(platform.split.sequences, kept)
@@ -60,8 +62,9 @@ def selling(platform: Platform, kept: NDArray[np.bool_]) -> Platform:
         platform,
         catalogue=Catalogue(names, frame),
         split=leave_one_out(sequences, first_time_only=platform.filter_seen, seed=0),
-        features=platform.features[torch.from_numpy(rows)],
-        norms=platform.norms[torch.from_numpy(rows)],
+        features=features,
+        norms=norms,
+        isolation=isolation(platform.spec, features, norms),
     )
 
 

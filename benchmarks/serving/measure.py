@@ -106,7 +106,9 @@ def exact_pass(items: int, width: int, seed: int, repeats: int) -> dict[str, Any
     spec = ModelSpec((width,))
     local, popularity = LocalLayer(1.0, 0.1), torch.ones(items)
     norms, half = block_norms(spec, features), half_copy(features)
-    scoring = Scoring.of(spec, features, norms, initial_shared(spec), local, popularity, None, half)
+    scoring = Scoring.of(
+        spec, features, norms, torch.zeros(len(features)), initial_shared(spec), local, popularity, None, half
+    )
     questions = [Question(_session(features, row), 10) for row in range(16)]
     floor = milliseconds(seconds(features.sum, repeats))
     one = milliseconds(seconds(lambda: best_items(scoring, questions[:1]), repeats))

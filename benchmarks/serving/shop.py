@@ -57,6 +57,7 @@ def made_platform(items: int, shoppers: int, width: int, seed: int) -> Platform:
         spec=spec,
         features=features,
         norms=block_norms(spec, features),
+        isolation=torch.zeros(len(features)),
         filter_seen=True,
         reports=(report, report),
         fingerprint=sequences.fingerprint(),

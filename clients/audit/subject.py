@@ -66,5 +66,7 @@ def subject_of(
     """Return a platform's training under a recipe and a plan; raise BadInputError without two shoppers."""
     if len(platform) < 2:
         raise BadInputError(f"{platform.name}: {len(platform)} usable shoppers; an audit needs two.")
-    data = training_data(platform.split, platform.features, platform.norms, platform.spec, targets)
+    data = training_data(
+        platform.split, platform.features, platform.norms, platform.isolation, platform.spec, targets
+    )
     return Subject(platform.name, platform.spec, data, recipe, plan, seed, compile)

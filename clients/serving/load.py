@@ -94,7 +94,15 @@ def make_snapshot(
     half = half_copy(table) if not indexed and len(table) > GATHERED else None
     for name, layer in _asked(local, site).items():
         scoring = Scoring.of(
-            platform.spec, table, platform.norms.cpu(), shared, layer, popularity, near, half
+            platform.spec,
+            table,
+            platform.norms.cpu(),
+            platform.isolation.cpu(),
+            shared,
+            layer,
+            popularity,
+            near,
+            half,
         )
         arms[name] = Arm(scoring, _index(scoring, platform, place) if indexed else None)
     together = settings.compare == "interleaved" and len(arms) == 2  # one, before the first model
@@ -134,6 +142,7 @@ class _Chosen(BaseModel):
     transitions: float
     decay: float
     sharpness: float
+    isolation: float
 
 
 def _local_layers(platform: Platform, model: Model, place: Path) -> dict[str, LocalLayer]:

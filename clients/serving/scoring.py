@@ -28,6 +28,7 @@ from shared_model.model import (
     pooled,
     queries,
     recency,
+    standing_apart,
 )
 
 Floats = NDArray[np.float32]
@@ -35,7 +36,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One model's part: its weight a, its tensors, and the scale of each item (I,).
+    """One model's part: its weight a, its tensors, the scale of each item (I,), and what its isolation adds (I,).
 
     reach : the largest length of an item, scaled. off : the largest of what `Scoring.half` takes from or adds to it.
     """
@@ -43,6 +44,7 @@ class Part:
     weight: float
     shared: SharedTensors
     scales: torch.Tensor
+    apart: torch.Tensor
     reach: float
     off: float
 
@@ -84,13 +86,14 @@ class Scoring:
         spec: ModelSpec,
         table: torch.Tensor,
         norms: torch.Tensor,
+        isolation: torch.Tensor,
         shared: SharedTensors,
         local: LocalLayer,
         popularity: torch.Tensor,
         transitions: sparse.csr_matrix | None,
         half: torch.Tensor | None = None,
     ) -> "Scoring":
-        """Build from a platform's features (I, F) and norms (I, E), a model, and the platform's local layer.
+        """Build from a platform's features (I, F), norms (I, E) and isolation (I,), a model, and its local layer.
 
         half : see there.
         """
@@ -102,7 +105,8 @@ class Scoring:
             if weight > 0:
                 scales = item_scales(tensors, spec, norms)
                 reach, most = _largest(scales * lengths), _largest(scales * off)
-                parts.append(Part(weight, tensors, scales, reach, most))
+                apart = standing_apart(tensors, isolation)
+                parts.append(Part(weight, tensors, scales, apart, reach, most))
         bias = popularity.log1p() * local.popularity
         near = transitions if local.transitions > 0 else None
         return cls(spec, table, tuple(parts), bias, near, local, half)
@@ -134,7 +138,7 @@ class Scoring:
         total = torch.zeros(len(asked), len(features)) + self.bias[at]
         for number, part in enumerate(self.parts):
             events = torch.cat([one.vectors[number] for one in asked])  # (Σ L, F)
-            similar = (events.to(features.dtype) @ features.T).float() * part.scales[at]
+            similar = (events.to(features.dtype) @ features.T).float() * part.scales[at] + part.apart[at]
             for row, (one, own) in enumerate(zip(asked, similar.split(lengths), strict=True)):
                 total[row] += part.weight * pooled(part.shared, own, one.shares[number])[0]
         return total
@@ -163,7 +167,7 @@ class Scoring:
         target, score = self.features[row].float(), torch.zeros(len(rows)) + self.bias[row]
         for part in self.parts:
             events = event_vectors(part.shared, self.spec, vectors, norms)
-            similar = (events @ target * part.scales[row]).unsqueeze(-1)  # (B, L, 1)
+            similar = (events @ target * part.scales[row] + part.apart[row]).unsqueeze(-1)  # (B, L, 1)
             score += part.weight * pooled(part.shared, similar, recency(part.shared, since))[:, 0, 0]
         total: Floats = score.numpy()
         if self.transitions is not None:
@@ -188,7 +192,8 @@ class Scoring:
             for part in self.parts:
                 shared = {name: tensor.double() for name, tensor in part.shared.items()}
                 events = event_vectors(shared, self.spec, vectors, norms)
-                similar = (events @ item * float(part.scales[row])).unsqueeze(-1).requires_grad_()  # (L, 1)
+                products = events @ item * float(part.scales[row]) + float(part.apart[row])
+                similar = products.unsqueeze(-1).requires_grad_()  # (L, 1)
                 score = pooled(shared, similar, recency(shared, ages)).sum()
                 (pull,) = torch.autograd.grad(score, similar)
                 alike += (score.detach() * (pull / pull.sum()))[:, 0].numpy() * part.weight

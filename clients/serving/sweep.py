@@ -44,6 +44,7 @@ def sweep(scoring: Scoring, asked: Sequence[Asked], at: slice) -> torch.Tensor:
             break
         similar = _products(scoring, torch.cat([one.vectors[number] for one in asked]), at)
         similar *= part.scales[at]
+        similar += part.apart[at]
         if len(owners) == int(some.sum()):  # one event each: its pool is its similarity
             text = similar.mul_(part.weight * SCALE)
         else:
@@ -65,12 +66,13 @@ def slack(scoring: Scoring, asked: Asked) -> float:
     length, width = asked.vectors.shape[1:]
     for number, part in enumerate(scoring.parts):
         events = asked.vectors[number].float()
-        if not length or not bool(events.any()):
+        if not length:
             continue
         size = float(events.norm(dim=-1).max())
-        if _sharpness(part) * size * part.reach > EXPONENT:
+        apart = float(part.apart.abs().max())
+        if _sharpness(part) * (size * part.reach + apart) > EXPONENT:
             return float("inf")
-        off = 4 * (width + length) * _SINGLE * (part.reach * size + 1 / _sharpness(part))
+        off = 4 * (width + length) * _SINGLE * (part.reach * size + apart + 1 / _sharpness(part))
         if scoring.half is not None:
             moved = float((events - events.bfloat16().float()).norm(dim=-1).max())
             off += part.off * size + (part.reach + part.off) * moved + _HALF * part.reach * size

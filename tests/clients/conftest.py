@@ -23,6 +23,7 @@ from privacy.ledger import Ledger
 from shared_model.encoders import HashedWordsEncoder, identities_to_json
 from shared_model.features import ENCODERS, encode_catalogue, make_encoders
 from shared_model.instructions import TrainInstructions
+from shared_model.isolation import isolation
 from shared_model.model import ModelSpec, block_norms, initial_shared
 
 TIME = now()
@@ -68,7 +69,8 @@ def data_of(
     loaded = load_platform(events, item_frame(), seed=0, min_events=3)
     split = leave_one_out(loaded.sequences, first_time_only=True, seed=0)
     features = torch.from_numpy(encode_catalogue(make_encoders(encoders), loaded.catalogue.texts())).to(dtype)
-    data = training_data(split, features, block_norms(spec, features), spec, targets)
+    norms = block_norms(spec, features)
+    data = training_data(split, features, norms, isolation(spec, features, norms), spec, targets)
     return SimpleNamespace(split=split, data=data, features=features, users=split.sequences.user_ids)
 
 

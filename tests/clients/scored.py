@@ -7,6 +7,7 @@ import torch
 from clients.data import build_catalogue, items_table, leave_one_out
 from clients.data.sequences import Sequences
 from clients.platform import Platform
+from shared_model.isolation import isolation
 from shared_model.model import ModelSpec, block_norms, initial_shared
 
 
@@ -34,6 +35,7 @@ def platform_of(shoppers, features, *, width=None, filter_seen=True):
         spec=spec,
         features=features,
         norms=block_norms(spec, features),
+        isolation=isolation(spec, features, block_norms(spec, features)),
         filter_seen=filter_seen,
         reports=(report, report),
         fingerprint="",

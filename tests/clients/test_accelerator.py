@@ -64,8 +64,10 @@ class Simulated(TorchDispatchMode):
         return result
 
 
-def on(data, device):
-    return dataclasses.replace(data, features=data.features.to(device), norms=data.norms.to(device))
+def on(holder, device):
+    """Move a platform's or its training data's public tensors."""
+    moved = {name: getattr(holder, name).to(device) for name in ("features", "norms", "isolation")}
+    return dataclasses.replace(holder, **moved)
 
 
 @pytest.fixture
@@ -122,9 +124,7 @@ def test_noise_is_drawn_on_the_cpu_whatever_the_device(single):
 def test_scoring_stays_on_the_device(platform):
     shared, users = initial_shared(platform.spec), platform.test_users
     shared["residual_out"] += 0.1
-    there = dataclasses.replace(
-        platform, features=platform.features.to("meta"), norms=platform.norms.to("meta")
-    )
+    there = on(platform, "meta")
     with Simulated() as device:
         ranking = evaluate(there, Recommender(there, shared, LOCAL), "test", users)
         evaluate(there, Popularity(there), "test", users)
@@ -143,9 +143,7 @@ def test_scoring_stays_on_the_device(platform):
 
 def test_the_simulated_device_notices_what_was_not_moved(platform, monkeypatch):
     monkeypatch.setattr(recommender, "to_device", lambda tensor, device: tensor)
-    there = dataclasses.replace(
-        platform, features=platform.features.to("meta"), norms=platform.norms.to("meta")
-    )
+    there = on(platform, "meta")
     with Simulated(), pytest.raises(RuntimeError, match="mixes devices"):
         Recommender(there, initial_shared(there.spec), LOCAL).scores("test", there.test_users)
 
@@ -182,7 +180,7 @@ def test_an_accelerator_computes_what_the_cpu_does(single, platform, name):
     there = private(single, on(single.data, name), ReproducibleNoise(1))
     for tensor, expected in here.items():
         torch.testing.assert_close(there[tensor], expected, atol=1e-3, rtol=1e-3)
-    moved = dataclasses.replace(platform, features=platform.features.to(name), norms=platform.norms.to(name))
+    moved = on(platform, name)
     shared, test = initial_shared(platform.spec), platform.test_users
     ranks = [evaluate(p, Recommender(p, shared, LOCAL), "test", test).ranks for p in (platform, moved)]
     assert np.mean(ranks[0] == ranks[1]) > 0.9

@@ -40,7 +40,9 @@ def test_the_sensitivity_test_finds_in_batch_negatives(setting, events, monkeypa
         """Everyone else's targets are the negatives: the defect of contrastive losses."""
         others = weights.bool()
         in_batch = Negatives(
-            example.targets[others].flatten(0, 1), example.target_norms[others].flatten(0, 1)
+            example.targets[others].flatten(0, 1),
+            example.target_norms[others].flatten(0, 1),
+            example.target_isolation[others].flatten(0, 1),
         )
         everything = torch.ones(len(weights), len(in_batch.features), dtype=torch.bool)
         products = block_products(spec, example.history, in_batch.features)

@@ -15,9 +15,9 @@ from clients.evaluation import (
     evaluate,
     evaluate_models,
 )
-from clients.recommender import LocalLayer, Popularity, Recommender, ScoreParts, retrieve
+from clients.recommender import LocalLayer, Popularity, Recommender, ScoreParts
 from clients.transitions import transition_scores
-from shared_model.model import Items, initial_shared
+from shared_model.model import initial_shared
 from shared_model.model import scores as model_scores
 from tests.clients.scored import platform_of, some_platform, trained
 
@@ -38,8 +38,9 @@ def test_scores_equal_the_plain_model(reference, which):
         now = platform.split.history(which, int(u))[1][-1] + 1
         events = [(platform.features[i], float(now - g)) for i, g in zip(items, groups, strict=True)]
         for i in range(30):
-            prior = reference.score(start, (12,), events, platform.features[i])
-            model = reference.score(double, (12,), events, platform.features[i])
+            item = (platform.features[i], platform.isolation[i])
+            prior = reference.score(start, (12,), events, item)
+            model = reference.score(double, (12,), events, item)
             expected = 0.75 * prior + 0.25 * model + 0.3 * math.log1p(counts[i])
             assert float(row[i]) == pytest.approx(float(expected), abs=2e-4)
 
@@ -79,48 +80,6 @@ def test_models_that_share_a_pass_are_ranked_as_each_alone():
         alone = evaluate(platform, Recommender(platform, *model), "test", platform.test_users, k=5)
         np.testing.assert_array_equal(together[name].ranks, alone.ranks)
         np.testing.assert_array_equal(together[name].top, alone.top)
-
-
-@pytest.mark.parametrize("blend", [0.0, 0.5, 1.0])
-def test_retrieving_gives_the_recommender_s_scores_and_order(blend):
-    platform = some_platform(items=300, shoppers=20)
-    shared, user = trained(platform, 0.1), platform.test_users[:1]
-    local = LocalLayer(blend, 0.3, 2.0, 0.7, 2.0)
-    parts = ScoreParts(platform, "test", user)
-    expected = parts.blended(shared, local)[0]
-    added = 0.3 * parts.log_popularity + 2.0 * parts.log_transitions[0]
-    added[7] = -torch.inf
-    items, ages = (part[user[0]] for part in platform.recent("test"))
-    rows, ages = torch.from_numpy(items[items >= 0]), torch.from_numpy(ages[items >= 0])
-    history = Items(platform.features[rows], platform.norms[rows])
-    catalogue = Items(platform.table, platform.norms)
-    for best in (300, 50, 5):
-        found, scored = retrieve(platform.spec, shared, local, history, ages, catalogue, added, best)
-        assert len(found) == min(best, 299)
-        assert 7 not in found
-        torch.testing.assert_close(scored, expected[found], atol=1e-4, rtol=1e-4)
-        assert (scored.diff() <= 0).all()
-    whole = expected.clone()
-    whole[7] = -torch.inf
-    found, _ = retrieve(platform.spec, shared, local, history, ages, catalogue, added, 100)
-    assert set(found[:10].tolist()) == set(whole.topk(10).indices.tolist())
-
-
-def test_retrieving_for_nobody_s_history_ranks_by_what_is_added():
-    platform = some_platform()
-    nothing, added = Items(platform.features[:0], platform.norms[:0]), torch.arange(30).float()
-    found, scored = retrieve(
-        platform.spec,
-        trained(platform),
-        LocalLayer(0.5, 1.0),
-        nothing,
-        torch.zeros(0),
-        Items(platform.table, platform.norms),
-        added,
-        4,
-    )
-    assert found.tolist() == [29, 28, 27, 26]
-    assert scored.tolist() == [29.0, 28.0, 27.0, 26.0]
 
 
 def test_a_platform_chooses_its_own_decay_where_its_shoppers_ask_for_it():

@@ -90,7 +90,9 @@ def test_negatives_are_drawn_from_the_catalogue_and_not_from_the_shoppers(settin
 
 def test_no_more_targets_than_history(setting, events):
     taken = setting.of(events())
-    data = training_data(taken.split, taken.data.features, taken.data.norms, setting.spec, 500)
+    data = training_data(
+        taken.split, taken.data.features, taken.data.norms, taken.data.isolation, setting.spec, 500
+    )
     assert data.targets == setting.spec.history_length
     assert data.chunk(np.arange(2), torch.tensor([0])).target_mask.shape == (2, setting.spec.history_length)
 

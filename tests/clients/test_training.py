@@ -29,14 +29,17 @@ def moments_of(taken, u, length, targets):
     for item, group in list(zip(items, groups, strict=True))[-targets:]:
         before = [(i, float(group - g)) for i, g in zip(items, groups, strict=True) if g < group]
         if before and item not in [i for i, _ in before]:
-            yield [(taken.features[i], age) for i, age in before], taken.features[item]
+            yield (
+                [(taken.features[i], age) for i, age in before],
+                (taken.features[item], taken.data.isolation[item]),
+            )
 
 
 def single_gradient(setting, taken, u, negatives, reference):
     """Return shopper u's gradient by autograd through the plain float64 loss of that one shopper."""
     shared = {name: t.clone().requires_grad_() for name, t in reference.double(setting.shared).items()}
     met = set(taken.split.train_history(u)[0].tolist())
-    others = [taken.features[n] for n in negatives.tolist() if n not in met]
+    others = [(taken.features[n], taken.data.isolation[n]) for n in negatives.tolist() if n not in met]
     moments = list(moments_of(taken, u, setting.spec.history_length, 3))
     reference.loss(shared, setting.spec.encoder_dimensions, moments, others).backward()
     return {name: t.grad for name, t in shared.items()}, len(moments)

@@ -6,12 +6,16 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared_model import features
 from shared_model.encoders import EncoderIdentity, HashedWordsEncoder
 from shared_model.errors import EncoderError
-from shared_model.features import FeatureCache, encode_catalogue, make_encoders
+from shared_model.features import FeatureCache, catalogue_isolation, encode_catalogue, make_encoders
+from shared_model.isolation import isolation
+from shared_model.model import ModelSpec, block_norms
 
 TEXTS = ["oat milk", "garden hose", ""]
 
@@ -131,3 +135,18 @@ def test_a_crash_while_writing_leaves_no_half_entry(encoder, tmp_path, monkeypat
     rows = FeatureCache(tmp_path).features(encoder, TEXTS)
     np.testing.assert_array_equal(rows, encoder._inner.encode(TEXTS, TEXTS))
     assert encoder.calls == 2
+
+
+def test_isolation_is_computed_once_for_a_catalogue_and_again_for_another(tmp_path, monkeypatch):
+    made, cache, spec = [], FeatureCache(tmp_path), ModelSpec((16,))
+    monkeypatch.setattr(features, "isolation", lambda *args: made.append(1) or isolation(*args))
+
+    def of(texts):
+        rows = torch.from_numpy(encode_catalogue([Counting()], texts, cache))
+        norms = block_norms(spec, rows)
+        found = catalogue_isolation([Counting()], texts, spec, rows, norms, cache)
+        torch.testing.assert_close(found, isolation(spec, rows, norms))
+
+    for texts, calls in ((TEXTS, 1), (TEXTS, 1), ([*TEXTS, "another hose"], 2), (TEXTS, 2)):
+        of(texts)
+        assert len(made) == calls

@@ -19,15 +19,17 @@ def example_of(spec, items, history, ages, targets, mask, negatives, allowed):
             ages=ages,
             targets=items[targets],
             target_norms=block_norms(spec, items[targets]),
+            target_isolation=ISOLATION[targets],
             target_mask=mask,
             negative_mask=allowed,
             target_products=block_products(spec, items[history], items[targets]),
             negative_products=block_products(spec, items[history], items[negatives]),
         ),
-        Negatives(items[negatives], block_norms(spec, items[negatives])),
+        Negatives(items[negatives], block_norms(spec, items[negatives]), ISOLATION[negatives]),
     )
 
 
+ISOLATION = torch.linspace(0, 0.9, 12, dtype=torch.float64)
 HISTORY = [0, 2, 5, 5, 7, 3]
 INF = torch.inf
 AGES = torch.tensor(
@@ -47,7 +49,7 @@ def moments_of(items, mask):
     for ages, target, counts in zip(AGES, TARGETS, mask, strict=True):
         if counts:
             events = [(items[i], a) for i, a in zip(HISTORY, ages, strict=True) if torch.isfinite(a)]
-            yield events, items[target]
+            yield events, (items[target], ISOLATION[target])
 
 
 def test_loss_is_the_mean_cross_entropy_over_the_shopper_s_own_targets(draws, reference):
@@ -55,7 +57,7 @@ def test_loss_is_the_mean_cross_entropy_over_the_shopper_s_own_targets(draws, re
     for mask in ([1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 1.0]):
         items, example, negatives = a_case(draws, torch.tensor(mask).double())
         got = shopper_loss(shared, draws.spec, example, negatives)
-        others = [items[n] for n, keep in zip(NEGATIVES, ALLOWED, strict=True) if keep]
+        others = [(items[n], ISOLATION[n]) for n, keep in zip(NEGATIVES, ALLOWED, strict=True) if keep]
         expected = reference.loss(
             shared, draws.spec.encoder_dimensions, list(moments_of(items, mask)), others
         )
@@ -67,7 +69,10 @@ def test_a_masked_negative_has_no_influence(draws):
     _, example, negatives = a_case(draws, torch.ones(3).double())
     other = negatives.features.clone()
     other[~ALLOWED] = draws.normal(2, draws.spec.feature_width)
-    changed = dataclasses.replace(negatives, features=other, norms=block_norms(draws.spec, other))
+    apart = torch.where(ALLOWED, negatives.isolation, 1.0)
+    changed = dataclasses.replace(
+        negatives, features=other, norms=block_norms(draws.spec, other), isolation=apart
+    )
     products = block_products(draws.spec, example.history, other)
     moved = dataclasses.replace(example, negative_products=products)
     before = shopper_loss(shared, draws.spec, example, negatives)
@@ -114,7 +119,7 @@ def test_utility_is_the_mean_of_what_each_target_s_rank_is_worth(draws, referenc
         for events, target in moments_of(items, mask):
             score = lambda x: reference.score(shared, draws.spec.encoder_dimensions, events, x)  # noqa: E731, B023
             above = sum(
-                bool(score(items[n]) >= score(target))
+                bool(score((items[n], ISOLATION[n])) >= score(target))
                 for n, keep in zip(NEGATIVES, ALLOWED, strict=True)
                 if keep
             )

@@ -25,6 +25,7 @@ from shared_model.model import (
     recency,
     scores,
     similarities,
+    standing_apart,
 )
 
 
@@ -77,7 +78,7 @@ def test_a_trained_model_is_what_the_formula_says(draws, reference):
     got = model_scores(shared, spec, history, ages, items)
     for moment, age in enumerate(ages):
         events = [(x, a) for x, a in zip(history, age, strict=True) if torch.isfinite(a)]
-        expected = [reference.score(shared, spec.encoder_dimensions, events, x) for x in items]
+        expected = [reference.score(shared, spec.encoder_dimensions, events, (x, 0.0)) for x in items]
         torch.testing.assert_close(got[moment], torch.stack(expected), atol=1e-10, rtol=1e-10)
 
 
@@ -216,6 +217,7 @@ def test_an_item_without_text_scores_zero_and_is_finite_in_every_gradient(draws)
     history = items[[-1, 0]]
     got = model_scores(shared, spec, history, torch.ones(1, 2).double(), items)
     assert got[0, -1] == 0
+    got = got + standing_apart(shared, torch.ones(5))
     got.sum().backward()
     assert all(torch.isfinite(t.grad).all() for t in shared.values())
 

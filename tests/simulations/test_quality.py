@@ -35,6 +35,7 @@ def platform() -> Platform:
         spec=spec,
         features=FEATURES,
         norms=block_norms(spec, FEATURES),
+        isolation=torch.zeros(6),
         filter_seen=True,
         reports=(None, None),  # type: ignore[arg-type]
         fingerprint="",

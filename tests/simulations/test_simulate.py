@@ -64,9 +64,14 @@ def test_a_private_run_writes_all_that_it_promises(write_scenario, simulate, tmp
             assert platform["privacy"] is None
             assert not (run / "ledgers" / f"{name}.sqlite").exists()
     tensors = load_file(run / "model.safetensors")
-    assert {"log_decay", "log_sharpness", "log_encoder_weights", "residual_in", "residual_out"} == set(
-        tensors
-    )
+    assert {
+        "log_decay",
+        "log_sharpness",
+        "log_isolation",
+        "log_encoder_weights",
+        "residual_in",
+        "residual_out",
+    } == set(tensors)
     assert np.abs(tensors["residual_out"]).max() > 0
     card = (run / "model_card.md").read_text()
     assert "Do not release this model as private" in card

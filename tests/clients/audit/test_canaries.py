@@ -69,7 +69,7 @@ def test_places_are_different_parameters_of_the_model(subject):
     assert at_places(shared, np.array([6, 0, 4])).tolist() == [6.0, 0.0, 4.0]
 
 
-@pytest.mark.parametrize("m", [0, -5, 19, 1284, True])
+@pytest.mark.parametrize("m", [0, -5, 19, 1285, True])
 def test_an_unusable_number_of_canaries_is_refused(subject, m):
     with pytest.raises(PlanError, match="canaries"):
         draw_places(subject.parameters, m, np.random.default_rng(0))

@@ -60,8 +60,9 @@ def test_the_statistic_is_the_logit_of_the_confidence_in_the_targets(subject, re
         for t in np.flatnonzero(example.target_mask[0]):
             ages = example.ages[0, t]
             events = [(example.history[0, at], float(ages[at])) for at in np.flatnonzero(~ages.isinf())]
-            moments.append((events, example.targets[0, t]))
-        others = [subject.data.features[n] for n in negatives[example.negative_mask[0]]]
+            moments.append((events, (example.targets[0, t], example.target_isolation[0, t])))
+        data, allowed = subject.data, negatives[example.negative_mask[0]]
+        others = [(data.features[n], data.isolation[n]) for n in allowed]
         loss = float(
             reference.loss(reference.double(shared), subject.spec.encoder_dimensions, moments, others)
         )

@@ -24,6 +24,7 @@ from clients.site import ServingSettings, SiteSettings
 from clients.template import SiteAnswers
 from federation.validity import now
 from shared_model.features import encode_catalogue, make_encoders
+from shared_model.isolation import isolation
 from shared_model.model import ModelSpec, block_norms, initial_shared
 from tests.in_thread import InThread
 
@@ -92,6 +93,7 @@ def platform_of(
         spec=spec,
         features=features,
         norms=block_norms(spec, features),
+        isolation=isolation(spec, features, block_norms(spec, features)),
         filter_seen=True,
         reports=(loaded.items_report, loaded.events_report),
         fingerprint=loaded.sequences.fingerprint(),

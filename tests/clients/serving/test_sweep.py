@@ -37,7 +37,9 @@ def scoring_of(
     popularity = torch.randint(0, 50, (ITEMS,), generator=generator).float()
     norms = block_norms(spec, features)
     copy = features.bfloat16() if half else None
-    return Scoring.of(spec, features, norms, shared, LocalLayer(0.6, 0.3), popularity, None, copy)
+    shared["log_isolation"] = torch.tensor([1.5])
+    apart = torch.rand(ITEMS, generator=generator)
+    return Scoring.of(spec, features, norms, apart, shared, LocalLayer(0.6, 0.3), popularity, None, copy)
 
 
 def history_of(scoring: Scoring, rows: list[int]) -> History:
