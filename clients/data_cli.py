@@ -1,4 +1,4 @@
-"""`fedcart client ingest`, `erase` and `report`. What they print stays on the platform.
+"""`fedcart client ingest`, `fresh`, `erase` and `report`. What they print stays on the platform.
 
 Exit codes are those of `fedcart.py`.
 """
@@ -26,6 +26,7 @@ from clients.feedback.estimate import Estimate
 from clients.feedback.report import METRICS, Period, feedback_report
 from clients.feedback.store import FeedbackStore
 from clients.folder import ClientFolder
+from clients.fresh import fresh_events
 from clients.platform import read_data
 from clients.site import SiteSettings
 from privacy.cli.output import Format, number, write_json, write_lines, write_table
@@ -67,7 +68,7 @@ def ingest_command(
         model: pictured(file) for model, file in site.images.items()
     }  # first: nothing changes if one is bad
     done = _ingest(store, site, full)
-    summary = summarise(store, _catalogue(store, site), images)
+    summary, new = summarise(store, _catalogue(store, site), images), fresh_events(site)
     if format is Format.json:
         write_json(
             {
@@ -75,11 +76,33 @@ def ingest_command(
                 "known": done.known,
                 "sources": [report.to_dict() for report in done.reports],
                 "store": summary.to_dict(),
+                "fresh": asdict(new),
             }
         )
         return
     lines = [line for report in done.reports for line in report.lines()]
-    write_lines([*lines, f"added {done.added:,} events; {done.known:,} were there already", *summary.lines()])
+    added = f"added {done.added:,} events; {done.known:,} were there already"
+    write_lines([*lines, added, new.line(), *summary.lines()])
+
+
+@data_commands.command()
+def fresh(
+    folder: FolderOption = Path(),
+    at_least: Annotated[int, typer.Option(min=1, help="So many new events are worth a run.")] = 1,
+    format: FormatOption = Format.table,
+) -> None:
+    """Say how many ingested events are new since the last run that trained here, and whether they are enough.
+
+    It is for this platform's own people: an exact count, which no server is sent. Exit code 0: so many or more; 1: fewer;
+    2: no sources are set; 4: store or mark cannot be read.
+    """
+    new = fresh_events(ClientFolder(folder).site())
+    enough = new.events >= at_least
+    if format is Format.json:
+        write_json({**asdict(new), "at_least": at_least, "enough": enough})
+    else:
+        write_lines([f"{new.line()}; {'enough' if enough else 'too few'} for a run (at least {at_least:,})"])
+    raise typer.Exit(0 if enough else 1)
 
 
 @data_commands.command()

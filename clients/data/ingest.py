@@ -154,6 +154,7 @@ def ingest(
         changed = {
             "generation": generation,
             "files": files,
+            "added": manifest.added + added,
             "marks": marks,
             "order_kind": kind,
             "items": items,

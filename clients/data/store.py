@@ -68,6 +68,8 @@ class Manifest(BaseModel):
     """Shard → its file."""
     items: str | None = None
     """The catalogue's file, where the store keeps one."""
+    added: int = 0
+    """How many events were ever added; erasures do not lower it."""
     marks: dict[str, Mark] = {}
     """Source → how far it was read."""
     erased: frozenset[str] = frozenset()

@@ -159,10 +159,14 @@ def test_from_rows_to_lists_and_back_with_real_processes(shops, make_federation,
             bought, before = _buy(stub, shop, version), profile()
             (group,) = said("client", "report", "--folder", folders[name].path)["groups"]
             assert (group["model_version"], group["conversion"]["value"]) == (version, 1.0)
+            assert said("client", "fresh", "--folder", folders[name].path, expected=1)["run"] == first
             assert said("client", "ingest", "--folder", folders[name].path)["added"] == 1
             federation.wait_for(lambda ask=profile, was=before: ask() != was, "the event in serving")
             assert bought not in _listed(stub, 30)[1]
 
+    for folder in folders.values():  # exit code 0: enough is new. A person of the platform asks for a run
+        enough = said("client", "fresh", "--folder", folder.path)
+        assert enough == {"events": 1, "run": first, "at_least": 1, "enough": True}
     second = _run(federation, processes)
     newer = said("server", "publish", second, "--folder", fed.path)["version"]
     for folder in folders.values():
@@ -170,6 +174,7 @@ def test_from_rows_to_lists_and_back_with_real_processes(shops, make_federation,
         with grpc.insecure_channel(f"127.0.0.1:{folder.site().serving.port}") as channel:
             ask = partial(_listed, RecommenderStub(channel), 3)
             federation.wait_for(lambda ask=ask: ask()[0].model_version == newer, "the new model in serving")
+        assert said("client", "fresh", "--folder", folder.path, expected=1)["run"] == second
         ledger, site = open_ledger(folder.site()), folder.site()
         assert [(s.run, s.reservations, s.open) for s in ledger.runs()] == [(first, 2, 0), (second, 2, 0)]
         event = plan_for(site, FederationSettings.load(fed.runs / first).instructions).event
@@ -228,9 +233,9 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "fedcart", *map(str, arguments)]
 
 
-def _said(processes, *arguments: object) -> dict:
-    """What a command prints as JSON."""
+def _said(processes, *arguments: object, expected: int = 0) -> dict:
+    """What a command prints as JSON, with the expected exit code."""
     line = command(*arguments, "--format", "json")
     done = subprocess.run(line, env=processes.environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == expected, done.stderr
     return json.loads(done.stdout)
