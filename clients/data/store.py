@@ -12,7 +12,7 @@ All events of one shopper are in one shard, so that whatever is done for a shopp
 import base64
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,8 @@ class Manifest(BaseModel):
     """Source → how far it was read."""
     erased: frozenset[str] = frozenset()
     """Keyed hashes of erased shoppers, hexadecimal."""
+    erased_sessions: frozenset[str] = frozenset()
+    """The same of anonymous sessions that were named as theirs."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +192,10 @@ class EventStore:
             if file.name not in named:
                 file.unlink(missing_ok=True)
 
-    def erase(self, shopper: str) -> int:
-        """Delete a shopper's events and remember to keep them out, in one step; return how many events."""
+    def erase(self, shopper: str, sessions: Sequence[str] = ()) -> int:
+        """Delete a shopper's events and remember to keep shopper and sessions out, in one step; return how many went."""
         digest = self.digests([shopper])[0]
+        theirs = {one.hex() for one in self.digests(list(sessions))}
         with self.changing() as manifest:
             number = int(self.shards_of(manifest, np.array([shopper], dtype=object))[0])
             events = self.shard(manifest, number)
@@ -207,6 +210,7 @@ class EventStore:
                 "generation": generation,
                 "files": files,
                 "erased": manifest.erased | {digest.hex()},
+                "erased_sessions": manifest.erased_sessions | theirs,
             }
             self.commit(manifest.model_copy(update=changed))
         return len(events) - len(left)

@@ -33,10 +33,11 @@ from shared_model.instructions import TrainInstructions
 from simulations.folder import write_federation
 from simulations.grid import run_inline, run_server
 from tests.e2e.shops import FIRST_DAY, Shop
+from tests.traces import traces
 
 RUN = {"rounds": 2, "epsilon": 2.0, "local_steps": 2, "sample_rate": 0.5, "negatives": 4, "targets": 3}
 LATER = FIRST_DAY.timestamp() + 86_400 * 20
-WHO = "u01"
+WHO = "shopper-0001"
 """The shopper who comes back."""
 
 
@@ -179,6 +180,17 @@ def test_from_rows_to_lists_and_back_with_real_processes(shops, make_federation,
         assert [(s.run, s.reservations, s.open) for s in ledger.runs()] == [(first, 2, 0), (second, 2, 0)]
         event = plan_for(site, FederationSettings.load(fed.runs / first).instructions).event
         assert ledger.budget().committed == pytest.approx(epsilon([event, event], site.delta), rel=1e-6)
+    for name, folder in folders.items():  # with node, worker and service running
+        with grpc.insecure_channel(f"127.0.0.1:{folder.site().serving.port}") as channel:
+            stub = RecommenderStub(channel)
+            ask = partial(stub.Recommend, m.RecommendRequest(who=m.Who(shopper_id=WHO)))
+            assert not ask().cold
+            assert traces(folder.path, WHO)
+            assert said("client", "erase", WHO, "--folder", folder.path)["feedback"] == 4
+            federation.wait_for(lambda ask=ask: ask().cold, "the erasure in serving")
+        assert traces(folder.path, WHO) == []
+        for table in ("feedback_impressions", "feedback_interactions"):
+            assert not [row for row in shops[name].rows(table) if row["shopper"] == WHO]
     for name in (*shops, *(f"serve-{name}" for name in shops), "server"):
         processes.running[name].terminate()
         assert processes.running[name].wait(60) == 0, processes.log(name)
