@@ -49,6 +49,12 @@ def ingest_command(
             help="Read the sources from their beginning: finds what came in later than they allow for.",
         ),
     ] = False,
+    anew: Annotated[
+        bool,
+        typer.Option(
+            "--anew", help="The same, and keep only what they have now: for rows that changed or went there."
+        ),
+    ] = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Read what is new in this platform's sources into its event store, from which it trains.
@@ -67,13 +73,14 @@ def ingest_command(
     images = {
         model: pictured(file) for model, file in site.images.items()
     }  # first: nothing changes if one is bad
-    done = _ingest(store, site, full)
+    done = _ingest(store, site, full=full, anew=anew)
     summary, new = summarise(store, _catalogue(store, site), images), fresh_events(site)
     if format is Format.json:
         write_json(
             {
                 "added": done.added,
                 "known": done.known,
+                "removed": done.removed,
                 "sources": [report.to_dict() for report in done.reports],
                 "store": summary.to_dict(),
                 "fresh": asdict(new),
@@ -82,6 +89,8 @@ def ingest_command(
         return
     lines = [line for report in done.reports for line in report.lines()]
     added = f"added {done.added:,} events; {done.known:,} were there already"
+    if anew:
+        added += f"; {done.removed:,} that the sources no longer have went"
     write_lines([*lines, added, new.line(), *summary.lines()])
 
 
@@ -178,7 +187,7 @@ def _interval(estimate: Estimate) -> str:
     return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
 
 
-def _ingest(store: EventStore, site: SiteSettings, full: bool) -> Ingested:
+def _ingest(store: EventStore, site: SiteSettings, *, full: bool, anew: bool) -> Ingested:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
@@ -190,7 +199,9 @@ def _ingest(store: EventStore, site: SiteSettings, full: bool) -> Ingested:
         bar.update(tasks[source], rows=f"{read:,}")
 
     with bar if console.is_terminal else nullcontext():
-        return ingest(store, site.sources, site.catalogue, now=time.time(), full=full, progress=show)
+        return ingest(
+            store, site.sources, site.catalogue, now=time.time(), full=full, anew=anew, progress=show
+        )
 
 
 def _catalogue(store: EventStore, site: SiteSettings) -> Catalogue:

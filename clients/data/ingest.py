@@ -58,11 +58,13 @@ class _Tally:
 
 @dataclass(frozen=True)
 class Ingested:
-    """What one ingest did: a report for each source, rows that were new, and rows that were there before."""
+    """What one ingest did: a report for each source, rows that were new, rows that were there before, and events that
+    the sources no longer have, which went (only where they were read anew)."""
 
     reports: tuple[CleaningReport, ...]
     added: int
     known: int
+    removed: int = 0
 
 
 class _Staging:
@@ -115,41 +117,52 @@ def ingest(
     *,
     now: float,
     full: bool = False,
+    anew: bool = False,
     rows: int = CHUNK_ROWS,
     progress: Progress = lambda source, read: None,
 ) -> Ingested:
     """Read what is new in all sources, and the catalogue whole; raise DataError or StoreError and change nothing.
 
     now : unix seconds; later events (by more than a day) are impossible. full : read sources from their beginning
-    (to find what came in later than they allow for); nothing is added twice. rows : rows of a chunk.
+    (to find what came in later than they allow for); nothing is added twice. anew : the same, and keep only what they
+    have now. rows : rows of a chunk.
     """
     with store.changing() as manifest, ExitStack() as stack:
         staging = _Staging(store, manifest, stack)
         tallies, marks, kind = [], dict(manifest.marks), manifest.order_kind
         for number, (name, source) in enumerate(sources.items()):
-            tally, mark = _Tally(name), {} if full else dict(marks.get(name, {}))
+            tally, mark = _Tally(name), {} if full or anew else dict(marks.get(name, {}))
             columns = source.event_columns(name)
             for raw in source.events(columns, dict(mark), rows, now):
                 mark |= raw.mark
                 if len(raw.frame):
                     table = _table(raw, source, name)
                     kind = _same_kind(kind, table.order_kind, name)
-                    kept = _judged(table, source.weights, now, tally)
-                    if len(kept):
-                        staging.add(kept, number)
+                    usable = _judged(table, source.weights, now, tally)
+                    if len(usable):
+                        staging.add(usable, number)
                     progress(name, tally.read)
             marks[name] = mark
             tallies.append(tally)
         generation = manifest.generation + 1
-        files, added = dict(manifest.files), 0
+        files, added, kept = ({} if anew else dict(manifest.files)), 0, 0
         for shard in staging.finish():
             before = store.shard(manifest, shard)
             new = _wanted(store, manifest, staging.read(shard), tallies)
             merged = _merged(before, new)
+            added += 0 if merged is None else len(merged) - len(before)
+            if anew:
+                merged = _merged(SCHEMA.empty_table(), new)
+                kept += 0 if merged is None else len(merged)
             if merged is not None:
                 files[shard] = file_name(generation, shard)
                 store.write(files[shard], merged)
-                added += len(merged) - len(before)
+        if anew and not kept:
+            raise DataError(
+                "the sources hold no event that can be used, so nothing was taken from the store. To empty it, delete "
+                f"{store.path}: then erased shoppers must be erased again."
+            )
+        removed = store.size(manifest) + added - kept if anew else 0
         items = manifest.items if catalogue is None else _items(store, catalogue, generation)
         changed = {
             "generation": generation,
@@ -160,7 +173,8 @@ def ingest(
             "items": items,
         }
         store.commit(manifest.model_copy(update=changed))
-    return Ingested(tuple(t.report() for t in tallies), added, sum(t.kept for t in tallies) - added)
+    reports = tuple(t.report() for t in tallies)
+    return Ingested(reports, added, sum(t.kept for t in tallies) - added, removed)
 
 
 def _wanted(store: EventStore, manifest: Manifest, staged: pa.Table, tallies: list[_Tally]) -> pa.Table:

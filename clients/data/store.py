@@ -133,6 +133,10 @@ class EventStore:
         name = manifest.files.get(number)
         return SCHEMA.empty_table() if name is None else self._read(name, schema=SCHEMA)
 
+    def size(self, manifest: Manifest) -> int:
+        """How many events there are; raise StoreError."""
+        return sum(len(self._read(name, columns=["order"])) for name in manifest.files.values())
+
     def tables(self) -> Iterator[Table]:
         """Each shard that holds events, as an interactions table, of which IDS are categories."""
         manifest = self.manifest()
