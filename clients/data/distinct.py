@@ -31,6 +31,15 @@ def repeated(
     out = np.zeros(len(frame), dtype=bool)
     if shared.size:
         columns = [name for name in (names or frame.columns) if name not in ("user_id", "item_id")]
-        some = frame[columns].iloc[shared].assign(_pair=pairs[shared])
+        some = frame[columns].iloc[shared]
+        some = some[[name for name in columns if not _alike(some[name])]].assign(_pair=pairs[shared])
         out[shared] = some.duplicated(keep=keep).to_numpy()
     return out
+
+
+def _alike(column: pd.Series) -> bool:
+    """Whether a column holds one value only, and so tells no rows apart."""
+    first, last = column.iloc[0], column.iloc[-1]
+    if pd.isna(first):
+        return bool(column.isna().all())
+    return bool(first == last and (column == first).all())
