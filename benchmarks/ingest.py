@@ -8,12 +8,15 @@ Made-up rows: shoppers with 25 events in the mean, 200,000 items, seconds as tim
 
 import argparse
 import json
+import os
+import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +114,14 @@ def main() -> None:
                 f"{found['peak'] / 1e9:.2f} GB |\n"
             )
             sys.stdout.flush()
+        sys.stdout.write(f"\n{_made_with()}\n")
+
+
+def _made_with() -> str:
+    from benchmarks.provenance import commit  # imports torch, which the steps are not to be measured with
+
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "pandas", "pyarrow"))
+    return f"Commit {commit()}; Python {platform.python_version()}, {libraries}; {os.cpu_count()} cores."
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`fedcart client ingest`, `erase` and `report`. What they print stays on the platform.
+"""`fedcart client ingest`, `fresh`, `erase` and `report`. What they print stays on the platform.
 
 Exit codes are those of `fedcart.py`.
 """
@@ -26,6 +26,7 @@ from clients.feedback.estimate import Estimate
 from clients.feedback.report import METRICS, Period, feedback_report
 from clients.feedback.store import FeedbackStore
 from clients.folder import ClientFolder
+from clients.fresh import fresh_events
 from clients.platform import read_data
 from clients.site import SiteSettings
 from privacy.cli.output import Format, number, write_json, write_lines, write_table
@@ -48,6 +49,12 @@ def ingest_command(
             help="Read the sources from their beginning: finds what came in later than they allow for.",
         ),
     ] = False,
+    anew: Annotated[
+        bool,
+        typer.Option(
+            "--anew", help="The same, and keep only what they have now: for rows that changed or went there."
+        ),
+    ] = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Read what is new in this platform's sources into its event store, from which it trains.
@@ -66,20 +73,45 @@ def ingest_command(
     images = {
         model: pictured(file) for model, file in site.images.items()
     }  # first: nothing changes if one is bad
-    done = _ingest(store, site, full)
-    summary = summarise(store, _catalogue(store, site), images)
+    done = _ingest(store, site, full=full, anew=anew)
+    summary, new = summarise(store, _catalogue(store, site), images), fresh_events(site)
     if format is Format.json:
         write_json(
             {
                 "added": done.added,
                 "known": done.known,
+                "removed": done.removed,
                 "sources": [report.to_dict() for report in done.reports],
                 "store": summary.to_dict(),
+                "fresh": asdict(new),
             }
         )
         return
     lines = [line for report in done.reports for line in report.lines()]
-    write_lines([*lines, f"added {done.added:,} events; {done.known:,} were there already", *summary.lines()])
+    added = f"added {done.added:,} events; {done.known:,} were there already"
+    if anew:
+        added += f"; {done.removed:,} that the sources no longer have went"
+    write_lines([*lines, added, new.line(), *summary.lines()])
+
+
+@data_commands.command()
+def fresh(
+    folder: FolderOption = Path(),
+    at_least: Annotated[int, typer.Option(min=1, help="So many new events are worth a run.")] = 1,
+    format: FormatOption = Format.table,
+) -> None:
+    """Say how many ingested events are new since the last run that trained here, and whether they are enough.
+
+    It is for this platform's own people: an exact count, which no server is sent. Exit code 0: so many or more; 1: fewer;
+    2: no sources are set; 4: store or mark cannot be read.
+    """
+    new = fresh_events(ClientFolder(folder).site())
+    enough = new.events >= at_least
+    if format is Format.json:
+        write_json({**asdict(new), "at_least": at_least, "enough": enough})
+    else:
+        write_lines([f"{new.line()}; {'enough' if enough else 'too few'} for a run (at least {at_least:,})"])
+    raise typer.Exit(0 if enough else 1)
 
 
 @data_commands.command()
@@ -155,7 +187,7 @@ def _interval(estimate: Estimate) -> str:
     return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
 
 
-def _ingest(store: EventStore, site: SiteSettings, full: bool) -> Ingested:
+def _ingest(store: EventStore, site: SiteSettings, *, full: bool, anew: bool) -> Ingested:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
@@ -167,7 +199,9 @@ def _ingest(store: EventStore, site: SiteSettings, full: bool) -> Ingested:
         bar.update(tasks[source], rows=f"{read:,}")
 
     with bar if console.is_terminal else nullcontext():
-        return ingest(store, site.sources, site.catalogue, now=time.time(), full=full, progress=show)
+        return ingest(
+            store, site.sources, site.catalogue, now=time.time(), full=full, anew=anew, progress=show
+        )
 
 
 def _catalogue(store: EventStore, site: SiteSettings) -> Catalogue:

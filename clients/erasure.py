@@ -13,6 +13,7 @@ from clients.distill.installed import remove_students
 from clients.errors import DataError
 from clients.feedback.store import FeedbackStore
 from clients.folder import ClientFolder
+from federation.errors import FolderError
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,14 @@ def erase_shopper(folder: ClientFolder, shopper: str, sessions: Sequence[str] = 
     """Erase a shopper. The tombstone is first, so whoever is interrupted erases again and nothing comes back.
 
     Sequences are made from the event store whenever it changed; the outbox holds noised sums only. Students hold what
-    shoppers did, without noise: all are deleted, and made anew by `fedcart client distill`. Raises DataError for an
-    empty id, StoreError or BusyError where a store cannot be written.
+    shoppers did, without noise: all are deleted, and made anew by `fedcart client distill`; weights of local layers,
+    which were chosen on shoppers, are chosen again. Raises DataError for an empty id, StoreError or BusyError where a
+    store cannot be written, FolderError where a file cannot be deleted.
     """
     site, shopper = folder.site(), shopper.strip()
     if not shopper:
         raise DataError("SHOPPER is empty: give the shopper's id, as the data has it.")
-    events = open_store(site.store).erase(shopper)
+    events = open_store(site.store).erase(shopper, sessions)
     feedback = 0
     if "://" in site.feedback or Path(site.feedback).exists():
         store = FeedbackStore(site.feedback)
@@ -47,4 +49,14 @@ def erase_shopper(folder: ClientFolder, shopper: str, sessions: Sequence[str] = 
         finally:
             store.close()
     students = remove_students(folder.path)
+    _remove_choices(folder.path / "serving")
     return Erased(events, feedback, students, None if site.events is None else str(site.events))
+
+
+def _remove_choices(place: Path) -> None:
+    """Delete what serving chose on shoppers' validation events; indexes hold items only and stay."""
+    try:
+        for file in place.glob("*.json"):
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise FolderError(f"{place}: cannot be cleared ({error.strerror}). Delete it yourself.") from None

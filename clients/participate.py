@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from clients.errors import PolicyError
 from clients.examples import training_data
+from clients.fresh import added_so_far, mark_trained
 from clients.outbox import Outbox
 from clients.platform import HashableSite, Platform, check_encoders, prepare_platform
 from clients.site import SiteSettings
@@ -69,9 +70,12 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
     check_encoders(ask.encoder_names, ask.identities)
     spec = ask.spec
     spec.exchange.validate(arrays, f"round {ask.round}, from the server")
+    added = added_so_far(site)  # before the data is read: what comes in meanwhile stays new
     platform = prepare_platform(HashableSite(site), ask.encoder_names, ask.width, ask.history_length)
     if ask.epsilon == 0:
-        return _plain(site, ask, platform, arrays)
+        contribution = _plain(site, ask, platform, arrays)
+        mark_trained(site, ask.run_id, added)
+        return contribution
     if ask.delta != site.delta:
         raise PolicyError(
             f"{site.name}: the server asks for delta {ask.delta:g}, the site declares {site.delta:g}."
@@ -119,6 +123,7 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
                     site.compute.compile,
                 )
             stored = outbox.put(key, spec.exchange.to_numpy(trained, "after training"))
+            mark_trained(site, ask.run_id, added)
         ledger.settle(reservation)
     if stored is None:
         raise PolicyError(

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from clients.folder import ClientFolder
+from clients.fresh import Fresh, fresh_events
 from clients.participate import open_ledger
 from federation.lock import is_held
 from federation.supervise import process_lines, read_processes
@@ -12,9 +13,10 @@ from privacy.ledger.entry import Kind
 
 
 def client_status(folder: ClientFolder) -> dict[str, Any]:
-    """Return the platform's state; raise SiteError or LedgerError if settings or ledger cannot be read.
+    """Return the platform's state; raise SiteError, LedgerError or StoreError if something of it cannot be read.
 
-    `last_round` is the last one that was charged, `last_success` when one was last trained and settled.
+    `fresh` is what was ingested since a run trained here, None without sources. `last_round` is the last one that was
+    charged, `last_success` when one was last trained and settled.
     """
     site, ledger = folder.site(), None
     record = folder.current()
@@ -35,6 +37,7 @@ def client_status(folder: ClientFolder) -> dict[str, Any]:
         "last_round": last_round,
         "last_success": last_success,
         "budget": asdict(ledger.budget()),
+        "fresh": asdict(fresh_events(site)) if site.sources else None,
     }
 
 
@@ -50,4 +53,5 @@ def client_status_lines(status: dict[str, Any]) -> Sequence[str]:
         f"  last success  {status['last_success'] or 'none yet'}",
         f"  budget        ε {budget['committed']:.3f} of {budget['cap']:g} is spent or reserved, {budget['left']:.3f} "
         f"left, at δ {budget['delta']:g}",
+        *([f"  data          {Fresh(**status['fresh']).line()}"] if status["fresh"] else []),
     ]

@@ -28,8 +28,10 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 from structlog.contextvars import bound_contextvars
 
+from clients.errors import SiteError
 from clients.folder import ClientFolder
 from clients.gate import Task, answer, instructions_of
+from clients.platform import HashableSite, prepare_platform
 from federation.bundle import digest
 from federation.errors import KeyFileError
 from federation.files import read_private
@@ -54,10 +56,11 @@ def serve(folder: ClientFolder, installed: Mapping[str, bytes], stop: Event) -> 
     client = _client(address, _authentication(folder))
     # Tasks of every kind are taken, for one that nobody takes would hold the SuperNode up.
     request = AcquireTaskRequest(supported_task_types=list(TaskType))
-    tries = 0
+    tries, data = 0, HashableSite(folder.site())
     _log.info("waiting", platform=folder.site().name)
     try:
         while not stop.is_set():
+            data = _forgotten(folder, data)
             try:
                 acquired = client.AcquireTask(request)
                 tries = 0
@@ -79,6 +82,17 @@ def serve(folder: ClientFolder, installed: Mapping[str, bytes], stop: Event) -> 
             stop.wait(POLL_SECONDS)
     finally:
         client.close()
+
+
+def _forgotten(folder: ClientFolder, before: HashableSite) -> HashableSite:
+    """Let go of data in memory that has changed since: a shopper may have been erased. Return what it is now."""
+    try:
+        data = HashableSite(folder.site())
+    except SiteError:  # somebody is writing client.toml; a task will say it
+        return before
+    if data != before:
+        prepare_platform.cache_clear()
+    return data
 
 
 def _authentication(folder: ClientFolder) -> ProtobufClientInterceptor:

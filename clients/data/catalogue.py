@@ -8,7 +8,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from clients.data.distinct import codes_of
 from clients.data.report import CleaningReport
 from clients.data.table import Table
 from clients.data.validate import item_rules, rejected_rows
@@ -32,13 +35,17 @@ class Catalogue:
         return len(self.item_ids)
 
     @cached_property
-    def _index(self) -> pd.Index:
-        return pd.Index(self.item_ids, dtype="str")
+    def _ids(self) -> pa.Array:
+        return pa.array(self.item_ids, pa.large_string())
 
     def index_of(self, ids: Iterable[str]) -> npt.NDArray[np.int64]:
         """Catalogue rows of `ids`, −1 for an id that is not in the catalogue."""
-        wanted = ids if isinstance(ids, pd.Series) else pd.Series(list(ids), dtype="str")
-        return self._index.get_indexer(pd.Index(wanted)).astype(np.int64)
+        if isinstance(ids, pd.Series):
+            codes, names = codes_of(ids)
+            return np.append(self.index_of(names), -1)[codes]
+        wanted = pa.array(ids if isinstance(ids, pd.Index) else list(ids), pa.large_string())
+        rows = pc.index_in(wanted, value_set=self._ids).fill_null(-1)
+        return rows.to_numpy(zero_copy_only=False).astype(np.int64)
 
     def texts(self) -> list[str]:
         """One text per item: title, category, brand, description and text, joined, whitespace normalised."""

@@ -7,9 +7,12 @@ all.
 from collections.abc import Collection
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from clients.data.catalogue import Catalogue
+from clients.data.distinct import codes_of, repeated
 from clients.data.report import CleaningReport
 from clients.data.table import Table
 from clients.data.validate import interaction_rules, rejected_rows
@@ -49,10 +52,14 @@ class _Sieve:
         if len(reasons):
             self.frame = self.frame.drop(index=reasons.index)
 
-    def drop_where(self, unwanted: pd.Series, reason: str) -> None:
+    def drop_where(self, unwanted: npt.NDArray[np.bool_], reason: str) -> None:
         """Drop the rows for which `unwanted` is true."""
-        labels = self.frame.index[unwanted.to_numpy(dtype=bool)]
-        self.drop(pd.Series(reason, index=labels, dtype="str"))
+        count = int(unwanted.sum())
+        if count:
+            first = int(self.frame.index[int(unwanted.argmax())])
+            self.dropped[reason] = count
+            self.examples[reason] = self.table.cell(first, _REASONS[reason][0])
+            self.frame = self.frame[~unwanted]
 
     def report(self) -> CleaningReport:
         """The counts so far."""
@@ -106,12 +113,11 @@ def sift(
     sieve = _Sieve(table)
     sieve.drop(rejected_rows(table.frame, interaction_rules(table, now=now)))
     if events is not None:
-        sieve.drop_where(~sieve.frame["event"].isin(list(events)), "other_event")
-    sieve.drop_where(sieve.frame.duplicated(), "duplicate")
-    known = pd.Series(catalogue.index_of(sieve.frame["item_id"]) >= 0, index=sieve.frame.index)
-    sieve.drop_where(~known, "unknown_item")
-    counts = sieve.frame.groupby("user_id", sort=False)["item_id"].transform("size")
-    sieve.drop_where(counts < min_events, "too_short")
+        sieve.drop_where(~sieve.frame["event"].isin(list(events)).to_numpy(dtype=bool), "other_event")
+    sieve.drop_where(repeated(sieve.frame), "duplicate")
+    sieve.drop_where(catalogue.index_of(sieve.frame["item_id"]) < 0, "unknown_item")
+    users, _ = codes_of(sieve.frame["user_id"])
+    sieve.drop_where(np.bincount(users)[users] < min_events, "too_short")
     return table.with_frame(sieve.frame), sieve.report()
 
 

@@ -14,28 +14,30 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from clients.data.distinct import repeated
 from clients.data.report import CleaningReport
 from clients.data.sources.raw import Raw, localised
 from clients.data.sources.settings import EventSource, ItemSource
 from clients.data.store import (
     COLUMNS,
+    IDS,
     SCHEMA,
     STAGED,
     EventStore,
     Manifest,
     file_name,
-    shard_numbers,
-    to_arrow,
     to_frame,
 )
 from clients.data.table import OrderKind, Table, interactions_table, items_table, stack
-from clients.data.validate import interaction_rules, rejected_rows
+from clients.data.validate import Rule, interaction_rules, rejected_rows
 from clients.data.wanted import wanted_interactions
 from clients.errors import DataError
 
 CHUNK_ROWS = 500_000
 _IDENTITY = [name for name in COLUMNS if name != "weight"]
+_STAGED_SCHEMA = SCHEMA.append(pa.field("source", pa.int64()))
 Progress = Callable[[str, int], None]
 """Called with a source's name and how many of its rows were read so far."""
 
@@ -56,11 +58,13 @@ class _Tally:
 
 @dataclass(frozen=True)
 class Ingested:
-    """What one ingest did: a report for each source, rows that were new, and rows that were there before."""
+    """What one ingest did: a report for each source, rows that were new, rows that were there before, and events that
+    the sources no longer have, which went (only where they were read anew)."""
 
     reports: tuple[CleaningReport, ...]
     added: int
     known: int
+    removed: int = 0
 
 
 class _Staging:
@@ -70,9 +74,19 @@ class _Staging:
         self._store, self._manifest, self._stack = store, manifest, stack
         self._writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
 
-    def add(self, frame: pd.DataFrame, shards: np.ndarray) -> None:
-        order = np.argsort(shards, kind="stable")
-        table, ordered = to_arrow(frame).combine_chunks().take(order), shards[order]
+    def add(self, frame: pd.DataFrame, source: int) -> None:
+        """Stage rows of one source; `frame` holds those of COLUMNS that there are."""
+        shards = self._store.shards_of(self._manifest, frame["user_id"].to_numpy(dtype=object))
+        small = shards.astype(np.uint16 if self._manifest.shards <= 2**16 else np.int64)
+        order = np.argsort(small, kind="stable")  # numpy sorts 16 bits by radix
+        columns = [
+            pa.chunked_array(pa.array(frame[field.name], field.type, from_pandas=True)).take(pa.array(order))
+            if field.name in frame
+            else pa.nulls(len(frame), field.type)
+            for field in SCHEMA
+        ]
+        table = pa.table([*columns, np.full(len(frame), source)], schema=_STAGED_SCHEMA).combine_chunks()
+        ordered = shards[order]
         starts = np.flatnonzero(np.diff(ordered, prepend=-1))
         for start, end in zip(starts, [*starts[1:], len(ordered)], strict=True):
             self._writer(int(ordered[start])).write_table(table.slice(start, end - start))
@@ -80,13 +94,13 @@ class _Staging:
     def _writer(self, shard: int) -> pa.ipc.RecordBatchFileWriter:
         if shard not in self._writers:
             options = pa.ipc.IpcWriteOptions(compression="lz4")
-            writer = pa.ipc.new_file(str(self._path(shard)), SCHEMA, options=options)
+            writer = pa.ipc.new_file(str(self._path(shard)), _STAGED_SCHEMA, options=options)
             self._writers[shard] = self._stack.enter_context(writer)
         return self._writers[shard]
 
-    def read(self, shard: int) -> pd.DataFrame:
+    def read(self, shard: int) -> pa.Table:
         with pa.ipc.open_file(str(self._path(shard))) as reader:
-            return to_frame(reader.read_all())
+            return reader.read_all()
 
     def _path(self, shard: int) -> Path:
         return self._store.path / f"{STAGED}{shard:03}.arrow"
@@ -103,64 +117,96 @@ def ingest(
     *,
     now: float,
     full: bool = False,
+    anew: bool = False,
     rows: int = CHUNK_ROWS,
     progress: Progress = lambda source, read: None,
 ) -> Ingested:
     """Read what is new in all sources, and the catalogue whole; raise DataError or StoreError and change nothing.
 
     now : unix seconds; later events (by more than a day) are impossible. full : read sources from their beginning
-    (to find what came in later than they allow for); nothing is added twice. rows : rows of a chunk.
+    (to find what came in later than they allow for); nothing is added twice. anew : the same, and keep only what they
+    have now. rows : rows of a chunk.
     """
     with store.changing() as manifest, ExitStack() as stack:
         staging = _Staging(store, manifest, stack)
         tallies, marks, kind = [], dict(manifest.marks), manifest.order_kind
-        for name, source in sources.items():
-            tally, mark = _Tally(name), {} if full else dict(marks.get(name, {}))
+        for number, (name, source) in enumerate(sources.items()):
+            tally, mark = _Tally(name), {} if full or anew else dict(marks.get(name, {}))
             columns = source.event_columns(name)
             for raw in source.events(columns, dict(mark), rows, now):
                 mark |= raw.mark
                 if len(raw.frame):
                     table = _table(raw, source, name)
                     kind = _same_kind(kind, table.order_kind, name)
-                    _stage(store, manifest, table, source.weights, now, tally, staging)
+                    usable = _judged(table, source.weights, now, tally)
+                    if len(usable):
+                        staging.add(usable, number)
                     progress(name, tally.read)
             marks[name] = mark
             tallies.append(tally)
         generation = manifest.generation + 1
-        files, added, staged = dict(manifest.files), 0, sum(t.kept for t in tallies)
+        files, added, kept = ({} if anew else dict(manifest.files)), 0, 0
         for shard in staging.finish():
             before = store.shard(manifest, shard)
-            new = staging.read(shard)
-            merged = _distinct(pd.concat([before, new], ignore_index=True) if len(before) else new)
-            if len(merged) > len(before):
-                if (merged["weight"] != 1).any():  # a weight that was changed since takes the old one's place
-                    merged = merged.drop_duplicates(_IDENTITY, keep="last")
+            new = _wanted(store, manifest, staging.read(shard), tallies)
+            merged = _merged(before, new)
+            added += 0 if merged is None else len(merged) - len(before)
+            if anew:
+                merged = _merged(SCHEMA.empty_table(), new)
+                kept += 0 if merged is None else len(merged)
+            if merged is not None:
                 files[shard] = file_name(generation, shard)
-                store.write(files[shard], to_arrow(merged))
-                added += len(merged) - len(before)
+                store.write(files[shard], merged)
+        if anew and not kept:
+            raise DataError(
+                "the sources hold no event that can be used, so nothing was taken from the store. To empty it, delete "
+                f"{store.path}: then erased shoppers must be erased again."
+            )
+        removed = store.size(manifest) + added - kept if anew else 0
         items = manifest.items if catalogue is None else _items(store, catalogue, generation)
         changed = {
             "generation": generation,
             "files": files,
+            "added": manifest.added + added,
             "marks": marks,
             "order_kind": kind,
             "items": items,
         }
         store.commit(manifest.model_copy(update=changed))
-    return Ingested(tuple(t.report() for t in tallies), added, staged - added)
+    reports = tuple(t.report() for t in tallies)
+    return Ingested(reports, added, sum(t.kept for t in tallies) - added, removed)
 
 
-def _distinct(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each event once, the first of equal ones. Columns that hold one value tell none apart, and are not compared."""
-    differs = [name for name in frame if not _alike(frame[name])]
-    return frame[~frame.duplicated(differs)] if differs else frame.iloc[:1]
+def _wanted(store: EventStore, manifest: Manifest, staged: pa.Table, tallies: list[_Tally]) -> pa.Table:
+    """Staged rows but those of erased shoppers, which are counted. Here a shopper is hashed once, not once a chunk."""
+    if manifest.erased:
+        shoppers = pc.unique(staged["user_id"])
+        gone = [digest.hex() in manifest.erased for digest in store.digests(shoppers.to_pylist())]
+        erased = pc.is_in(staged["user_id"], value_set=shoppers.filter(pa.array(gone)))
+        for number, rows in enumerate(np.bincount(staged["source"].filter(erased), minlength=len(tallies))):
+            if rows:
+                tallies[number].kept -= int(rows)
+                tallies[number].dropped["erased"] += int(rows)
+        staged = staged.filter(pc.invert(erased))
+    return staged.select(COLUMNS)
 
 
-def _alike(column: pd.Series) -> bool:
-    first, last = column.iloc[0], column.iloc[-1]
-    if pd.isna(first):
-        return bool(column.isna().all())
-    return bool(first == last and (column == first).all())
+def _merged(before: pa.Table, new: pa.Table) -> pa.Table | None:
+    """What was there and what is new, each event once, the first of equal ones; None where nothing is new.
+
+    A weight that was changed since takes the old one's place.
+    """
+    events = pa.concat_tables([before, new])
+    for name in IDS:
+        encoded = events[name].combine_chunks().dictionary_encode()
+        events = events.set_column(events.column_names.index(name), name, encoded)
+    frame = to_frame(events)
+    stay = ~repeated(frame)
+    if int(stay.sum()) == len(before):
+        return None
+    if (frame["weight"] != 1).any():
+        stay[stay] = ~repeated(frame[stay], _IDENTITY, keep="last")
+    return events if stay.all() else events.filter(pa.array(stay))
 
 
 def _table(raw: Raw, source: EventSource, name: str) -> Table:
@@ -179,51 +225,31 @@ def _same_kind(before: OrderKind | None, here: OrderKind | None, name: str) -> O
     return here
 
 
-def _stage(
-    store: EventStore,
-    manifest: Manifest,
-    table: Table,
-    weights: Mapping[str, float],
-    now: float,
-    tally: _Tally,
-    staging: _Staging,
-) -> None:
-    """Judge each row by itself, count why it is left out, and stage the others."""
-    frame = table.frame
-    reasons = rejected_rows(frame, interaction_rules(table, now=now))
-    reason = pd.Series(None, index=frame.index, dtype=object)
-    reason[reasons.index] = reasons
-    weight = pd.Series(1.0, index=frame.index)
+def _judged(table: Table, weights: Mapping[str, float], now: float, tally: _Tally) -> pd.DataFrame:
+    """Judge each row by itself, count why it is left out, and return the others, weighed."""
+    frame, rules = table.frame, list(interaction_rules(table, now=now))
     if weights:
         if "event" not in frame:
             raise DataError(
                 f"{table.source}: weights need the column with the kind of event: set columns.event."
             )
         weight = frame["event"].map(dict(weights)).fillna(0.0).astype(np.float64)
-        reason[reason.isna() & ~(weight > 0)] = "other_event"
-    codes, names = pd.factorize(frame["user_id"])
-    digests = store.digests(names.tolist())
-    if manifest.erased:
-        gone = np.array([digest.hex() in manifest.erased for digest in digests], dtype=bool)
-        has = codes >= 0
-        erased = np.zeros(len(frame), dtype=bool)
-        erased[has] = gone[codes[has]]
-        reason[reason.isna() & erased] = "erased"
+        frame = frame.assign(weight=weight)
+        rules.append(Rule("other_event", lambda frame: frame["weight"] > 0))
+    else:
+        frame = frame.assign(weight=1.0)
+    reasons = rejected_rows(frame, rules)
     tally.read += len(frame)
-    for why, count in reason.value_counts(sort=False).items():
+    tally.kept += len(frame) - len(reasons)
+    for why, count in reasons.value_counts(sort=False).items():
         tally.dropped[str(why)] += int(count)
-        shown = _SHOWN.get(str(why))
-        if shown is not None and str(why) not in tally.examples:
-            tally.examples[str(why)] = table.cell(int(reason.index[reason == why][0]), shown)
-    stay = reason.isna().to_numpy(dtype=bool)
-    tally.kept += int(stay.sum())
-    if stay.any():
-        kept = frame[stay].assign(weight=weight[stay]).reindex(columns=COLUMNS)
-        shards = shard_numbers(digests, manifest.shards)[codes[stay]]
-        staging.add(kept, shards)
+        if str(why) not in tally.examples:
+            first = int(reasons.index[reasons == why][0])
+            tally.examples[str(why)] = table.cell(first, _SHOWN[str(why)])
+    return frame.drop(index=reasons.index) if len(reasons) else frame
 
 
-# reason → the column to show; nothing of an erased shopper is shown
+# reason → the column to show
 _SHOWN = {
     "missing_user_id": "user_id",
     "missing_item_id": "item_id",

@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from clients.data.catalogue import Catalogue
+from clients.data.distinct import codes_of
 from clients.data.keyed import Hashes, combine, keyed_hash
 from clients.data.table import Table
 from clients.errors import DataError
@@ -119,26 +121,56 @@ def build_sequences(
     when an item is not in the catalogue or an id or order is missing.
     """
     frame = table.frame
-    rows = catalogue.index_of(frame["item_id"])
-    if (rows < 0).any() or frame[["user_id", "order"]].isna().any(axis=None):
+    rows, (codes, known) = catalogue.index_of(frame["item_id"]), codes_of(frame["user_id"])
+    if (rows < 0).any() or (codes < 0).any() or frame["order"].isna().any():
         raise DataError(f"{table.source}: rows that cannot be used: call clean_interactions first.")
-    codes, names = pd.factorize(frame["user_id"], sort=True)
-    users = codes.astype(np.int64)
-    names_hashed = keyed_hash(seed, "order-user", [str(name) for name in names])[users]
+    users, names = _ranked(codes, known)
     hashes = item_hashes(catalogue, seed) if hashes is None else hashes
-    item_hash = combine(names_hashed, hashes[rows])
-    starts, tie, alone = _group_keys(table, users, names_hashed, item_hash, seed)
-    order = np.lexsort((rows, item_hash, tie, starts, users))
-    users, starts, tie = users[order], starts[order], tie[order]
+    starts, baskets, basket_names = _starts(table, users)
+    by_position = table.order_kind == "position"
+    order = np.argsort(starts)  # not stable: events that tie are put in order below
+    small = np.uint16 if len(names) <= 2**16 else np.int64  # numpy sorts 16 bits by radix
+    order = order[np.argsort(users[order].astype(small), kind="stable")]
+    users, starts = users[order], starts[order]
     new_user = np.diff(users, prepend=-1) != 0
-    new_group = new_user | (np.diff(starts, prepend=np.nan) != 0) | (np.diff(tie, prepend=tie[:1]) != 0)
-    new_group |= alone[order]
-    ordinal = np.cumsum(new_group) - 1
+    opens = new_user | (np.diff(starts, prepend=np.nan) != 0)
+    tied = np.flatnonzero(~opens | np.append(~opens[1:], False))
+    if tied.size:
+        those, runs = order[tied], np.cumsum(opens)[tied]
+        user_hash = _hashed(seed, "order-user", names, users[tied])
+        item_hash = combine(user_hash, hashes[rows[those]])
+        tie = item_hash.copy() if by_position else np.zeros(len(tied), dtype=np.uint64)
+        has = baskets[those] >= 0
+        if has.any():
+            tie[has] = combine(
+                user_hash[has], _hashed(seed, "order-basket", basket_names, baskets[those][has])
+            )
+        within = np.lexsort((rows[those], item_hash, tie, runs))
+        order[tied], tie = those[within], tie[within]
+        opens[tied] |= np.diff(tie, prepend=tie[:1]) != 0
+    if by_position:
+        opens |= baskets[order] < 0
+    ordinal = np.cumsum(opens) - 1
     counts = np.bincount(users, minlength=len(names))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     groups = ordinal - np.repeat(ordinal[offsets[:-1]], counts)
-    users_named = tuple(str(name) for name in names)
-    return Sequences(users_named, rows[order], groups.astype(np.int64), offsets, _weights(table, order))
+    return Sequences(tuple(names), rows[order], groups.astype(np.int64), offsets, _weights(table, order))
+
+
+def _ranked(codes: Ints, known: "pd.Index[Any]") -> tuple[Ints, list[str]]:
+    """Each event's shopper by position among those who have an event, sorted, and these."""
+    used = np.flatnonzero(np.bincount(codes, minlength=len(known)))
+    names = [str(name) for name in known[used]]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    ranks = np.empty(len(known), dtype=np.int64)
+    ranks[used[order]] = np.arange(len(order))
+    return ranks[codes], [names[at] for at in order]
+
+
+def _hashed(seed: int, purpose: str, names: "Sequence[str] | pd.Index[Any]", codes: Ints) -> Hashes:
+    """The keyed hash of `names[code]` for each code; of no other name."""
+    distinct, back = np.unique(codes, return_inverse=True)
+    return keyed_hash(seed, purpose, [str(names[code]) for code in distinct])[back]
 
 
 def _weights(table: Table, order: npt.NDArray[np.int64]) -> Floats | None:
@@ -149,22 +181,13 @@ def _weights(table: Table, order: npt.NDArray[np.int64]) -> Floats | None:
     return None if (weights == 1).all() else weights[order]
 
 
-def _group_keys(
-    table: Table, users: Ints, user_hash: Hashes, item_hash: Hashes, seed: int
-) -> tuple[npt.NDArray[np.float64], Hashes, npt.NDArray[np.bool_]]:
-    """Per event: when its group starts, the hash that tells tying groups apart, whether it is a group
-    alone."""
+def _starts(table: Table, users: Ints) -> tuple[npt.NDArray[np.float64], Ints, "pd.Index[Any]"]:
+    """Per event: when its group starts, and its basket's number, −1 where it has none; and the baskets."""
     starts = table.frame["order"].to_numpy(dtype=np.float64).copy()
-    by_position = table.order_kind == "position"
-    tie = item_hash.copy() if by_position else np.zeros(len(starts), dtype=np.uint64)
-    alone = np.full(len(starts), by_position)
-    if "basket" in table.frame:
-        baskets = table.frame["basket"]
-        codes, names = pd.factorize(baskets)
-        has = codes >= 0
-        pair = pd.Series(starts[has]).groupby([users[has], codes[has]], sort=False)
-        starts[has] = pair.transform("min").to_numpy()
-        hashes = keyed_hash(seed, "order-basket", [str(name) for name in names])
-        tie[has] = combine(user_hash[has], hashes[codes[has]])
-        alone[has] = False
-    return starts, tie, alone
+    if "basket" not in table.frame or table.frame["basket"].isna().all():
+        return starts, np.full(len(starts), -1, dtype=np.int64), pd.Index([])
+    codes, names = codes_of(table.frame["basket"])
+    has = codes >= 0
+    pair = pd.Series(starts[has]).groupby([users[has], codes[has]], sort=False)
+    starts[has] = pair.transform("min").to_numpy()
+    return starts, codes, names

@@ -9,17 +9,20 @@ store/
 All events of one shopper are in one shard, so that whatever is done for a shopper needs one shard in memory.
 """
 
+import base64
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -44,8 +47,10 @@ SCHEMA = pa.schema(
 COLUMNS = SCHEMA.names
 STAGED = "staged-"
 """Files of an ingest that is not done begin so."""
+IDS = ["user_id", "item_id"]
+"""Columns of which a shard's file holds each distinct value once, and numbers."""
 _DIGEST = 16
-_TEXT = {pa.large_string(): pd.StringDtype("pyarrow", na_value=np.nan)}
+_TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 
 
 class Manifest(BaseModel):
@@ -56,15 +61,21 @@ class Manifest(BaseModel):
     version: int = 1
     generation: int = 0
     shards: int = SHARDS
+    sharding: Literal["blake2b", "siphash"] = "blake2b"
+    """Which keyed hash says a shopper's shard; the second is quicker, the first that of older stores."""
     order_kind: OrderKind | None = None
     files: dict[int, str] = {}
     """Shard → its file."""
     items: str | None = None
     """The catalogue's file, where the store keeps one."""
+    added: int = 0
+    """How many events were ever added; erasures do not lower it."""
     marks: dict[str, Mark] = {}
     """Source → how far it was read."""
     erased: frozenset[str] = frozenset()
     """Keyed hashes of erased shoppers, hexadecimal."""
+    erased_sessions: frozenset[str] = frozenset()
+    """The same of anonymous sessions that were named as theirs."""
 
 
 @dataclass(frozen=True)
@@ -107,28 +118,44 @@ class EventStore:
         """Whether a shopper was erased, and is to stay unknown."""
         return self.digests([shopper])[0].hex() in self.manifest().erased
 
-    def shard(self, manifest: Manifest, number: int) -> pd.DataFrame:
+    def shards_of(self, manifest: Manifest, shoppers: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
+        """The shard of each shopper, from its keyed hash."""
+        if manifest.sharding == "blake2b":
+            data = b"".join(digest[:8] for digest in self.digests(list(shoppers)))
+            hashes = np.frombuffer(data, dtype="<u8")
+        else:
+            key = hashlib.blake2b(b"shards", digest_size=12, key=self.key).digest()
+            hashes = pd.util.hash_array(shoppers, hash_key=base64.b64encode(key).decode(), categorize=False)
+        return (hashes % np.uint64(manifest.shards)).astype(np.int64)
+
+    def shard(self, manifest: Manifest, number: int) -> pa.Table:
         """The events of one shard, columns as in SCHEMA; raise StoreError."""
         name = manifest.files.get(number)
-        if name is None:
-            return to_frame(SCHEMA.empty_table())
+        return SCHEMA.empty_table() if name is None else self._read(name, schema=SCHEMA)
+
+    def size(self, manifest: Manifest) -> int:
+        """How many events there are; raise StoreError."""
+        return sum(len(self._read(name, columns=["order"])) for name in manifest.files.values())
+
+    def tables(self) -> Iterator[Table]:
+        """Each shard that holds events, as an interactions table, of which IDS are categories."""
+        manifest = self.manifest()
+        for number in sorted(manifest.files):
+            events = self._read(manifest.files[number], columns=COLUMNS, read_dictionary=IDS)
+            if len(events):
+                frame = to_frame(events)
+                names = {name: name for name in COLUMNS}
+                source = str(self.path)
+                yield Table(frame, source, ((source, len(frame)),), names, {}, manifest.order_kind)
+
+    def _read(self, name: str, **options: Any) -> pa.Table:
         try:
-            return to_frame(pq.read_table(self.path / name, schema=SCHEMA, partitioning=None))
+            return pq.read_table(self.path / name, partitioning=None, **options)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
                 f"{self.path / name}: cannot be read ({type(error).__name__}). Restore the whole folder from a "
                 "backup, or delete it and ingest again (erased shoppers must then be erased again)."
             ) from None
-
-    def tables(self) -> Iterator[Table]:
-        """Each shard that holds events, as an interactions table."""
-        manifest = self.manifest()
-        for number in sorted(manifest.files):
-            frame = self.shard(manifest, number)
-            if len(frame):
-                names = {name: name for name in COLUMNS}
-                source = str(self.path)
-                yield Table(frame, source, ((source, len(frame)),), names, {}, manifest.order_kind)
 
     @contextmanager
     def changing(self) -> Iterator[Manifest]:
@@ -142,9 +169,14 @@ class EventStore:
         """Write a file that does not count yet, durably; raise StoreError."""
         path = self.path / name
         try:
-            # Nothing looks for single rows of a shard: no statistics. Ids that hardly repeat in it need no dictionary.
+            # Nothing looks for single rows of a shard: no statistics.
             pq.write_table(
-                table, path, compression="zstd", use_dictionary=["basket", "event"], write_statistics=False
+                table,
+                path,
+                compression="zstd",
+                use_dictionary=[*IDS, "basket", "event"],
+                dictionary_pagesize_limit=2**30,
+                write_statistics=False,
             )
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -164,25 +196,28 @@ class EventStore:
             if file.name not in named:
                 file.unlink(missing_ok=True)
 
-    def erase(self, shopper: str) -> int:
-        """Delete a shopper's events and remember to keep them out, in one step; return how many events."""
+    def erase(self, shopper: str, sessions: Sequence[str] = ()) -> int:
+        """Delete a shopper's events and remember to keep shopper and sessions out, in one step; return how many went."""
         digest = self.digests([shopper])[0]
+        theirs = {one.hex() for one in self.digests(list(sessions))}
         with self.changing() as manifest:
-            number = shard_numbers([digest], manifest.shards)[0]
-            frame = self.shard(manifest, int(number))
-            stay = frame["user_id"] != shopper
+            number = int(self.shards_of(manifest, np.array([shopper], dtype=object))[0])
+            events = self.shard(manifest, number)
+            stay = pc.not_equal(events["user_id"], shopper)
+            left = events.filter(stay)
             generation = manifest.generation + 1
             files = dict(manifest.files)
-            if not stay.all():
-                files[int(number)] = file_name(generation, int(number))
-                self.write(files[int(number)], to_arrow(frame[stay]))
+            if len(left) < len(events):
+                files[number] = file_name(generation, number)
+                self.write(files[number], left)
             changed = {
                 "generation": generation,
                 "files": files,
                 "erased": manifest.erased | {digest.hex()},
+                "erased_sessions": manifest.erased_sessions | theirs,
             }
             self.commit(manifest.model_copy(update=changed))
-        return int((~stay).sum())
+        return len(events) - len(left)
 
 
 def open_store(path: Path, shards: int = SHARDS) -> EventStore:
@@ -200,14 +235,9 @@ def open_store(path: Path, shards: int = SHARDS) -> EventStore:
     if not store.manifest_file.exists():
         with held(path / "lock", "An ingest or erasure of this store"):
             if not store.manifest_file.exists():
-                replace(store.manifest_file, Manifest(shards=shards).model_dump_json().encode(), PRIVATE)
+                empty = Manifest(shards=shards, sharding="siphash")
+                replace(store.manifest_file, empty.model_dump_json().encode(), PRIVATE)
     return store
-
-
-def shard_numbers(digests: list[bytes], shards: int) -> npt.NDArray[np.int64]:
-    """The shard of each shopper, from its keyed hash."""
-    whole = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, _DIGEST // 8)
-    return (whole[:, 0] % np.uint64(shards)).astype(np.int64)
 
 
 def file_name(generation: int, shard: int) -> str:
@@ -215,11 +245,16 @@ def file_name(generation: int, shard: int) -> str:
     return f"{generation}-{shard:03}.parquet"
 
 
-def to_arrow(frame: pd.DataFrame) -> pa.Table:
-    """A frame of events as SCHEMA has it."""
-    return pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
+def to_frame(events: pa.Table) -> pd.DataFrame:
+    """Events of SCHEMA as a frame: IDS as categories, other text as `str`, numbers as float64 with NaN."""
+    return pd.DataFrame({name: _column(events[name]) for name in events.column_names}, copy=False)
 
 
-def to_frame(table: pa.Table) -> pd.DataFrame:
-    """Events of SCHEMA as a frame: text as `str`, numbers as float64 with NaN."""
-    return table.to_pandas(types_mapper=_TEXT.get)
+def _column(column: pa.ChunkedArray) -> Any:
+    if pa.types.is_floating(column.type):
+        return column.to_numpy()
+    if not pa.types.is_dictionary(column.type):
+        return pd.array(column, dtype=_TEXT)
+    whole = column.unify_dictionaries().combine_chunks()
+    ids = pd.Index(pd.array(whole.dictionary, dtype=_TEXT))
+    return pd.Categorical.from_codes(whole.indices.to_numpy(), categories=ids, validate=False)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from clients.distill.compare import Comparison, choose_student, compare
-from clients.distill.installed import StudentCard, install_student
+from clients.distill.installed import StudentCard, install_student, remove_students
 from clients.distill.student import Student
 from clients.distill.teach import teach
 from clients.errors import SiteError
@@ -37,7 +37,8 @@ def distill(folder: ClientFolder, encoders: Sequence[str], neighbours: int) -> D
     """
     site, model = folder.site(), current_model(folder)
     names = tuple(encoders) or model.encoder_names
-    platform = prepare_platform(HashableSite(site), names, model.width, model.history_length)
+    data = HashableSite(site)
+    platform = prepare_platform(data, names, model.width, model.history_length)
     if len(platform.catalogue) < 2:
         raise SiteError(f"{site.items}: a student needs a catalogue of two items at least.")
     shared = model.shared if names == model.encoder_names else None
@@ -58,7 +59,14 @@ def distill(folder: ClientFolder, encoders: Sequence[str], neighbours: int) -> D
         tables=digest(tables),
         item_ids=list(platform.catalogue.item_ids),
     )
-    return Distilled(install_student(folder.path, card, tables), card, layer, comparison)
+    name = install_student(folder.path, card, tables)
+    if HashableSite(folder.site()) != data:
+        remove_students(folder.path)
+        raise SiteError(
+            f"{site.name}: the data changed meanwhile, and a shopper may have been erased, so the student was deleted. "
+            "Run it again: fedcart client distill."
+        )
+    return Distilled(name, card, layer, comparison)
 
 
 def distilled(

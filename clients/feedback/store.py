@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from clients.database import database_errors, open_engine
+from clients.errors import StoreError
 from clients.feedback.events import ADDED_BY, FeedbackEvent, Impression, Interaction
 from clients.feedback.tables import IMPRESSIONS, INTERACTIONS, metadata
 
@@ -64,16 +65,24 @@ class FeedbackStore:
         raise AssertionError("unreachable")
 
     def erase(self, shopper: str, sessions: Iterable[str] = ()) -> int:
-        """Delete every row of a shopper, and of sessions that are known to be theirs; return how many rows."""
+        """Delete every row of a shopper ("": of none), and of sessions that are theirs; return how many rows.
+
+        Raises StoreError, also where a reader of SQLite keeps the journal, and the rows in it, from being emptied.
+        """
         theirs = list(sessions)
         with self._turn, database_errors(self.engine), self._transaction() as connection:
             rows = 0
             for table in (IMPRESSIONS, INTERACTIONS):
-                whose = (table.c.shopper == shopper) | table.c.session.in_(theirs)
+                whose = ((table.c.shopper == shopper) & (table.c.shopper != "")) | table.c.session.in_(theirs)
                 rows += connection.execute(sa.delete(table).where(whose)).rowcount
         if self.engine.dialect.name == "sqlite":
             with database_errors(self.engine), self.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")  # not in the journal either
+                busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
+            if busy:  # whoever reads needs the journal, which still holds the rows
+                raise StoreError(
+                    f"{self.engine.url.database}: the rows are deleted, but somebody reads the database, so its journal "
+                    "still holds them. Run it again when that is done."
+                )
         return rows
 
     def close(self) -> None:

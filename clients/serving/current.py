@@ -3,6 +3,7 @@
 import threading
 
 from clients.serving.asks import Who
+from clients.serving.erased import Tombstones
 from clients.serving.sessions import Sessions
 from clients.serving.snapshot import Snapshot
 from shared_model.errors import FedcartError
@@ -18,10 +19,12 @@ class TenantError(FedcartError):
 class Current:
     """What is served: one platform's snapshot, its sessions, and who was erased since."""
 
-    def __init__(self, snapshot: Snapshot, sessions: Sessions | None = None) -> None:
+    def __init__(
+        self, snapshot: Snapshot, sessions: Sessions | None = None, erased: Tombstones | None = None
+    ) -> None:
         self._snapshot, self._gone = snapshot, frozenset[str]()
         self._lock = threading.Lock()
-        self.sessions = sessions or Sessions()
+        self.sessions, self._erased = sessions or Sessions(), erased
 
     @property
     def snapshot(self) -> Snapshot:
@@ -37,12 +40,20 @@ class Current:
                 )
             self._snapshot = snapshot.without(self._gone)
 
-    def erase(self, shoppers: frozenset[str]) -> None:
-        """Make shoppers unknown at once, in this and every later snapshot."""
+    def erase(self, shoppers: frozenset[str], sessions: frozenset[str] = frozenset()) -> None:
+        """Make shoppers unknown at once, in this and every later snapshot, and forget sessions."""
         with self._lock:
             self._gone |= shoppers
             self._snapshot = self._snapshot.without(self._gone)
-        self.sessions.erase(shoppers)
+        self.sessions.erase(shoppers, sessions)
+
+    def add(self, shopper: str, session: str, item: str) -> None:
+        """Keep an event in its session, unless it is of someone who was erased."""
+        if self._erased is not None and (
+            self._erased.shoppers([shopper]) or self._erased.sessions([session])
+        ):
+            return
+        self.sessions.add(shopper, session, item)
 
     def joined(self, who: Who) -> Who:
         """Return who asks with the events of the session."""

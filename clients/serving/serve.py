@@ -17,6 +17,7 @@ from clients.folder import ClientFolder
 from clients.serving.current import Current
 from clients.serving.desk import Desk
 from clients.serving.door import Door
+from clients.serving.erased import Tombstones, WithoutErased
 from clients.serving.errors import ServingError
 from clients.serving.feedback import FeedbackSink
 from clients.serving.load import load_snapshot
@@ -65,9 +66,11 @@ def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable
     require_safe(settings)
     gc.freeze()  # what is imported stays: the collector need not go through it while data is read
     seen = state_of(folder)
-    current = Current(load_snapshot(folder))
+    site = folder.site()
+    erased = Tombstones(site)
+    current = Current(load_snapshot(folder), erased=erased)
     steady(current.snapshot)
-    feedback = FeedbackStore(folder.site().feedback)
+    feedback = WithoutErased(FeedbackStore(site.feedback), erased)
     asyncio.run(_until_stopped(folder, Serving(current, settings, feedback), seen, ready))
 
 

@@ -159,7 +159,7 @@ class RecommenderService(RecommenderServicer):
             batch = read_feedback(request, time.time)
             done = await asyncio.to_thread(self._feedback.record, batch)
             for event in request.interactions:
-                self._current.sessions.add(event.shopper_id, event.session_id, event.item_id)
+                self._current.add(event.shopper_id, event.session_id, event.item_id)
             snapshot = self._current.snapshot
             return messages.RecordFeedbackResponse(
                 header=messages.Header(request_id=name, model_version=snapshot.version),
@@ -188,7 +188,7 @@ class RecommenderService(RecommenderServicer):
                     grpc.StatusCode.INVALID_ARGUMENT, "open: belongs into the first message only"
                 )
             if request.item_id:
-                self._current.sessions.add(opened.who.shopper_id, opened.who.session_id, request.item_id)
+                self._current.add(opened.who.shopper_id, opened.who.session_id, request.item_id)
             if request.text:
                 texts = [*opened.who.texts, request.text][-10:]
                 del opened.who.texts[:]

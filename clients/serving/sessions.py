@@ -63,17 +63,22 @@ class Sessions:
                 return who
             return Who(who.shopper, who.session, (*kept.items, *who.items)[-200:], who.texts)
 
-    def erase(self, shoppers: frozenset[str]) -> None:
-        """Forget all sessions of some shoppers."""
+    def erase(self, shoppers: frozenset[str], sessions: frozenset[str] = frozenset()) -> None:
+        """Forget all sessions of some shoppers, and some sessions."""
         with self._lock:
             for key, kept in list(self._kept.items()):
-                if kept.shopper in shoppers or key[0] in shoppers:
+                if kept.shopper in shoppers or key[0] in shoppers or key[1] in sessions:
                     del self._kept[key]
 
     def shoppers(self) -> list[str]:
         """Return the shoppers of whom something is kept."""
         with self._lock:
             return sorted({kept.shopper for kept in self._kept.values() if kept.shopper})
+
+    def names(self) -> list[str]:
+        """Return the sessions of which something is kept."""
+        with self._lock:
+            return [session for _, session in self._kept if session]
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -9,7 +9,7 @@ import structlog
 from clients.folder import ClientFolder
 from clients.models import RECORD
 from clients.serving.current import Current
-from clients.serving.erased import erased_shoppers
+from clients.serving.erased import Tombstones
 from clients.serving.load import load_snapshot
 from clients.serving.snapshot import Snapshot
 from privacy.errors import PrivacyError
@@ -70,7 +70,8 @@ def _load(folder: ClientFolder) -> Snapshot:
 
 def _erase(folder: ClientFolder, current: Current) -> None:
     """Forget who was erased; reading the data again takes longer."""
-    known = current.snapshot.shoppers.sequences.user_ids
-    gone = erased_shoppers(folder.site(), [*known, *current.sessions.shoppers()])
-    if gone:
-        current.erase(gone)
+    known, erased = current.snapshot.shoppers.sequences.user_ids, Tombstones(folder.site())
+    gone = erased.shoppers([*known, *current.sessions.shoppers()])
+    sessions = erased.sessions(current.sessions.names())
+    if gone or sessions:
+        current.erase(gone, sessions)

@@ -77,6 +77,21 @@ def test_ingest_reports_what_it_did_and_what_is_there(run):
     assert "21 events of 4 shoppers" in out
 
 
+def test_ingest_anew_keeps_what_the_sources_have_now(run, folder):
+    run("ingest")
+    with sqlite3.connect(folder / "shop.db") as database:
+        database.execute("DELETE FROM orders WHERE user_id = 'u1'")
+    code, out, _ = run("ingest", "--full")
+    assert (code, "added 0 events; 16 were there already\n" in out) == (0, True)
+    code, out, _ = run("ingest", "--anew")
+    assert (code, "added 0 events; 16 were there already; 5 that the sources no longer have went" in out) == (
+        0,
+        True,
+    )
+    code, out, _ = run("ingest", "--anew", "--format", "json")
+    assert (json.loads(out)["removed"], json.loads(out)["store"]["events"]) == (0, 16)
+
+
 def test_erase_reaches_data_sequences_and_feedback(run, folder):
     run("ingest")
     site = load_site(folder / "client.toml")

@@ -7,6 +7,7 @@ from clients.data.ingest import ingest
 from clients.data.sources import FeedbackSource, SqlSource
 from clients.data.store import open_store
 from clients.feedback import FeedbackStore, Impression, Interaction, Kind
+from clients.fresh import Fresh, fresh_events
 from clients.participate import participate, plan_for
 from clients.platform import HashableSite, prepare_platform
 from privacy.accounting import epsilon
@@ -47,14 +48,18 @@ def test_what_shoppers_did_trains_next_and_is_charged_to_the_same_ledger(
     site = make_site().model_copy(update={"events": None, "sources": sources, "store": tmp_path / "store"})
     feedback, store = FeedbackStore(url), open_store(site.store, shards=4)
     ingest(store, sources, None, now=NOW)
+    stored = store.manifest().added
+    assert fresh_events(site) == Fresh(stored, None)
     first = ask.model_copy(update={"run_id": "first"})
     before = participate(site, first, start(first))
+    assert fresh_events(site) == Fresh(0, "first")
     known = prepare_platform(HashableSite(site), first.encoder_names, first.width, first.history_length)
 
     lists = [Impression("loop-1", "loop-r", "u01", ("i05", "i07"), NOW - 60, model_version="1", arm="new")]
     done = [Interaction("loop-2", "u01", "i07", Kind.PURCHASE, NOW - 50, request_id="loop-r", value=3.0)]
     assert feedback.record([*lists, *done]).accepted == 2
     assert ingest(store, sources, None, now=NOW).added == 1
+    assert fresh_events(site) == Fresh(1, "first"), "this is what asks for the second run"
     feedback.erase("u01")
     feedback.close()
 
@@ -65,6 +70,7 @@ def test_what_shoppers_did_trains_next_and_is_charged_to_the_same_ledger(
     assert again.catalogue.item_ids[items[-1]] == "i07"
     assert len(again.split.sequences.items) == len(known.split.sequences.items) + 1
     after = participate(site, second, start(second))
+    assert fresh_events(site) == Fresh(0, "second")
 
     event = plan_for(site, second).event_of(second.local_steps)
     ledger = ledger_of(site)

@@ -64,8 +64,8 @@ class Shop:
             )
         for u in range(20):
             for day, n in enumerate(rng.choice(30, size=6, replace=False).tolist()):
-                self.sell(f"u{u:02}", f"i{n:02}", day, "view" if day == 2 else "purchase")
-        self.sell("u00", "i00", 7, "search")
+                self.sell(f"shopper-{u:04}", f"i{n:02}", day, "view" if day == 2 else "purchase")
+        self.sell("shopper-0000", "i00", 7, "search")
 
     def sell(self, customer: str, sku: str, day: int, kind: str = "purchase") -> None:
         """Insert one row, as the shop itself does."""

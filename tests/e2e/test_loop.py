@@ -33,10 +33,11 @@ from shared_model.instructions import TrainInstructions
 from simulations.folder import write_federation
 from simulations.grid import run_inline, run_server
 from tests.e2e.shops import FIRST_DAY, Shop
+from tests.traces import traces
 
 RUN = {"rounds": 2, "epsilon": 2.0, "local_steps": 2, "sample_rate": 0.5, "negatives": 4, "targets": 3}
 LATER = FIRST_DAY.timestamp() + 86_400 * 20
-WHO = "u01"
+WHO = "shopper-0001"
 """The shopper who comes back."""
 
 
@@ -159,10 +160,14 @@ def test_from_rows_to_lists_and_back_with_real_processes(shops, make_federation,
             bought, before = _buy(stub, shop, version), profile()
             (group,) = said("client", "report", "--folder", folders[name].path)["groups"]
             assert (group["model_version"], group["conversion"]["value"]) == (version, 1.0)
+            assert said("client", "fresh", "--folder", folders[name].path, expected=1)["run"] == first
             assert said("client", "ingest", "--folder", folders[name].path)["added"] == 1
             federation.wait_for(lambda ask=profile, was=before: ask() != was, "the event in serving")
             assert bought not in _listed(stub, 30)[1]
 
+    for folder in folders.values():  # exit code 0: enough is new. A person of the platform asks for a run
+        enough = said("client", "fresh", "--folder", folder.path)
+        assert enough == {"events": 1, "run": first, "at_least": 1, "enough": True}
     second = _run(federation, processes)
     newer = said("server", "publish", second, "--folder", fed.path)["version"]
     for folder in folders.values():
@@ -170,10 +175,22 @@ def test_from_rows_to_lists_and_back_with_real_processes(shops, make_federation,
         with grpc.insecure_channel(f"127.0.0.1:{folder.site().serving.port}") as channel:
             ask = partial(_listed, RecommenderStub(channel), 3)
             federation.wait_for(lambda ask=ask: ask()[0].model_version == newer, "the new model in serving")
+        assert said("client", "fresh", "--folder", folder.path, expected=1)["run"] == second
         ledger, site = open_ledger(folder.site()), folder.site()
         assert [(s.run, s.reservations, s.open) for s in ledger.runs()] == [(first, 2, 0), (second, 2, 0)]
         event = plan_for(site, FederationSettings.load(fed.runs / first).instructions).event
         assert ledger.budget().committed == pytest.approx(epsilon([event, event], site.delta), rel=1e-6)
+    for name, folder in folders.items():  # with node, worker and service running
+        with grpc.insecure_channel(f"127.0.0.1:{folder.site().serving.port}") as channel:
+            stub = RecommenderStub(channel)
+            ask = partial(stub.Recommend, m.RecommendRequest(who=m.Who(shopper_id=WHO)))
+            assert not ask().cold
+            assert traces(folder.path, WHO)
+            assert said("client", "erase", WHO, "--folder", folder.path)["feedback"] == 4
+            federation.wait_for(lambda ask=ask: ask().cold, "the erasure in serving")
+        assert traces(folder.path, WHO) == []
+        for table in ("feedback_impressions", "feedback_interactions"):
+            assert not [row for row in shops[name].rows(table) if row["shopper"] == WHO]
     for name in (*shops, *(f"serve-{name}" for name in shops), "server"):
         processes.running[name].terminate()
         assert processes.running[name].wait(60) == 0, processes.log(name)
@@ -228,9 +245,9 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "fedcart", *map(str, arguments)]
 
 
-def _said(processes, *arguments: object) -> dict:
-    """What a command prints as JSON."""
+def _said(processes, *arguments: object, expected: int = 0) -> dict:
+    """What a command prints as JSON, with the expected exit code."""
     line = command(*arguments, "--format", "json")
     done = subprocess.run(line, env=processes.environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == expected, done.stderr
     return json.loads(done.stdout)

@@ -1,6 +1,6 @@
 """Folders and files as sources: CSV, Parquet, RecBole's atomic files, Amazon's JSON lines.
 
-The mark holds each file's size and time of change: an unchanged file is not read again, a changed or new one is,
+The mark holds each file's size and times of change: an unchanged file is not read again, a changed or new one is,
 whole, and events that are there already are not added again.
 """
 
@@ -23,12 +23,15 @@ JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
 
 def state_of(path: Path) -> str:
-    """A file's size and time of change; raise DataError where it cannot be looked at."""
+    """A file's size, and when it was written and changed; raise DataError where it cannot be looked at.
+
+    Whoever writes a file may set the first time to what it was before, but not the second.
+    """
     try:
         status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror or error}.") from None
-    return f"{status.st_size}:{status.st_mtime_ns}"
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 def table_chunks(path: Path, wanted: Wanted, since: Mark, rows: int) -> Iterator[Raw]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from clients.errors import DataError
 
-Mark = dict[str, str | float]
+Mark = dict[str, str | int | float]
 """How far a source was read, as plain values for JSON. Empty: nothing was read yet."""
 
 _NAIVE = r"^\d{4}-\d{2}-\d{2}(?:[T ][\d:.,]+)?$"
@@ -22,7 +22,7 @@ class Raw:
 
     frame: pd.DataFrame
     where: str
-    mark: Mapping[str, str | float] = field(default_factory=dict)
+    mark: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 def localised(raw: pd.Series, zone: str | None, where: str) -> pd.Series:

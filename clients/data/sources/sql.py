@@ -1,10 +1,11 @@
 """A table or view of a database as a source, read in one pass with a server-side cursor.
 
-The mark is the greatest value of the watermark column so far. The next read starts `late` before it, so events of
-the same moment, and events that were committed or came in late, are read again; those that are there already are
-not added again.
+The mark is the greatest value of the watermark column so far, of times the greatest that was not in the future: a clock
+that ran ahead must not hide what others write. The next read starts `late` before it, so events of the same moment, and
+events that were committed or came in late, are read again; those that are there already are not added again.
 """
 
+import math
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,6 @@ from clients.errors import DataError
 from privacy.ledger.location import shown
 
 MARK = "watermark"
-_DAY = 86_400.0
 
 
 class SqlTable:
@@ -90,9 +90,11 @@ def new_rows(
     """Yield events from `late` before the mark on.
 
     watermark : a column of times, or of numbers. unit : how many of its numbers are a second; None for a counter,
-    of which `late` counts. Times more than a day after `now` (unix seconds) are impossible and do not move the mark.
+    of which `late` counts. Times after `now` (unix seconds) do not move the mark. Rows without a watermark are read each
+    time, unless the watermark is what is read as the time of the event, without which a row cannot be used.
     """
-    names = list(dict.fromkeys([*wanted(source.names, source.where).values(), watermark]))
+    used = wanted(source.names, source.where)
+    names = list(dict.fromkeys([*used.values(), watermark]))
     if watermark not in source.names:
         raise DataError(
             f"{source.where}: no column {watermark!r} (watermark). There are: {', '.join(source.names)}."
@@ -110,15 +112,19 @@ def new_rows(
             f"{source.where}, column {watermark!r} holds times without an offset. Say where their clock stands: "
             'timezone = "Europe/Berlin" (or "UTC") in this source.'
         )
-    reached = float(since.get(MARK, float("-inf")))
+    latest = now * (1.0 if timed else unit or math.inf)
+    reached: int | float = -math.inf
     start = None
     if MARK in since:
-        start = column >= (_time(reached - late, kind, zone) if timed else reached - late * (unit or 1.0))
-    latest = (now + _DAY) * (1.0 if timed else unit or float("inf"))
+        reached = min(_exact(since[MARK]), latest)
+        before = _minus(reached, late * (1.0 if timed else unit or 1.0))
+        start = column >= (_time(before, kind, zone) if timed else before)
+        if watermark != used["order"]:
+            start |= column.is_(None)
     for frame in source.chunks(names, rows, start):
         values = [_number(value, zone) for value in frame[watermark] if value is not None]
         reached = max([reached, *(value for value in values if value <= latest)])
-        yield Raw(frame, source.where, {MARK: reached} if reached > float("-inf") else {})
+        yield Raw(frame, source.where, {MARK: reached} if reached > -math.inf else {})
 
 
 def _plain(value: Any) -> Any:
@@ -134,9 +140,22 @@ def _time(seconds: float, kind: Any, zone: str | None) -> datetime:
     return (moment - hour).astimezone(ZoneInfo(zone or "UTC")).replace(tzinfo=None)
 
 
-def _number(value: Any, zone: str | None) -> float:
+def _exact(value: str | int | float) -> int | float:
+    return value if isinstance(value, int) else float(value)
+
+
+def _minus(reached: int | float, late: float) -> int | float:
+    """So far before; whole numbers exactly, for a float does not tell large ones apart."""
+    return reached - math.ceil(late) if isinstance(reached, int) else reached - late
+
+
+def _number(value: Any, zone: str | None) -> int | float:
     """A number as it is, a time as unix seconds."""
-    if isinstance(value, int | float | Decimal):
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float | Decimal):
         return float(value)
     if value.tzinfo is None:
         value = value.replace(tzinfo=ZoneInfo(zone or "UTC"))

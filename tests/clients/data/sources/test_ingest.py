@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from clients.data import load_platform, load_store
 from clients.data.ingest import ingest
 from clients.data.sources import FilesSource, SqlSource
-from clients.data.store import EventStore, open_store
+from clients.data.store import EventStore, Manifest, open_store
 from clients.errors import DataError, StoreError
 from federation.errors import BusyError
 
@@ -239,6 +240,59 @@ def test_an_erased_shopper_is_gone_and_stays_out(tmp_path, store, now, events_of
     assert not [f for f in store.path.iterdir() if b"unmistakable" in f.read_bytes()]
     assert store.erase("unmistakable") == 0
     assert store.erase("nobody") == 0
+
+
+def test_nothing_of_an_erased_shopper_is_in_a_shard_that_others_are_in(tmp_path, now):
+    """Each distinct id is kept once in a shard's file: an erased one must not stay there."""
+    frame([("unmistakable", "only-theirs", 5), ("anna", "a", 6)]).to_csv(tmp_path / "e.csv", index=False)
+    store = open_store(tmp_path / "store", shards=1)
+    ingest(store, files(tmp_path / "e.csv"), None, now=now)
+    store.erase("unmistakable")
+    (shard,) = store.path.glob("*.parquet")
+    read = pq.read_table(shard, read_dictionary=["user_id", "item_id"])
+    assert [read[name].chunk(0).dictionary.to_pylist() for name in ("user_id", "item_id")] == [
+        ["anna"],
+        ["a"],
+    ]
+    frame([("unmistakable", "only-theirs", 5), ("ben", "b", 7)]).to_csv(tmp_path / "e.csv", index=False)
+    done = ingest(store, files(tmp_path / "e.csv"), None, now=now)
+    assert (dict(done.reports[0].dropped), done.reports[0].kept, done.added) == ({"erased": 1}, 1, 1)
+    (shard,) = store.path.glob("*.parquet")
+    read = pq.read_table(shard, read_dictionary=["user_id", "item_id"])
+    assert sorted(read["user_id"].unify_dictionaries().chunk(0).dictionary.to_pylist()) == ["anna", "ben"]
+
+
+def test_shards_stay_where_they_are_in_every_version():
+    """Whoever opens a store with another pandas must find its shoppers: hashes written down here."""
+    store, ids = EventStore(Path("nowhere"), b"k" * 32), np.array(["anna", "ben", "ü"], dtype=object)
+    assert store.shards_of(Manifest(sharding="siphash"), ids).tolist() == [42, 49, 7]
+    assert store.shards_of(Manifest(), ids).tolist() == [14, 21, 1]
+
+
+def test_a_store_of_the_older_sharding_goes_on(tmp_path, now, events_of):
+    frame([(f"u{i}", "a", i) for i in range(50)]).to_csv(tmp_path / "e.csv", index=False)
+    store = open_store(tmp_path / "store", shards=4)
+    text = store.manifest_file.read_text().replace("siphash", "blake2b")
+    store.manifest_file.write_text(text)
+    assert ingest(store, files(tmp_path / "e.csv"), None, now=now).added == 50
+    assert ingest(store, files(tmp_path / "e.csv"), None, now=now, full=True).added == 0
+    assert store.erase("u7") == 1
+    assert len(events_of(store)) == 49
+
+
+def test_a_weight_that_was_changed_takes_the_old_ones_place(tmp_path, store, now, events_of):
+    rows = [
+        ("anna", "a", 1, "view"),
+        ("anna", "a", 1, "view"),
+        ("ben", "b", 2, "view"),
+        ("ben", "b", 2, "cart"),
+    ]
+    pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "kind"]).to_parquet(tmp_path / "e.parquet")
+    for view in (0.25, 0.5, 0.5, 1.0):
+        source = files(tmp_path / "e.parquet", columns={"event": "kind"}, weights={"view": view, "cart": 2.0})
+        done = ingest(store, source, None, now=now, full=True)
+        assert (done.reports[0].kept, done.added) == (4, 3 if view == 0.25 else 0)
+        assert [row[6] for row in events_of(store)] == [view, 2.0, view]
 
 
 def test_two_do_not_change_a_store_at_once(tmp_path, store, now):
