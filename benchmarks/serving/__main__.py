@@ -24,6 +24,7 @@ from rich.console import Console
 from benchmarks.commands import run as run_command
 from benchmarks.provenance import provenance
 from benchmarks.serving.measure import against_faiss, exact_pass, over_grpc
+from benchmarks.serving.rectools import against_rectools
 from benchmarks.serving.soak import TARGET_MS, highest_rate
 from benchmarks.serving.soak import soak as run_soak
 from benchmarks.serving.start import first_answer, made_folder
@@ -56,7 +57,7 @@ def serving(
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
     format: FormatOption = Format.table,
 ) -> None:
-    """Measure lists over gRPC, the exact pass over all items, and faiss' flat index, in one run."""
+    """Measure lists over gRPC, the exact pass over all items, and faiss' flat index and RecTools, in one run."""
     if context.invoked_subcommand is not None:
         return
     torch.set_num_threads(threads)
@@ -71,6 +72,11 @@ def serving(
         cold, *warm = (first_answer(platform) for _ in range(4))
         say("16 lists, and faiss' flat index")
         faiss = against_faiss(items, 1000, width, seed, 30, folder)
+        say("RecTools' recommend")
+        rectools = {
+            f"{count} threads": against_rectools(20_000, 1000, width, seed, count, 3, folder)
+            for count in (1, 2)
+        }
     say(f"exact pass over {large} items")
     exact = exact_pass(large, width, seed, 10)
     _show(
@@ -90,6 +96,7 @@ def serving(
             },
             "exact_pass": exact,
             "against_faiss_flat": faiss,
+            "against_rectools": rectools,
         },
         format,
     )

@@ -52,6 +52,8 @@ def main() -> None:
         token.chmod(0o600)
         settings, sink = ServingSettings(port=0, token=token), Away(store)
         other = made_snapshot(items + 100, shoppers, width, seed + 1, folder, version="v2")
+        for snapshot in (current.snapshot, other):
+            snapshot.encode(("",))  # fitted before it is served, as the service's own watcher does
         threading.Thread(target=_swap, args=(current, [other, current.snapshot]), daemon=True).start()
     steady(current.snapshot)
     asyncio.run(_serve(Serving(current, settings, sink)))
