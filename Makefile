@@ -63,7 +63,7 @@ bench-env: .venv-rectools/installed  ## the environment of RecTools' baselines (
 bench-accounting: $(VENV)/installed  ## measure ε of record and the ledger against dp-accounting (two minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.accounting
 
-bench-serving: $(VENV)/installed  ## measure lists over gRPC, the exact pass and faiss (three minutes; … soak: docs/benchmarks/serving.md)
+bench-serving: $(VENV)/installed  ## measure lists over gRPC, the start, the exact pass, faiss, RecTools (minutes; … soak: docs/benchmarks/serving.md)
 	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.serving
 
 bench-metrics: $(VENV)/installed  ## measure ranking a million items for ten thousand shoppers (minutes)

@@ -16,6 +16,7 @@ from benchmarks.serving.shop import made_snapshot
 from clients.errors import StoreError
 from clients.feedback import FeedbackEvent, FeedbackStore, Recorded
 from clients.serving.current import Current
+from clients.serving.explain import profile
 from clients.serving.serve import Serving, serve
 from clients.serving.steady import steady
 from clients.site import ServingSettings
@@ -52,6 +53,10 @@ def main() -> None:
         token.chmod(0o600)
         settings, sink = ServingSettings(port=0, token=token), Away(store)
         other = made_snapshot(items + 100, shoppers, width, seed + 1, folder, version="v2")
+        for snapshot in (current.snapshot, other):
+            # What the first question would wait for; the service's own watcher fits the encoders, too.
+            snapshot.encode(("",))
+            profile(snapshot, snapshot.shoppers.sequences.user_ids[0])
         threading.Thread(target=_swap, args=(current, [other, current.snapshot]), daemon=True).start()
     steady(current.snapshot)
     asyncio.run(_serve(Serving(current, settings, sink)))

@@ -1,5 +1,8 @@
 """A made-up shop of any size: items around topics, shoppers with two topics each."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from clients.recommender import LocalLayer
 from clients.serving.load import Model, make_snapshot
 from clients.serving.snapshot import Snapshot
 from clients.site import SiteSettings
+from shared_model.encoders import Encode, FloatArray, HashedWordsEncoder
 from shared_model.model import ModelSpec, block_norms, initial_shared
 
 TOPICS, EVENTS, HISTORY = 500, 12, 50
@@ -27,8 +31,8 @@ def made_features(items: int, width: int, seed: int) -> torch.Tensor:
     return torch.nn.functional.normalize(features, dim=-1)
 
 
-def made_platform(items: int, shoppers: int, width: int, seed: int) -> Platform:
-    """Return a platform whose texts are one word, and whose features are made up."""
+def made_platform(items: int, shoppers: int, width: int, seed: int, edition: str = "v1") -> Platform:
+    """Return a platform whose features are made up; each title ends with the catalogue's edition."""
     rng = np.random.default_rng(seed)
     topics = rng.integers(TOPICS, size=(shoppers, 2))
     of_event = topics[np.arange(shoppers)[:, None], rng.integers(2, size=(shoppers, EVENTS))]
@@ -42,7 +46,7 @@ def made_platform(items: int, shoppers: int, width: int, seed: int) -> Platform:
     names = [f"i{i:07}" for i in range(items)]
     frame = pd.DataFrame(
         {
-            "title": [f"topic{i % TOPICS} {i}" for i in range(items)],
+            "title": [f"topic{i % TOPICS} {i} {edition}" for i in range(items)],
             "category": [f"c{i % 20}" for i in range(items)],
             "price": rng.uniform(1, 100, size=items),
         }
@@ -68,8 +72,9 @@ def made_platform(items: int, shoppers: int, width: int, seed: int) -> Platform:
 def made_snapshot(
     items: int, shoppers: int, width: int, seed: int, folder: Path, index: str = "auto", version: str = "v1"
 ) -> Snapshot:
-    """Return a snapshot of the shop, with the untrained model and a little popularity."""
-    platform = made_platform(items, shoppers, width, seed)
+    """Return a snapshot of the shop, with the untrained model and a little popularity; its catalogue's edition is the
+    model's version."""
+    platform = made_platform(items, shoppers, width, seed, version)
     site = SiteSettings.model_validate(
         {
             "name": "bench",
@@ -84,4 +89,13 @@ def made_snapshot(
         }
     )
     model = Model(version, 1, ("hashed-words",), 16, HISTORY, initial_shared(platform.spec))
-    return make_snapshot(platform, model, {"model": LocalLayer(1.0, 0.1)}, site, folder)
+    snapshot = make_snapshot(platform, model, {"model": LocalLayer(1.0, 0.1)}, site, folder)
+
+    @cache
+    def fitted() -> Encode:
+        return HashedWordsEncoder(width).fitted(snapshot.shelf.texts)
+
+    def encode(texts: Sequence[str]) -> FloatArray:
+        return fitted()(texts)
+
+    return replace(snapshot, encode=encode)  # as wide as the features are

@@ -141,15 +141,14 @@ def similar(snapshot: Snapshot, item: str, count: int, filters: Filters) -> Item
     row = require_item(snapshot, item)
     name, arm = next(iter(snapshot.arms.items()))
     allowed = snapshot.shelf.allowed(filters, {row})
-    vector = unit_rows(arm.scoring, np.array([row]))[0]
-    rows = np.flatnonzero(allowed) if allowed is not None else np.arange(len(snapshot.shelf))
-    rows = rows[rows != row]
-    cosines = np.empty(len(rows), dtype=np.float32)
-    for start in range(0, len(rows), 65_536):
-        part = rows[start : start + 65_536]
-        cosines[start : start + len(part)] = unit_rows(arm.scoring, part) @ vector
-    order = np.lexsort((rows, -cosines))[:count]
-    return ItemList(snapshot.version, name, scored(snapshot, rows[order], cosines[order]))
+    cosines = arm.scoring.cosines(row)
+    cosines[row] = -np.inf
+    if allowed is not None:
+        cosines[~allowed] = -np.inf
+    least = np.partition(cosines, -count)[-count] if count < len(cosines) else -np.inf
+    rows = np.flatnonzero((cosines >= least) & (cosines > -np.inf))
+    order = rows[np.lexsort((rows, -cosines[rows]))][:count]
+    return ItemList(snapshot.version, name, scored(snapshot, order, cosines[order]))
 
 
 def audience(
@@ -173,7 +172,8 @@ def audience(
         if stopped():
             raise StoppedError("nobody waits")
         some = sequences.take(np.arange(start, min(start + _SHOPPERS, len(sequences))))
-        padded = whole(some).padded("test", scoring.spec.history_length)
+        longest = int(np.diff(some.offsets).max())
+        padded = whole(some).padded("test", max(1, min(longest, scoring.spec.history_length)))
         parts.append(scoring.of_item(row, *padded))
     scores = np.concatenate([np.empty(0, dtype=np.float32), *parts])
     out = {snapshot.shoppers.rows[name] for name in snapshot.shoppers.gone if name in snapshot.shoppers.rows}

@@ -32,6 +32,8 @@ from shared_model.model import (
 )
 
 Floats = NDArray[np.float32]
+_BLOCK = 65_536
+"""Items taken at a time where all are gone through."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +117,18 @@ class Scoring:
     def most_bias(self) -> float:
         """The largest bias; none is negative."""
         return _largest(self.bias)
+
+    @cached_property
+    def lengths(self) -> torch.Tensor:
+        """(I,): the length of each item's features; computed when first asked for, in blocks."""
+        return torch.cat([part.float().norm(dim=-1) for part in self.features.split(_BLOCK)])
+
+    def cosines(self, row: int) -> Floats:
+        """Return (I,): the cosine of each item with one; zero for an item without a known word."""
+        item = torch.nn.functional.normalize(self.features[row].float(), dim=0)
+        products = torch.cat([part.float() @ item for part in self.features.split(_BLOCK)])
+        values: Floats = (products / self.lengths.clamp_min(1e-12)).numpy()
+        return values
 
     def direction(self, history: History) -> torch.Tensor:
         """Return (F,): where items gain most without sharpness, the query of the weighted sum of the models."""
@@ -224,5 +238,5 @@ def _largest(values: torch.Tensor) -> float:
 
 def _distances(table: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:
     """Return (I,): how far each item is from its copy; in blocks, so that no third copy is made."""
-    pairs = zip(table.split(65_536), copy.split(65_536), strict=True)
+    pairs = zip(table.split(_BLOCK), copy.split(_BLOCK), strict=True)
     return torch.cat([(one - other.float()).norm(dim=-1) for one, other in pairs])
