@@ -26,13 +26,12 @@ def rank_differences(
     shared: SharedTensors,
     spec: ModelSpec,
     example: ShopperExample,
-    negatives: Negatives,
-    items: int,
+    candidates: Negatives,
     weights: torch.Tensor,
 ) -> SharedTensors:
     """Return name → (B, *shape), the differences of each shopper's own utility; a row of weight 0 is zero.
 
-    items : I, the size of the public catalogue. weights : (B,) 1 for a shopper, 0 for a row of padding.
+    weights : (B,) 1 for a shopper, 0 for a row of padding.
     """
     rows = {}
     for name, tensor in shared.items():
@@ -41,7 +40,7 @@ def rank_differences(
             apart = torch.zeros_like(tensor)
             apart[k] = STEP
             up, down = (
-                shopper_utility(shared | {name: moved}, spec, example, negatives, items)
+                shopper_utility(shared | {name: moved}, spec, example, candidates)
                 for moved in (tensor + apart, tensor - apart)
             )
             columns.append((down - up) / (2 * STEP) * weights)

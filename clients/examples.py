@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clients.data.split import Split
 from shared_model.device import to_device
 from shared_model.loss import Negatives, ShopperExample
-from shared_model.model import ModelSpec, block_products
+from shared_model.model import ModelSpec, block_products, event_vectors, initial_shared, scores
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,30 @@ class TrainingData:
         """Draw (N,) rows uniformly from the public catalogue, independently of every shopper."""
         return torch.from_numpy(rng.integers(0, len(self.features), size=count))
 
+    @torch.no_grad()
+    def nearest(self, users: NDArray[np.int64], count: int) -> torch.Tensor:
+        """Return (B, N) rows: the items nearest to each shopper's own events, without those that they have met.
+
+        Nearest for the untrained model, all events alike: a function of the shopper's own history and of public
+        things. N is `count`, or the catalogue's size if that is smaller.
+        """
+        items = to_device(self.items[torch.from_numpy(users)], self.features.device)
+        real, rows = items >= 0, items.clamp(min=0)
+        untrained = {n: to_device(t, self.features.device) for n, t in initial_shared(self.spec).items()}
+        events = event_vectors(untrained, self.spec, self.features[rows], self.norms[rows])
+        query = (events * real.unsqueeze(-1)).sum(1)  # (B, F)
+        near = scores(untrained, self.spec, query, self.features, self.norms)  # (B, I)
+        met = to_device(self._seen_matrix(users), near.device)
+        near = near.nan_to_num(0.0).masked_fill(met, -torch.inf)
+        return near.topk(min(count, near.shape[1]), dim=1).indices.cpu()
+
     def negatives(self, rows: torch.Tensor) -> Negatives:
-        """Gather what the loss needs of (N,) negative rows."""
+        """Gather what the loss needs of (N,) negative rows, or of (B, N) of each shopper's own."""
         rows = to_device(rows, self.features.device)
         return Negatives(self._for_residual(self.features[rows]), self.norms[rows], self.isolation[rows])
 
     def chunk(self, users: NDArray[np.int64], negatives: torch.Tensor) -> ShopperExample:
-        """Gather the examples of (B,) shoppers for (N,) negative rows.
+        """Gather the examples of (B,) shoppers for (N,) negative rows, or (B, N) of each shopper's own.
 
         Each example depends on its own shopper and on public things only.
         """
@@ -66,14 +83,15 @@ class TrainingData:
         ages = torch.where(counts, ages, torch.inf)
         repeated = (counts & (items.unsqueeze(1) == target_items.unsqueeze(2))).any(-1)
         mask = (target_items >= 0) & counts.any(-1) & ~repeated
-        negative_mask = ~self._seen_matrix(users)[:, negatives]
+        own = negatives if negatives.dim() == 2 else negatives.expand(len(users), -1)
+        negative_mask = ~self._seen_matrix(users).gather(1, own)
         device = self.features.device
         real, mask = to_device(real, device), to_device(mask, device)
         rows_of, targets_of = (to_device(x.clamp(min=0), device) for x in (items, target_items))
         history = self.features[rows_of] * real.unsqueeze(-1)  # (B, L, F)
         targets = self.features[targets_of] * mask.unsqueeze(-1)  # (B, T, F)
         # The shapes of these products are public: a row's last bits do not depend on who else is in the chunk.
-        candidates = self.features[to_device(negatives, device)]  # (N, F)
+        candidates = self.features[to_device(negatives, device)]  # (N, F) or (B, N, F)
         return ShopperExample(
             history=self._for_residual(history),
             history_norms=self.norms[rows_of],

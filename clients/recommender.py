@@ -40,7 +40,7 @@ class LocalLayer:
     """What a platform adds on its own and never sends.
 
     blend : a in [0, 1], how much the shared model counts against the platform's own text scores. popularity : β ≥ 0.
-    transitions : κ ≥ 0. decay, sharpness, isolation : λ > 0, τ > 0 and γ ≥ 0 of the platform's own text scores.
+    transitions : κ ≥ 0. decay, sharpness : λ > 0 and τ > 0, of all text scores. isolation : γ ≥ 0 of the platform's own.
     """
 
     blend: float
@@ -51,14 +51,14 @@ class LocalLayer:
     isolation: float = PRIOR_ISOLATION
 
     def own(self, spec: ModelSpec) -> SharedTensors:
-        """Return the tensors of the platform's own text scores: the untrained model's, but for the three scalars."""
-        untrained = initial_shared(spec)
-        moved = {
-            "log_decay": math.log(self.decay / PRIOR_DECAY),
-            "log_sharpness": math.log(self.sharpness / PRIOR_SHARPNESS),
-            "log_isolation": math.log(self.isolation / PRIOR_ISOLATION) if self.isolation else -math.inf,
-        }
-        return untrained | {name: torch.full_like(untrained[name], value) for name, value in moved.items()}
+        """Return the tensors of the platform's own text scores: the untrained model's, with what is its own."""
+        log_isolation = math.log(self.isolation / PRIOR_ISOLATION) if self.isolation else -math.inf
+        return self.serving(initial_shared(spec) | {"log_isolation": torch.tensor([log_isolation])})
+
+    def serving(self, shared: SharedTensors) -> SharedTensors:
+        """Return a model as the platform serves it: with its own decay and sharpness, which no model shares."""
+        own = {"log_decay": self.decay / PRIOR_DECAY, "log_sharpness": self.sharpness / PRIOR_SHARPNESS}
+        return shared | {name: torch.tensor([math.log(factor)]) for name, factor in own.items()}
 
 
 ZERO_SHOT = LocalLayer(blend=1.0, popularity=0.3)
@@ -104,8 +104,8 @@ class ScoreParts:
     platform: Platform
     which: Part
     users: NDArray[np.int64]
-    _own: dict[tuple[float, float], torch.Tensor] = field(default_factory=dict)
-    _models: dict[str, torch.Tensor] = field(default_factory=dict)
+    _similarities: dict[str, torch.Tensor] = field(default_factory=dict)
+    _pools: dict[tuple[str, float, float], torch.Tensor] = field(default_factory=dict)
 
     @cached_property
     def history(self) -> History:
@@ -113,33 +113,31 @@ class ScoreParts:
         return History.of(self.platform, self.which, self.users)
 
     def own(self, local: LocalLayer) -> torch.Tensor:
-        """Return (B, I): the text scores with the platform's own decay, sharpness and isolation."""
-        key, tensors = (local.decay, local.sharpness), self._placed(local.own(self.platform.spec))
-        if key not in self._own:
-            self._own[key] = pooled(tensors, self._untrained, self.history.shares(tensors))
-        return self._apart(tensors, self._own[key])
+        """Return (B, I): the platform's own text scores."""
+        return self._scores(local.own(self.platform.spec), local)
 
-    def _apart(self, tensors: SharedTensors, pool: torch.Tensor) -> torch.Tensor:
-        """Return (B, I) pools with isolation, which a pool passes on whole: one pass serves every weight of it."""
-        gain = SCALE * standing_apart(tensors, self.platform.isolation.to(pool.dtype))
-        return pool + torch.isfinite(self.history.ages).any(1, keepdim=True) * gain
+    def model(self, shared: SharedTensors, local: LocalLayer) -> torch.Tensor:
+        """Return (B, I): the shared model's scores, as the platform serves it."""
+        return self._scores(local.serving(shared), local)
 
-    def model(self, shared: SharedTensors) -> torch.Tensor:
-        """Return (B, I): the shared model's scores."""
-        key = fingerprint({name: tensor.numpy(force=True) for name, tensor in shared.items()})
-        if key not in self._models:
-            self._models[key] = self._of_model(shared)
-        return self._models[key]
+    def _scores(self, tensors: SharedTensors, local: LocalLayer) -> torch.Tensor:
+        """Return (B, I). A pool passes isolation on whole, so one pass serves every weight of it."""
+        placed = self._placed(tensors)
+        like = _key({name: t for name, t in tensors.items() if name in self._compared_by})
+        key = (like, local.decay, local.sharpness)
+        if key not in self._pools:
+            if like not in self._similarities:
+                self._similarities[like] = self._similar(placed)
+            self._pools[key] = pooled(placed, self._similarities[like], self.history.shares(placed))
+        gain = SCALE * standing_apart(placed, self.platform.isolation.to(self._pools[key].dtype))
+        return self._pools[key] + torch.isfinite(self.history.ages).any(1, keepdim=True) * gain
 
-    def _of_model(self, shared: SharedTensors) -> torch.Tensor:
+    @cached_property
+    def _compared_by(self) -> set[str]:
+        """The tensors that decide similarities: one encoder's weight alone cancels out."""
         spec = self.platform.spec
-        if all(torch.equal(shared[name], tensor) for name, tensor in initial_shared(spec).items()):
-            return self.own(ZERO_SHOT_PRIOR)
-        placed = self._placed(shared)
-        # One encoder's weight cancels out, so without a residual the similarities are the untrained ones.
-        same = spec.width == 0 and len(spec.encoder_dimensions) == 1
-        similar = self._untrained if same else self._similar(placed)
-        return self._apart(placed, pooled(placed, similar, self.history.shares(placed)))
+        residual = {"residual_in", "residual_out"} if spec.width else set()
+        return residual | ({"log_encoder_weights"} if len(spec.encoder_dimensions) > 1 else set())
 
     @cached_property
     def log_popularity(self) -> torch.Tensor:
@@ -157,18 +155,14 @@ class ScoreParts:
     def blended(self, shared: SharedTensors, local: LocalLayer) -> torch.Tensor:
         """Return the (B, I) scores of a model under a local layer; a part with weight 0 plays no part at all."""
         if local.blend in {0.0, 1.0}:
-            score = (self.model(shared) if local.blend else self.own(local)).clone()
+            score = self.model(shared, local) if local.blend else self.own(local)
         else:
-            score = torch.lerp(self.own(local), self.model(shared), local.blend)
+            score = torch.lerp(self.own(local), self.model(shared, local), local.blend)
         if local.popularity > 0:
             score.add_(self.log_popularity, alpha=local.popularity)
         if local.transitions > 0:
             score.add_(self.log_transitions, alpha=local.transitions)
         return score
-
-    @cached_property
-    def _untrained(self) -> torch.Tensor:
-        return self._similar(self._placed(initial_shared(self.platform.spec)))
 
     def _similar(self, shared: SharedTensors) -> torch.Tensor:
         """Return (H, I): how similar each item of a history is to every item."""
@@ -180,6 +174,10 @@ class ScoreParts:
         """Return tensors where the features are, and as precise as they are."""
         features = self.platform.features
         return {name: to_device(t, features.device).to(features.dtype) for name, t in shared.items()}
+
+
+def _key(tensors: SharedTensors) -> str:
+    return fingerprint({name: tensor.numpy(force=True) for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,7 +47,8 @@ class LocalRecipe:
     sample_rate : q in (0, 1], the chance of each shopper to be in a step's batch.
     learning_rate : of Adam, for the residual.
     scalar_learning_rate : of Adam, for the few scalars (decay, scale, encoder weights).
-    negatives : N shared negatives a step, drawn uniformly from the public catalogue.
+    negatives : N. With a residual, shared negatives a step, drawn uniformly from the public catalogue; without, the
+        items near to each shopper's own that their targets are ranked among.
     proximal : µ of FedProx (Li et al. 2020): pulls towards the round's start; touches no data.
     """
 
@@ -79,24 +80,28 @@ only: the guarantee rests on it. A row of weight 0 is zero."""
 
 @dataclass(frozen=True)
 class RankedShoppers:
-    """A platform's shoppers, with the differences of their own targets' ranks: for a model of scalars alone."""
+    """A platform's shoppers, with the differences of their own targets' ranks: for a model of scalars alone.
+
+    candidates : N, how many items near to a shopper's own their targets are ranked among.
+    """
 
     spec: ModelSpec
     data: TrainingData
-    negatives: int
+    candidates: int
 
     def __len__(self) -> int:
         return len(self.data)
 
     def gradients(self, public_rng: np.random.Generator) -> StepGradients:
-        """Draw the step's negatives and return its differences."""
-        rows = self.data.negative_rows(self.negatives, public_rng)
-        negatives, items = self.data.negatives(rows), len(self.data.features)
+        """Return the differences; nothing is drawn."""
 
         def of(shared: SharedTensors, users: NDArray[np.int64], weights: torch.Tensor) -> SharedTensors:
-            weights = to_device(weights, self.data.features.device)
+            weights, rows = (
+                to_device(weights, self.data.features.device),
+                self.data.nearest(users, self.candidates),
+            )
             return rank_differences(
-                shared, self.spec, self.data.chunk(users, rows), negatives, items, weights
+                shared, self.spec, self.data.chunk(users, rows), self.data.negatives(rows), weights
             )
 
         return of
@@ -212,10 +217,11 @@ def train_plain(
         total = sum(map(len, sampled))
         optimizer.zero_grad()
         for data, users in zip(pools, sampled, strict=True):
-            rows = data.negative_rows(recipe.negatives, rng)
+            drawn = data.negative_rows(recipe.negatives, rng) if spec.width else None
             for start in range(0, len(users), CHUNK):
-                example = data.chunk(users[start : start + CHUNK], rows)
-                _add_gradients(parameters, spec, example, data.negatives(rows), len(data.features), total)
+                part = users[start : start + CHUNK]
+                rows = data.nearest(part, recipe.negatives) if drawn is None else drawn
+                _add_gradients(parameters, spec, data.chunk(part, rows), data.negatives(rows), total)
         if total:
             _pull(parameters, begin, recipe.proximal)
             optimizer.step()
@@ -227,7 +233,6 @@ def _add_gradients(
     spec: ModelSpec,
     example: ShopperExample,
     negatives: Negatives,
-    items: int,
     total: int,
 ) -> None:
     """Add the shoppers' gradients, or their differences, divided by `total`, to what the parameters hold."""
@@ -235,7 +240,7 @@ def _add_gradients(
         (shopper_loss(parameters, spec, example, negatives).sum() / total).backward()
         return
     weights = torch.ones(len(example.ages), device=example.ages.device)
-    rows = rank_differences(parameters, spec, example, negatives, items, weights)
+    rows = rank_differences(parameters, spec, example, negatives, weights)
     for name, parameter in parameters.items():
         mean = rows[name].sum(0) / total
         parameter.grad = mean if parameter.grad is None else parameter.grad + mean

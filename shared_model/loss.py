@@ -2,9 +2,10 @@
 
 Shapes: T target moments, L history length, N negatives, F feature width, E encoders.
 
-Negatives are drawn once per step from the public catalogue, independently of the shoppers in the batch, so no
-gradient depends on who else was sampled (in-batch negatives would multiply the sensitivity by the batch). A
-negative that the shopper has already met is masked: it can never be a target when seen items are filtered.
+Negatives are drawn once per step from the public catalogue, independently of the shoppers in the batch, or are the
+shopper's own (`clients.examples`), so no gradient depends on who else was sampled (in-batch negatives would multiply the
+sensitivity by the batch). A negative that the shopper has already met is masked: it can never be a target when seen items
+are filtered.
 The mean is taken over the shopper's own target moments, by their weights; targets that weigh less than 1 together count
 as much as they weigh.
 """
@@ -15,6 +16,9 @@ import torch
 
 from shared_model.exchange import SharedTensors
 from shared_model.model import Items, ModelSpec, pooled, recency, similarities, standing_apart
+
+TOP = 10
+"""What counts as seen: the utility of a target below is 0."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,10 @@ class ShopperExample:
 
 @dataclass(frozen=True)
 class Negatives:
-    """The step's shared negatives, public: (N, F) features, or (N, 0) without a residual, (N, E) block norms and (N,)
-    isolation."""
+    """A step's shared negatives: (N, F) features, or (N, 0) without a residual, (N, E) block norms and (N,) isolation.
+
+    With a leading B where each shopper has negatives of their own.
+    """
 
     features: torch.Tensor
     norms: torch.Tensor
@@ -65,7 +71,7 @@ def target_scores(
     positive = pooled(shared, similar, shares).diagonal(dim1=-2, dim2=-1)
     items = Items(negatives.features, negatives.norms)
     similar = similarities(shared, spec, example.negative_products, history, items)
-    similar = similar + standing_apart(shared, negatives.isolation)
+    similar = similar + standing_apart(shared, negatives.isolation).unsqueeze(-2)
     return positive, pooled(shared, similar, shares)
 
 
@@ -86,16 +92,18 @@ def shopper_loss(
 
 
 def shopper_utility(
-    shared: SharedTensors, spec: ModelSpec, example: ShopperExample, negatives: Negatives, items: int
+    shared: SharedTensors, spec: ModelSpec, example: ShopperExample, candidates: Negatives
 ) -> torch.Tensor:
-    """Return how high the shopper's own targets rank, in [0, 1]: the mean of 1 / log2(1 + rank) over them.
+    """Return how high the shopper's own targets rank, in [0, 1]: the mean of NDCG@TOP over them.
 
-    That is NDCG without a cut-off (Järvelin & Kekäläinen 2002) for one relevant item. A target's rank among the I
-    `items` of the catalogue is estimated from the N negatives: 1 + I/N times those that the shopper has not met and
-    that do not score below it. Batch dimensions as in `shopper_loss`; 0 without targets. It has no gradient.
+    That is 1 / log2(1 + rank) for one relevant item, and 0 beyond TOP (Järvelin & Kekäläinen 2002). A target's rank is
+    among the candidates that the shopper has not met, 1 + those that do not score below it; it is the rank in the whole
+    catalogue as long as the catalogue's best are candidates. Batch dimensions as in `shopper_loss`; 0 without targets. It
+    has no gradient.
     """
-    positive, negative = target_scores(shared, spec, example, negatives)
+    positive, negative = target_scores(shared, spec, example, candidates)
     above = (negative >= positive.unsqueeze(-1)) & example.negative_mask.unsqueeze(-2)  # (…, T, N)
-    ranks = 1 + items / negative.shape[-1] * above.to(positive.dtype).sum(-1)
+    ranks = 1 + above.to(positive.dtype).sum(-1)
+    worth = torch.where(ranks <= TOP, 1 / torch.log2(1 + ranks), 0.0)
     count = example.target_mask.sum(-1)
-    return (example.target_mask / torch.log2(1 + ranks)).sum(-1) / count.clamp(min=1)
+    return (example.target_mask * worth).sum(-1) / count.clamp(min=1)

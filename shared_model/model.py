@@ -10,10 +10,11 @@ x are frozen unit features per encoder and w weighs the encoders' blocks. The sh
 counts for more than many distant ones: for τ → 0 the score is s times the recency-weighted mean of the similarities
 (`queries`, one vector a shopper), for τ → ∞ the largest of them. isolation_i says how far an item stands from the rest
 of its public catalogue (`shared_model.isolation`); a pool passes it on whole, so it adds s·γ·isolation_i to the score
-of everyone who has a history. Shared and trained: log λ, log τ, log γ and log w as factors that start at exp(0) = 1 and,
-where the residual's width D is not 0, A (F, D) and R (D, F), the latter zero at first: the untrained model *is* the
-prior. The residual is a low-rank bilinear map (LoRA, Hu et al. 2022) on the side of the history, so an
-item index outlives every model version.
+of everyone who has a history. Shared and trained: log γ and log w as factors that start at exp(0) = 1 and, where the
+residual's width D is not 0, A (F, D) and R (D, F), the latter zero at first: the untrained model *is* the prior. λ and τ
+are public constants, which a platform may change for itself (`log_decay`, `log_sharpness`: tensors that never travel).
+The residual is a low-rank bilinear map (LoRA, Hu et al. 2022) on the side of the history, so an item index outlives
+every model version.
 """
 
 import hashlib
@@ -85,8 +86,6 @@ class ModelSpec:
         )
         return ExchangeSpec(
             (
-                TensorSpec("log_decay", (1,)),
-                TensorSpec("log_sharpness", (1,)),
                 TensorSpec("log_isolation", (1,)),
                 TensorSpec("log_encoder_weights", (len(self.encoder_dimensions),)),
                 *(residual if self.width else ()),
@@ -174,6 +173,16 @@ def _projected(
     return torch.stack([weight * (block @ part) for weight, block, part in parts]).sum(0)
 
 
+def sharpness_of(shared: SharedTensors) -> torch.Tensor:
+    """Return τ: the platform's own where it has one, else the public one."""
+    return (PRIOR_SHARPNESS * _factor(shared, "log_sharpness")).clamp(max=MAX_SHARPNESS)
+
+
+def _factor(tensors: SharedTensors, name: str) -> torch.Tensor:
+    """Return exp of a local scalar; 1 where there is none."""
+    return tensors[name].exp() if name in tensors else torch.ones(1)
+
+
 def recency(shared: SharedTensors, ages: torch.Tensor) -> torch.Tensor:
     """Return (…, T, L): the share v_l / Σ v of each event at a moment; all 0 at a moment without an event.
 
@@ -183,7 +192,7 @@ def recency(shared: SharedTensors, ages: torch.Tensor) -> torch.Tensor:
     if not ages.shape[-1]:
         return ages
     counts = ~torch.isinf(ages)
-    decay = PRIOR_DECAY * shared["log_decay"].exp()
+    decay = PRIOR_DECAY * _factor(shared, "log_decay").to(ages.device)
     # The youngest event weighs 1, so that no decay, however large, leaves a moment without weight.
     youngest = torch.where(counts, ages, torch.inf).amin(-1, keepdim=True)
     weights = torch.exp(-decay * torch.where(counts, ages - youngest, 0.0)) * counts
@@ -195,7 +204,7 @@ def pooled(shared: SharedTensors, similar: torch.Tensor, shares: torch.Tensor) -
 
     A moment without an event scores 0 everywhere.
     """
-    sharpness = (PRIOR_SHARPNESS * shared["log_sharpness"].exp()).clamp(max=MAX_SHARPNESS)
+    sharpness = sharpness_of(shared).to(similar.device)
     if not similar.shape[-2]:
         return similar.new_zeros(*shares.shape[:-1], similar.shape[-1])
     sharp = sharpness * similar

@@ -88,12 +88,15 @@ class Reference:
 
     @classmethod
     def score(cls, shared, dimensions, events, item):
-        decay, sharpness = 0.5 * shared["log_decay"].exp()[0], 3.0 * shared["log_sharpness"].exp()[0]
+        decay, sharpness = (
+            base * (shared[name].exp()[0] if name in shared else 1.0)
+            for name, base in (("log_decay", 0.5), ("log_sharpness", 3.0))
+        )
         if not events:
             return sum(t.sum() for t in shared.values()) * 0.0
         pool = total = 0.0
         for event, age in events:
-            share = torch.exp(-decay * age)
+            share = torch.exp(-torch.as_tensor(decay * age))
             pool = pool + share * torch.exp(sharpness * cls.similarity(shared, dimensions, event, item))
             total = total + share
         return 12.0 / sharpness * torch.log(pool / total)

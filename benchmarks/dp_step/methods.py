@@ -103,9 +103,7 @@ class OpacusHooks:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.model = GradSampleModule(
-            LayeredLoss(problem.shared, problem.spec, problem.data.targets), loss_reduction="sum"
-        )
+        self.model = GradSampleModule(LayeredLoss(problem.shared, problem.spec), loss_reduction="sum")
         self.optimizer = DPOptimizer(
             torch.optim.Adam(self.model.parameters(), lr=1e-3),
             noise_multiplier=problem.plan.noise_multiplier,
@@ -149,7 +147,7 @@ class OpacusGhost(OpacusHooks):
         self.problem = problem
         clip = problem.plan.clip_norm
         self.model = GradSampleModuleFastGradientClipping(
-            LayeredLoss(problem.shared, problem.spec, problem.data.targets),
+            LayeredLoss(problem.shared, problem.spec),
             max_grad_norm=clip,
             use_ghost_clipping=True,
             loss_reduction="sum",

@@ -8,7 +8,7 @@ What had to change, and why; scores, loss and gradients stay the same (the bench
   refuses a layer that is called twice, so all of them pass through one call and come back as one tensor.
 - The negatives belong to no shopper. Hooks are wrong in silence for such a table, so every shopper gets a copy of
   it (B, N, F).
-- Decay, sharpness, isolation and encoder weights are parameters outside of any known layer: Opacus falls back to
+- Isolation and encoder weights are parameters outside of any known layer: Opacus falls back to
   functorch there.
 """
 
@@ -33,15 +33,6 @@ class _Fusion(nn.Module):
         return torch.cat([inverse, weights.expand(len(norms), -1)], 1)
 
 
-class _Recency(nn.Module):
-    def __init__(self, log_decay: torch.Tensor) -> None:
-        super().__init__()
-        self.log_decay = nn.Parameter(log_decay.clone())
-
-    def forward(self, ages: torch.Tensor) -> torch.Tensor:
-        return recency({"log_decay": self.log_decay}, ages)
-
-
 class _Apart(nn.Module):
     def __init__(self, log_weight: torch.Tensor) -> None:
         super().__init__()
@@ -49,20 +40,6 @@ class _Apart(nn.Module):
 
     def forward(self, isolation: torch.Tensor) -> torch.Tensor:
         return standing_apart({"log_isolation": self.log_weight}, isolation)
-
-
-class _Pool(nn.Module):
-    """Takes one tensor, as Opacus' fallback to functorch asks: similarities and shares, one above the other."""
-
-    def __init__(self, log_sharpness: torch.Tensor, targets: int) -> None:
-        super().__init__()
-        self.targets = targets
-        self.log_sharpness = nn.Parameter(log_sharpness.clone())
-
-    def forward(self, stacked: torch.Tensor) -> torch.Tensor:
-        """(B, T + M, L): the shares of T moments, then M items' similarities to the events → (B, T, M) scores."""
-        shares, similar = stacked[:, : self.targets], stacked[:, self.targets :].mT
-        return pooled({"log_sharpness": self.log_sharpness}, similar, shares)
 
 
 def _linear(matrix: torch.Tensor) -> nn.Linear:
@@ -74,13 +51,11 @@ def _linear(matrix: torch.Tensor) -> nn.Linear:
 class LayeredLoss(nn.Module):
     """The loss of each shopper, (B,)."""
 
-    def __init__(self, shared: SharedTensors, spec: ModelSpec, targets: int) -> None:
+    def __init__(self, shared: SharedTensors, spec: ModelSpec) -> None:
         super().__init__()
         self.blocks = list(spec.encoder_dimensions)
         self.fusion = _Fusion(shared["log_encoder_weights"])
-        self.recency = _Recency(shared["log_decay"])
         self.apart = _Apart(shared["log_isolation"])
-        self.pool = _Pool(shared["log_sharpness"], targets)
         self.residual_in = _linear(shared["residual_in"])
         self.residual_out = _linear(shared["residual_out"].T)
 
@@ -107,7 +82,7 @@ class LayeredLoss(nn.Module):
         isolation = torch.cat([example.target_isolation, negatives.isolation.expand(count, -1)], 1)
         similar = similar * history_scale.unsqueeze(-1) * scales.unsqueeze(1)
         similar = similar + self.apart(isolation).unsqueeze(1)
-        logits = self.pool(torch.cat([self.recency(example.ages), similar.mT], 1))  # (B, T, T + N)
+        logits = pooled({}, similar, recency({}, example.ages))  # (B, T, T + N)
         wanted, negative = logits[..., :targets].diagonal(dim1=-2, dim2=-1), logits[..., targets:]
         logits = torch.cat([wanted.unsqueeze(-1), negative], -1)
         allowed = torch.cat([torch.ones_like(example.negative_mask[:, :1]), example.negative_mask], 1)
@@ -120,8 +95,6 @@ def shared_names(model: nn.Module) -> dict[str, str]:
     """Return the parameter names of a (wrapped) LayeredLoss → names of the shared tensors."""
     known = {
         "fusion.log_weights": "log_encoder_weights",
-        "recency.log_decay": "log_decay",
-        "pool.log_sharpness": "log_sharpness",
         "apart.log_weight": "log_isolation",
         "residual_in.weight": "residual_in",
         "residual_out.weight": "residual_out",

@@ -99,7 +99,7 @@ class Scoring:
 
         half : see there.
         """
-        models = [(1.0 - local.blend, local.own(spec)), (local.blend, shared)]
+        models = [(1.0 - local.blend, local.own(spec)), (local.blend, local.serving(shared))]
         lengths = norms.norm(dim=-1)
         off = torch.zeros(len(table)) if half is None else _distances(table, half)
         parts = []

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from clients.serving.scoring import Asked, Part, Scoring
-from shared_model.model import MAX_SHARPNESS, PRIOR_SHARPNESS, SCALE
+from shared_model.model import SCALE, sharpness_of
 
 EXPONENT = 80.0
 """Beyond, exp leaves the range of float32: such similarities are pooled with their maximum taken out, as ever."""
@@ -82,7 +82,7 @@ def slack(scoring: Scoring, asked: Asked) -> float:
 
 def _sharpness(part: Part) -> float:
     """τ, as `shared_model.model.pooled` has it."""
-    return min(float(PRIOR_SHARPNESS * part.shared["log_sharpness"].exp()), MAX_SHARPNESS)
+    return float(sharpness_of(part.shared))
 
 
 def _products(scoring: Scoring, events: torch.Tensor, at: slice) -> torch.Tensor:

@@ -152,7 +152,7 @@ def test_two_at_once_are_charged_once_and_only_one_output_leaves(
 
 def test_another_request_for_the_same_round_is_another_release(make_site, ask, start, ledger_of):
     site, moved = make_site(), start(ask)
-    moved["log_sharpness"] = moved["log_sharpness"] + np.float32(0.25)
+    moved["log_isolation"] = moved["log_isolation"] + np.float32(0.25)
     first = participate(site, ask, start(ask))
     second = participate(site, ask, moved)
     third = participate(site, ask.model_copy(update={"learning_rate": 0.1}), moved)

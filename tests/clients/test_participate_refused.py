@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_refused_before_the_ledger_is_touched(make_site, as
     with pytest.raises(EncoderError, match=r"/1 .*there.*/2 "):
         participate(site, ask.model_copy(update={"encoder_identities": other}), arrays)
     with pytest.raises(ExchangeError, match="NaN"):
-        participate(site, ask, arrays | {"log_decay": np.array([np.nan], dtype=np.float32)})
+        participate(site, ask, arrays | {"log_isolation": np.array([np.nan], dtype=np.float32)})
     with pytest.raises(ExchangeError, match="unknown"):
         participate(site, ask, arrays | {"popularity": np.zeros(1, dtype=np.float32)})
     assert kinds(ledger_of(site)) == []
@@ -123,7 +123,7 @@ def test_an_update_that_diverged_is_not_stored(make_site, ask, start, monkeypatc
 
     def diverging(*arguments):
         trained = real(*arguments)
-        return trained | {"log_sharpness": trained["log_sharpness"] * float("nan")}
+        return trained | {"log_isolation": trained["log_isolation"] * float("nan")}
 
     monkeypatch.setattr(module, "train_private", diverging)
     with pytest.raises(ExchangeError, match="after training"):

@@ -213,7 +213,7 @@ def test_the_platform_s_own_policy_decides_what_may_be_exchanged(fed, books, pub
 
 def test_a_signed_model_with_nan_is_refused(fed, books, run_of, tmp_path):
     run = run_of(1)
-    body = model_file({**run.arrays, "log_decay": run.arrays["log_decay"] * float("nan")})
+    body = model_file({**run.arrays, "log_isolation": run.arrays["log_isolation"] * float("nan")})
     place = write_version(tmp_path / "v", run, fed.signing_key(), body=body)
     with pytest.raises(ExchangeError, match="NaN or inf"):
         Adopter(books).from_file(place)

@@ -253,9 +253,9 @@ def test_a_signed_model_of_another_shape_is_refused(values, key, run_of):
     """The operator's own mistake: whole and signed, but not what the exchange spec says."""
     arrays = run_of().arrays
     for change, error in (
-        ({"log_decay": arrays["log_decay"] * float("nan")}, ExchangeError),
-        ({"surplus": arrays["log_decay"]}, ExchangeError),
-        ({"log_decay": arrays["log_decay"] + 1}, TamperedError),  # the tensors' fingerprint differs
+        ({"log_isolation": arrays["log_isolation"] * float("nan")}, ExchangeError),
+        ({"surplus": arrays["log_isolation"]}, ExchangeError),
+        ({"log_isolation": arrays["log_isolation"] + 1}, TamperedError),  # the tensors' fingerprint differs
     ):
         body = cards.model_file({**arrays, **change})
         named = values | {"file": sha256(body).hexdigest(), "size": len(body)}

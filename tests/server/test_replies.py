@@ -111,12 +111,12 @@ def without(arrays, name):
     [
         (lambda a: a | {"item_embeddings": np.zeros((3, 3), np.float32)}, "unknown ['item_embeddings']"),
         (lambda a: without(a, "residual_in"), "missing ['residual_in']"),
-        (lambda a: a | {"log_sharpness": np.array([np.nan], np.float32)}, "NaN or inf"),
-        (lambda a: a | {"log_sharpness": np.array([np.inf], np.float32)}, "NaN or inf"),
-        (lambda a: a | {"log_sharpness": np.zeros((1, 1), np.float32)}, "log_sharpness"),
-        (lambda a: a | {"log_sharpness": np.zeros(1)}, "float64"),
+        (lambda a: a | {"log_isolation": np.array([np.nan], np.float32)}, "NaN or inf"),
+        (lambda a: a | {"log_isolation": np.array([np.inf], np.float32)}, "NaN or inf"),
+        (lambda a: a | {"log_isolation": np.zeros((1, 1), np.float32)}, "log_isolation"),
+        (lambda a: a | {"log_isolation": np.zeros(1)}, "float64"),
         (
-            lambda a: a | {"log_sharpness": np.array([0.041], np.float32)},
+            lambda a: a | {"log_isolation": np.array([0.041], np.float32)},
             "2 steps of training move it by 0.04003 at most",
         ),
         (lambda a: {name: array * np.float32(-1e30) for name, array in a.items()}, "'residual_in' moved by"),
@@ -147,7 +147,7 @@ def pickled():
 def test_arrays_that_cannot_be_decoded_are_refused(kit, asked, sort_replies, data):
     settings, ask, message, arrays = asked
     reply = kit.reply(message(1), "toys", arrays)
-    reply.content["arrays"]["log_sharpness"] = Array(
+    reply.content["arrays"]["log_isolation"] = Array(
         dtype="float32", shape=(1,), stype="numpy.ndarray", data=data
     )
     good, (bad,) = sort_replies([reply, kit.reply(message(2), "food", arrays)], ask, settings)
@@ -182,7 +182,7 @@ def test_a_platform_counts_once_a_round(kit, asked, sort_replies):
     replies = [kit.reply(message(1), "toys", arrays), kit.reply(message(2), "toys", moved)]
     (good,), (bad,) = sort_replies(replies, ask, settings)
     np.testing.assert_array_equal(
-        good.message.content["arrays"]["log_sharpness"].numpy(), arrays["log_sharpness"]
+        good.message.content["arrays"]["log_isolation"].numpy(), arrays["log_isolation"]
     )
     assert (bad.platform, bad.reason) == ("toys", "toys: replied twice in round 1")
 
@@ -322,14 +322,14 @@ CODES = [
     (lambda r: r.content["receipt"].update({"platform": "stranger"}), "reply.stranger"),
     (lambda r: r.content["receipt"].update({"committed": math.nan}), "reply.receipt"),
     (lambda r: r.content["receipt"].update({"head": "?"}), "reply.receipt"),
-    (lambda r: r.content["arrays"].pop("log_sharpness"), "exchange"),
+    (lambda r: r.content["arrays"].pop("log_isolation"), "exchange"),
     (lambda r: put(r, math.nan), "exchange.not-finite"),
     (lambda r: put(r, 1e30), "exchange.reach"),
 ]
 
 
 def put(reply, value):
-    reply.content["arrays"]["log_sharpness"] = Array(np.array([value], np.float32))
+    reply.content["arrays"]["log_isolation"] = Array(np.array([value], np.float32))
 
 
 @pytest.mark.parametrize(("change", "code"), CODES)

@@ -66,7 +66,7 @@ def test_a_failing_client_is_left_out_and_reported(kit, tmp_path, kind):
             good.content["receipt"]["round"] = 1
             return good
         arrays = {n: a.numpy().copy() for n, a in good.content["arrays"].items()}
-        arrays["log_sharpness"][0] = np.nan
+        arrays["log_isolation"][0] = np.nan
         return kit.reply(message, "food", arrays)
 
     watch = Watch()
@@ -157,7 +157,7 @@ def test_another_run_s_checkpoint_is_refused(kit, tmp_path):
 
 
 def test_a_checkpoint_that_does_not_fit_the_model_is_refused_before_anyone_is_asked(kit, tmp_path):
-    save_checkpoint(tmp_path, Checkpoint("run-1", 1, {"log_sharpness": np.zeros(1, np.float32)}, {}))
+    save_checkpoint(tmp_path, Checkpoint("run-1", 1, {"log_isolation": np.zeros(1, np.float32)}, {}))
     grid = kit.grid(4, kit.honest)
     with pytest.raises(ExchangeError, match="missing"):
         run_rounds(grid, kit.settings(), tmp_path, Watch())

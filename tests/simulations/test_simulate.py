@@ -65,7 +65,7 @@ def test_a_private_run_writes_all_that_it_promises(write_scenario, simulate, tmp
             assert not (run / "ledgers" / f"{name}.sqlite").exists()
     tensors = load_file(run / "model.safetensors")
     assert {
-        "log_decay",
+        "log_isolation",
         "log_sharpness",
         "log_isolation",
         "log_encoder_weights",
@@ -129,7 +129,7 @@ def test_secure_noise_differs_every_time_and_is_private(write_scenario, simulate
         for n in range(2)
     ]
     models = [load_file(run_of(tmp_path / str(n)) / "model.safetensors") for n in range(2)]
-    assert all((models[0][name] != models[1][name]).any() for name in ("log_decay", "residual_out"))
+    assert all((models[0][name] != models[1][name]).any() for name in ("log_isolation", "residual_out"))
     assert results[0]["private"] is True
     assert results[0]["taints"] == []
     assert "Do not release" not in (run_of(tmp_path / "0") / "model_card.md").read_text()
