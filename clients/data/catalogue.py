@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from clients.data.validate import item_rules, rejected_rows
 from clients.data.wanted import TEXT_COLUMNS
 from clients.errors import DataError
 from shared_model.attributes import Attributes
+
+_FEW = 4
+"""Less than this part of the catalogue is few items to look up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,10 @@ class Catalogue:
         return len(self.item_ids)
 
     @cached_property
+    def _index(self) -> "pd.Index[Any]":
+        return pd.Index(self.item_ids, dtype="str")
+
+    @cached_property
     def _ids(self) -> pa.Array:
         return pa.array(self.item_ids, pa.large_string())
 
@@ -43,8 +51,12 @@ class Catalogue:
         if isinstance(ids, pd.Series):
             codes, names = codes_of(ids)
             return np.append(self.index_of(names), -1)[codes]
-        wanted = pa.array(ids if isinstance(ids, pd.Index) else list(ids), pa.large_string())
-        rows = pc.index_in(wanted, value_set=self._ids).fill_null(-1)
+        wanted = ids if isinstance(ids, pd.Index) else pd.Index(list(ids), dtype="str")
+        if len(wanted) * _FEW < len(self):
+            return self._index.get_indexer(wanted).astype(np.int64)
+        # Arrow looks up five times as fast, but hashes the whole catalogue each time.
+        text = pa.array(wanted, pa.large_string())
+        rows = pc.index_in(text, value_set=self._ids).fill_null(-1)
         return rows.to_numpy(zero_copy_only=False).astype(np.int64)
 
     def texts(self) -> list[str]:

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clients.data import build_catalogue, items_table
+from clients.data import Catalogue, build_catalogue, items_table
 from clients.errors import DataError
 
 FRAME = pd.DataFrame(
@@ -45,6 +45,15 @@ def test_index_of_marks_unknown_ids() -> None:
     assert rows.dtype == np.int64
     assert rows.tolist() == [2, -1, 0]
     assert catalogue.index_of([]).tolist() == []
+
+
+@pytest.mark.parametrize("asked", [3, 400])
+def test_few_and_many_are_looked_up_alike(asked: int) -> None:
+    many = Catalogue(tuple(f"i{n}" for n in range(800)), pd.DataFrame(index=range(800)))
+    ids = pd.Series([*(f"i{n}" for n in range(0, 2 * asked, 2)), "zz"], dtype="str")
+    expected = [*range(0, 2 * asked, 2), -1]
+    assert many.index_of(ids).tolist() == many.index_of(ids.astype("category")).tolist() == expected
+    assert many.index_of(ids.tolist()).tolist() == expected
 
 
 def test_the_fingerprint_covers_ids_texts_and_their_borders() -> None:

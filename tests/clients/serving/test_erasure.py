@@ -16,6 +16,7 @@ from clients.erasure import erase_shopper
 from clients.errors import SiteError, StoreError
 from clients.feedback import FeedbackStore, Interaction, Kind
 from clients.participate import participate
+from clients.platform import HashableSite, prepare_platform
 from clients.serving.current import Current
 from clients.serving.erased import Tombstones, WithoutErased
 from clients.serving.load import load_snapshot
@@ -23,6 +24,7 @@ from clients.serving.serve import Serving, serve
 from clients.serving.v1 import serving_pb2 as m
 from clients.serving.v1.serving_pb2_grpc import RecommenderStub
 from clients.serving.watch import keep_current, state_of
+from clients.tasks import _forgotten
 from fedcart import run
 from tests.in_thread import InThread
 from tests.traces import traces
@@ -166,6 +168,20 @@ def test_a_student_of_data_that_changed_meanwhile_does_not_stay(shop, monkeypatc
     with pytest.raises(SiteError, match="changed meanwhile"):
         distill(shop, (), 5)
     assert not (shop.path / "students").exists()
+
+
+def test_the_worker_lets_go_of_data_that_changed(shop):
+    """What is cached for the next round holds the shopper; the loop that waits for tasks looks each second."""
+    data = HashableSite(shop.site())
+    prepare_platform(data, ("tiny",), 2, 6)
+    assert _forgotten(shop, data) == data
+    assert prepare_platform.cache_info().currsize > 0
+    erase_shopper(shop, WHO)
+    after = _forgotten(shop, data)
+    assert after != data
+    assert prepare_platform.cache_info().currsize == 0
+    shop.site_file.write_text("name = ")
+    assert _forgotten(shop, after) is after
 
 
 def wait_for(true) -> None:
