@@ -52,15 +52,18 @@ _RIGHT = {
     "unknown": {"NOT_FOUND"},
 }
 TARGET_MS = 15.0
+_PULSE = 0.02
+"""Seconds between two looks at the callers' own clock: what is late there is not the service's doing."""
 
 
 @dataclass
 class Tally:
-    """Codes by caller, wrong answers, and the milliseconds of good lists."""
+    """Codes by caller, wrong answers, the milliseconds of good lists, and by how many this process itself was late."""
 
     codes: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in _RIGHT})
     wrong: list[str] = field(default_factory=list)
     taken: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
 
     async def count(self, caller: str, call: Awaitable[Any]) -> Any:
         """Wait for a call, keep its code, and return its answer, None without one."""
@@ -106,6 +109,7 @@ def soak(
         "codes": {name: dict(found) for name, found in tally.codes.items()},
         "p50_ms": ordered[len(ordered) // 2],
         "p99_ms": ordered[int(len(ordered) * 0.99)],
+        "caller_late_p99_ms": sorted(tally.late)[int(len(tally.late) * 0.99)],
         "memory_mb": {"first": memory[0], "steady_first_half": before, "steady_second_half": after},
         "memory_growth": after / before - 1 if half else 0.0,
         "failed": sorted(set(tally.wrong)),
@@ -164,7 +168,13 @@ async def _run(
                 say(f"{end - time.monotonic():.0f} s left, {memory[-1]:.0f} MB, wrong: {len(tally.wrong)}")
                 await asyncio.sleep(min(2.0, length / 10))
 
-        await asyncio.gather(good, watch(), *callers)
+        async def pulse() -> None:
+            while time.monotonic() < end:
+                start = time.perf_counter()
+                await asyncio.sleep(_PULSE)
+                tally.late.append(1e3 * (time.perf_counter() - start - _PULSE))
+
+        await asyncio.gather(good, watch(), pulse(), *callers)
     return tally, memory
 
 

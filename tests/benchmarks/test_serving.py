@@ -17,6 +17,7 @@ def test_a_short_soak_finds_nothing_wrong(tmp_path):
     """Two seconds of load, swaps, faults; the service ends with code 0, or this raises."""
     result = soak(2 / 60, 30, 0, tmp_path, items=2000, width=32)
     assert result["failed"] == []
+    assert result["caller_late_p99_ms"] > 0
     codes = Counter({name: sum(found.values()) for name, found in result["codes"].items()})
     assert set(codes) == set(result["codes"])
     assert min(codes.values()) > 0
