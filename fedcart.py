@@ -92,6 +92,7 @@ class Client(Later):
         "serve": "clients.serving.cli:serve",
         "recommend": "clients.serving.cli:recommend",
         "ingest": "clients.data_cli:ingest_command",
+        "fresh": "clients.data_cli:fresh",
         "erase": "clients.data_cli:erase",
         "report": "clients.data_cli:report",
         "distill": "clients.distill.cli:distill",

@@ -66,7 +66,8 @@ class TrainingData:
     def negatives(self, rows: torch.Tensor) -> Negatives:
         """Gather what the loss needs of (N,) negative rows, or of (B, N) of each shopper's own."""
         rows = to_device(rows, self.features.device)
-        return Negatives(self._for_residual(self.features[rows]), self.norms[rows], self.isolation[rows])
+        features = self.features[rows] if self.spec.width else self.features.new_empty(*rows.shape, 0)
+        return Negatives(features, self.norms[rows], self.isolation[rows])
 
     def chunk(self, users: NDArray[np.int64], negatives: torch.Tensor) -> ShopperExample:
         """Gather the examples of (B,) shoppers for (N,) negative rows, or (B, N) of each shopper's own.
