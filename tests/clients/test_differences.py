@@ -13,7 +13,7 @@ from clients.training import CHUNK, LocalRecipe, RankedShoppers, train_plain, tr
 from privacy.noise import ReproducibleNoise
 from privacy.plan import PrivacyPlan
 from shared_model.loss import shopper_utility
-from shared_model.model import initial_shared
+from shared_model.model import initial_shared, scaled_items
 
 RECIPE = LocalRecipe(steps=1, sample_rate=1.0, learning_rate=0.1, scalar_learning_rate=0.05, negatives=12)
 PLAN = PrivacyPlan(1000.0, 1e-6, 0.02, 1.0, 20, 1, 1.0)
@@ -31,9 +31,10 @@ class Silence(ReproducibleNoise):
 
 @pytest.fixture
 def scalars(setting):
-    """Return the setting without a residual."""
+    """Return the setting without a residual, and so much isolation that a step of it moves ranks."""
     setting.spec = dataclasses.replace(setting.spec, width=0)
     setting.shared = {n: t for n, t in setting.shared.items() if not n.startswith("residual")}
+    setting.shared["log_isolation"] += 2.5
     prepare = setting.of
 
     def of(events, **kwargs):
@@ -52,9 +53,10 @@ def rows_of(scalars, data, users, seed=0):
 
 def test_rows_are_central_differences_of_the_utility_and_bounded(scalars, events):
     data = scalars.of(events()).data
-    users, rows = np.arange(len(data)), data.negative_rows(12, np.random.default_rng(0))
-    example, negatives = data.chunk(users, rows), data.negatives(rows)
-    got = rank_differences(scalars.shared, scalars.spec, example, negatives, 80, torch.ones(len(users)))
+    users = np.arange(len(data))
+    rows = data.nearest(users, 12)
+    example, candidates = data.chunk(users, rows), data.negatives(rows)
+    got = rank_differences(scalars.shared, scalars.spec, example, candidates, torch.ones(len(users)))
     assert set(got) == set(initial_shared(scalars.spec))
     for name, row in got.items():
         assert row.shape == (len(users), *scalars.shared[name].shape)
@@ -65,9 +67,24 @@ def test_rows_are_central_differences_of_the_utility_and_bounded(scalars, events
                 moved = scalars.shared[name].clone()
                 moved[k] += sign * STEP
                 shared = scalars.shared | {name: moved}
-                values.append(shopper_utility(shared, scalars.spec, example, negatives, 80))
+                values.append(shopper_utility(shared, scalars.spec, example, candidates))
             torch.testing.assert_close(row[:, k], -(values[0] - values[1]) / (2 * STEP))
     assert sum(row.abs().sum() for row in got.values()) > 0
+
+
+def test_candidates_are_the_items_nearest_to_a_shopper_s_own_that_it_has_not_met(scalars, events):
+    taken = scalars.of(events())
+    data, start = taken.data, initial_shared(scalars.spec)
+    units = scaled_items(start, scalars.spec, data.features, data.norms)
+    for u in range(len(data)):
+        own = data.items[u][data.items[u] >= 0]
+        met = set(taken.split.train_history(u)[0].tolist())
+        near = (units @ units[own].sum(0)).numpy() if len(own) else np.zeros(len(units))
+        best = sorted((-value for i, value in enumerate(near) if i not in met))[:12]
+        got = data.nearest(np.array([u]), 12)[0].tolist()
+        assert not met & set(got)
+        np.testing.assert_allclose(sorted(-near[got]), best, atol=1e-9)
+    assert data.nearest(np.array([0]), 10_000).shape == (1, len(data.features))
 
 
 def test_a_row_is_its_own_shopper_s_alone_to_the_last_bit(scalars, events):
@@ -127,19 +144,18 @@ def test_plain_training_takes_the_mean_of_the_rows_over_chunks(scalars, events, 
 
 
 def test_training_raises_the_utility_of_a_model_that_starts_badly(scalars, events):
-    """All weight on the oldest events: differences of ranks find the way back, with and without noise."""
+    """All weight on isolation: differences of ranks find the way back."""
     data = scalars.of(events(shoppers=150)).data
-    rows = torch.arange(len(data.features))
-    example, negatives = data.chunk(np.arange(len(data)), rows), data.negatives(rows)
+    rows = data.nearest(np.arange(len(data)), 80)
+    example, candidates = data.chunk(np.arange(len(data)), rows), data.negatives(rows)
 
     def utility(shared):
-        return float(shopper_utility(shared, scalars.spec, example, negatives, len(rows)).mean())
+        return float(shopper_utility(shared, scalars.spec, example, candidates).mean())
 
-    bad = {n: torch.zeros_like(t) for n, t in scalars.shared.items()} | {
-        "log_decay": torch.tensor([-4.0]).double(),
-        "log_sharpness": torch.tensor([-4.0]).double(),
-    }
-    best = max(utility(bad | {"log_decay": torch.tensor([x]).double()}) for x in (-2.0, -1.0, 0.0, 1.0))
+    good = {n: torch.zeros_like(t) for n, t in scalars.shared.items()}
+    bad = good | {"log_isolation": torch.tensor([3.0]).double()}
     recipe = dataclasses.replace(RECIPE, steps=60, negatives=80)
     plain = train_plain(bad, scalars.spec, [data], recipe, np.random.default_rng(0))
-    assert utility(plain) > utility(bad) + 0.3 * max(best - utility(bad), 0)
+    assert utility(good) > 1.05 * utility(bad)
+    assert utility(plain) > utility(bad) + 0.3 * (utility(good) - utility(bad))
+    assert plain["log_isolation"] < 2

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from shared_model import loss
 from shared_model.loss import Negatives, ShopperExample, shopper_loss, shopper_utility
 from shared_model.model import block_norms, block_products
 
@@ -88,10 +89,33 @@ def test_without_targets_or_without_negatives_loss_and_gradient_are_zero(draws):
     )
     for case in (example, nobody):
         shared = {name: t.requires_grad_() for name, t in draws.shared().items()}
-        loss = shopper_loss(shared, draws.spec, case, negatives)
-        loss.backward()
-        assert loss == 0
+        value = shopper_loss(shared, draws.spec, case, negatives)
+        value.backward()
+        assert value == 0
         assert all(not t.grad.any() for t in shared.values())
+
+
+def test_candidates_of_each_shopper_s_own_give_what_shared_ones_would(draws):
+    """Two shoppers with two sets of candidates at once, and each alone."""
+    shared, items = draws.shared(), draws.items(12)
+    sets, alone = ([1, 4, 6, 11], [9, 0, 8, 2]), []
+    for rows in sets:
+        allowed = torch.tensor([True, True, False, True])
+        alone.append(
+            example_of(draws.spec, items, HISTORY, AGES, TARGETS, torch.ones(3).double(), rows, allowed)
+        )
+    together = [
+        kind(
+            **{
+                f.name: torch.stack([getattr(one[at], f.name) for one in alone])
+                for f in dataclasses.fields(kind)
+            }
+        )
+        for at, kind in ((0, ShopperExample), (1, Negatives))
+    ]
+    for measure in (shopper_loss, shopper_utility):
+        expected = torch.stack([measure(shared, draws.spec, *one) for one in alone])
+        torch.testing.assert_close(measure(shared, draws.spec, *together), expected)
 
 
 def test_a_batch_gives_each_shopper_the_loss_it_has_alone(draws):
@@ -110,11 +134,13 @@ def test_a_batch_gives_each_shopper_the_loss_it_has_alone(draws):
         torch.testing.assert_close(shopper_loss(shared, draws.spec, example, negatives), got)
 
 
-def test_utility_is_the_mean_of_what_each_target_s_rank_is_worth(draws, reference):
+@pytest.mark.parametrize("top", [10, 2, 1])
+def test_utility_is_the_mean_of_what_each_target_s_rank_is_worth(draws, reference, top, monkeypatch):
+    monkeypatch.setattr(loss, "TOP", top)
     shared = draws.shared()
     for mask in ([1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]):
         items, example, negatives = a_case(draws, torch.tensor(mask).double())
-        got = shopper_utility(shared, draws.spec, example, negatives, items=60)
+        got = shopper_utility(shared, draws.spec, example, negatives)
         worth = []
         for events, target in moments_of(items, mask):
             score = lambda x: reference.score(shared, draws.spec.encoder_dimensions, events, x)  # noqa: E731, B023
@@ -123,6 +149,6 @@ def test_utility_is_the_mean_of_what_each_target_s_rank_is_worth(draws, referenc
                 for n, keep in zip(NEGATIVES, ALLOWED, strict=True)
                 if keep
             )
-            worth.append(1 / np.log2(2 + 60 / 6 * above))
+            worth.append(1 / np.log2(2 + above) if above < top else 0.0)
         assert float(got) == pytest.approx(np.mean(worth) if worth else 0.0)
         assert 0 <= got <= 1
