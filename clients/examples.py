@@ -58,7 +58,7 @@ class TrainingData:
         untrained = {n: to_device(t, self.features.device) for n, t in initial_shared(self.spec).items()}
         events = event_vectors(untrained, self.spec, self.features[rows], self.norms[rows])
         query = (events * real.unsqueeze(-1)).sum(1)  # (B, F)
-        near = scores(untrained, self.spec, query, self.features, self.norms)  # (B, I)
+        near = scores(self.spec, query, self.features, self.norms)  # (B, I)
         met = to_device(self._seen_matrix(users), near.device)
         near = near.nan_to_num(0.0).masked_fill(met, -torch.inf)
         return near.topk(min(count, near.shape[1]), dim=1).indices.cpu()
@@ -79,7 +79,7 @@ class TrainingData:
         real = items >= 0
         target_items, target_groups = items[:, -self.targets :], groups[:, -self.targets :]  # (B, T)
         # Groups count back from the end, so an event of an earlier basket has a larger number.
-        ages = (groups.unsqueeze(1) - target_groups.unsqueeze(2)).to(torch.float32)  # (B, T, L)
+        ages = (groups.unsqueeze(1) - target_groups.unsqueeze(2)).to(self.features.dtype)  # (B, T, L)
         counts = (ages > 0) & real.unsqueeze(1)
         ages = torch.where(counts, ages, torch.inf)
         repeated = (counts & (items.unsqueeze(1) == target_items.unsqueeze(2))).any(-1)

@@ -123,7 +123,7 @@ class ScoreParts:
     def _scores(self, tensors: SharedTensors, local: LocalLayer) -> torch.Tensor:
         """Return (B, I). A pool passes isolation on whole, so one pass serves every weight of it."""
         placed = self._placed(tensors)
-        like = _key({name: t for name, t in tensors.items() if name in self._compared_by})
+        like = _key({name: t for name, t in tensors.items() if name.startswith("residual")})
         key = (like, local.decay, local.sharpness)
         if key not in self._pools:
             if like not in self._similarities:
@@ -131,13 +131,6 @@ class ScoreParts:
             self._pools[key] = pooled(placed, self._similarities[like], self.history.shares(placed))
         gain = SCALE * standing_apart(placed, self.platform.isolation.to(self._pools[key].dtype))
         return self._pools[key] + torch.isfinite(self.history.ages).any(1, keepdim=True) * gain
-
-    @cached_property
-    def _compared_by(self) -> set[str]:
-        """The tensors that decide similarities: one encoder's weight alone cancels out."""
-        spec = self.platform.spec
-        residual = {"residual_in", "residual_out"} if spec.width else set()
-        return residual | ({"log_encoder_weights"} if len(spec.encoder_dimensions) > 1 else set())
 
     @cached_property
     def log_popularity(self) -> torch.Tensor:
@@ -168,7 +161,7 @@ class ScoreParts:
         """Return (H, I): how similar each item of a history is to every item."""
         platform, rows = self.platform, self.history.rows
         events = event_vectors(shared, platform.spec, platform.features[rows], platform.norms[rows])
-        return scores(shared, platform.spec, events, platform.table, platform.norms)
+        return scores(platform.spec, events, platform.table, platform.norms)
 
     def _placed(self, shared: SharedTensors) -> SharedTensors:
         """Return tensors where the features are, and as precise as they are."""

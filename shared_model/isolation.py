@@ -2,7 +2,7 @@
 
     isolation_i = 1 − mean of the K largest ⟨x̂_i, x̂_r⟩ over reference items r ≠ i,   within [0, 1]
 
-x̂ are the untrained model's fused unit vectors. In a space of many dimensions some items are near to everything (hubs:
+x̂ are fused unit vectors (`shared_model.model`). In a space of many dimensions some items are near to everything (hubs:
 Radovanović et al. 2010), and a ranking by cosines shows them too often; taking an item's mean similarity to its nearest
 neighbours off corrects for it (CSLS: Conneau et al. 2018, eq. 3, here without the query's side, which moves no ranking).
 Reference items are the own catalogue, or REFERENCES of it, evenly spaced in the catalogue's order, where it is larger.
@@ -17,7 +17,7 @@ Reference items are the own catalogue, or REFERENCES of it, evenly spaced in the
 
 import torch
 
-from shared_model.model import ModelSpec, initial_shared, scaled_items
+from shared_model.model import ModelSpec, scaled_items
 
 NEIGHBOURS = 10
 """K."""
@@ -36,10 +36,9 @@ def isolation(spec: ModelSpec, features: torch.Tensor, norms: torch.Tensor) -> t
     kept = min(NEIGHBOURS, len(chosen) - 1)
     if kept < 1:
         return found
-    untrained = {name: t.to(features.device) for name, t in initial_shared(spec).items()}
-    references = scaled_items(untrained, spec, features[chosen], norms[chosen])
+    references = scaled_items(spec, features[chosen], norms[chosen])
     for at in every.split(_CHUNK):
-        vectors = scaled_items(untrained, spec, features[at], norms[at])
+        vectors = scaled_items(spec, features[at], norms[at])
         cosines = vectors @ references.T
         cosines.masked_fill_(at.unsqueeze(1) == chosen, -torch.inf)
         alone = 1 - cosines.topk(kept, dim=1).values.mean(1).clamp(0, 1)

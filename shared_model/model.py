@@ -10,9 +10,9 @@ x are frozen unit features per encoder and w weighs the encoders' blocks. The sh
 counts for more than many distant ones: for τ → 0 the score is s times the recency-weighted mean of the similarities
 (`queries`, one vector a shopper), for τ → ∞ the largest of them. isolation_i says how far an item stands from the rest
 of its public catalogue (`shared_model.isolation`); a pool passes it on whole, so it adds s·γ·isolation_i to the score
-of everyone who has a history. Shared and trained: log γ and log w as factors that start at exp(0) = 1 and, where the
-residual's width D is not 0, A (F, D) and R (D, F), the latter zero at first: the untrained model *is* the prior. λ and τ
-are public constants, which a platform may change for itself (`log_decay`, `log_sharpness`: tensors that never travel).
+of everyone who has a history. Shared and trained: log γ, a factor that starts at exp(0) = 1, and, where the residual's
+width D is not 0, A (F, D) and R (D, F), the latter zero at first: the untrained model *is* the prior. w, λ and τ are
+public constants; a platform may change λ and τ for itself (`log_decay`, `log_sharpness`: tensors that never travel).
 The residual is a low-rank bilinear map (LoRA, Hu et al. 2022) on the side of the history, so an item index outlives
 every model version.
 """
@@ -47,7 +47,7 @@ class ModelSpec:
     encoder_dimensions : F of each encoder, in the order of concatenation.
     width : D, the rank of the residual; 0 for none.
     history_length : L, the events of a shopper that form the user vector, ≥ 1.
-    prior_weights : > 0, the weight w of each encoder's block before training; () for 1 each.
+    prior_weights : > 0, the weight w of each encoder's block; () for 1 each.
     """
 
     encoder_dimensions: tuple[int, ...]
@@ -87,7 +87,6 @@ class ModelSpec:
         return ExchangeSpec(
             (
                 TensorSpec("log_isolation", (1,)),
-                TensorSpec("log_encoder_weights", (len(self.encoder_dimensions),)),
                 *(residual if self.width else ()),
             )
         )
@@ -113,15 +112,11 @@ def block_norms(spec: ModelSpec, features: torch.Tensor) -> torch.Tensor:
     return torch.stack([block.norm(dim=-1) for block in features.split(spec.encoder_dimensions, -1)], -1)
 
 
-def _encoder_weights(shared: SharedTensors, spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weight of each encoder (E,), and the same spread over its block (F,)."""
-    weights = shared["log_encoder_weights"].exp()
-    if spec.prior_weights:
-        each = zip(weights.split(1), spec.prior_weights, strict=True)
-        weights = torch.cat([weight * prior for weight, prior in each])
-    # Not `repeat_interleave`: compiled by TorchInductor 2.13, its per-shopper gradients are summed over shoppers.
-    blocks = zip(weights.split(1), spec.encoder_dimensions, strict=True)
-    return weights, torch.cat([weight.expand(width) for weight, width in blocks])
+def _encoder_weights(spec: ModelSpec, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weight of each encoder (E,), and the same spread over its block (F,), as and where `like` is."""
+    each = spec.prior_weights or (1.0,) * len(spec.encoder_dimensions)
+    spread = [w for w, width in zip(each, spec.encoder_dimensions, strict=True) for _ in range(width)]
+    return torch.tensor(each).to(like), torch.tensor(spread).to(like)
 
 
 def _inverse_fused_norm(weights: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
@@ -154,7 +149,7 @@ def similarities(
     Features play a part with a residual only, and may be anything without one. An item without text is similar to
     nothing: 0.
     """
-    per_encoder, _ = _encoder_weights(shared, spec)
+    per_encoder, _ = _encoder_weights(spec, products)
     similar = (per_encoder.square().view(-1, 1, 1) * products).sum(-3)
     if spec.width:
         left = _projected(spec, per_encoder, history.features, shared["residual_in"])
@@ -229,8 +224,8 @@ def event_vectors(
 
     history : (…, L, F) features of the events. history_norms : (…, L, E) their `block_norms`.
     """
-    _, weights = _encoder_weights(shared, spec)
-    fused = scaled_items(shared, spec, history, history_norms)
+    _, weights = _encoder_weights(spec, history)
+    fused = scaled_items(spec, history, history_norms)
     if spec.width:
         fused = fused + (fused @ shared["residual_in"]) @ shared["residual_out"]
     return weights * fused
@@ -251,11 +246,9 @@ def queries(
     return SCALE * recency(shared, ages) @ event_vectors(shared, spec, history, history_norms)
 
 
-def scaled_items(
-    shared: SharedTensors, spec: ModelSpec, features: torch.Tensor, norms: torch.Tensor
-) -> torch.Tensor:
+def scaled_items(spec: ModelSpec, features: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
     """Return (…, F): x̂, the fused unit vectors of (…, F) features with (…, E) `block_norms`; 0 without any known word."""
-    per_encoder, weights = _encoder_weights(shared, spec)
+    per_encoder, weights = _encoder_weights(spec, features)
     return features * weights * _inverse_fused_norm(per_encoder, norms).unsqueeze(-1)
 
 
@@ -264,13 +257,12 @@ def standing_apart(shared: SharedTensors, isolation: torch.Tensor) -> torch.Tens
     return PRIOR_ISOLATION * shared["log_isolation"].exp() * isolation
 
 
-def item_scales(shared: SharedTensors, spec: ModelSpec, norms: torch.Tensor) -> torch.Tensor:
+def item_scales(spec: ModelSpec, norms: torch.Tensor) -> torch.Tensor:
     """Return 1/n (…,) from (…, E) `block_norms`: what a dot product with an item is multiplied by."""
-    return _inverse_fused_norm(_encoder_weights(shared, spec)[0], norms)
+    return _inverse_fused_norm(_encoder_weights(spec, norms)[0], norms)
 
 
 def scores(
-    shared: SharedTensors,
     spec: ModelSpec,
     query: torch.Tensor,
     features: torch.Tensor,
@@ -281,4 +273,4 @@ def scores(
     Queries are multiplied in the precision of `features`; the scores have the precision that the queries had.
     """
     products = (query.to(features.dtype) @ features.T).to(query.dtype)
-    return products * item_scales(shared, spec, norms)
+    return products * item_scales(spec, norms)

@@ -70,18 +70,14 @@ class Reference:
         return {name: tensor.detach().double().clone() for name, tensor in shared.items()}
 
     @staticmethod
-    def fuse(shared, dimensions, x):
-        """Weigh each encoder's block and scale the whole to unit length."""
-        blocks, start = [], 0
-        for weight, width in zip(shared["log_encoder_weights"].exp(), dimensions, strict=True):
-            blocks.append(weight * x[start : start + width].double())
-            start += width
-        fused = torch.cat(blocks)
+    def fuse(x):
+        """Scale the encoders' blocks as a whole to unit length: they weigh 1 each here."""
+        fused = x.double()
         return fused / fused.norm() if fused.norm() > 0 else fused * 0
 
     @classmethod
     def similarity(cls, shared, dimensions, event, item):
-        event, x = (cls.fuse(shared, dimensions, row) for row in (event, item[0]))
+        event, x = (cls.fuse(row) for row in (event, item[0]))
         if "residual_in" in shared:
             event = event + (event @ shared["residual_in"]) @ shared["residual_out"]
         return event @ x + shared["log_isolation"].exp()[0] / 6 * item[1]

@@ -4,12 +4,11 @@ Shapes: B shoppers, L history length, T targets, N negatives, F feature width, E
 
 What had to change, and why; scores, loss and gradients stay the same (the benchmark compares them):
 
-- Encoder weights act on histories, targets and negatives, and the residual on targets and negatives. Ghost clipping
-  refuses a layer that is called twice, so all of them pass through one call and come back as one tensor.
+- The residual acts on targets and negatives. Ghost clipping refuses a layer that is called twice, so both pass through
+  one call.
 - The negatives belong to no shopper. Hooks are wrong in silence for such a table, so every shopper gets a copy of
   it (B, N, F).
-- Isolation and encoder weights are parameters outside of any known layer: Opacus falls back to
-  functorch there.
+- Isolation's weight is a parameter outside of any known layer: Opacus falls back to functorch there.
 """
 
 import torch
@@ -17,20 +16,7 @@ from torch import nn
 
 from shared_model.exchange import SharedTensors
 from shared_model.loss import Negatives, ShopperExample
-from shared_model.model import ModelSpec, pooled, recency, standing_apart
-
-
-class _Fusion(nn.Module):
-    def __init__(self, log_weights: torch.Tensor) -> None:
-        super().__init__()
-        self.log_weights = nn.Parameter(log_weights.clone())
-
-    def forward(self, norms: torch.Tensor) -> torch.Tensor:
-        """(B, M, E) block norms → (B, M + E): 1/‖w ⊙ x‖ of each item, and the weights."""
-        weights = self.log_weights.exp()
-        squared = (weights.square() * norms.square()).sum(-1)
-        inverse = torch.where(squared > 0, squared.clamp(min=1e-12).rsqrt(), 0.0)
-        return torch.cat([inverse, weights.expand(len(norms), -1)], 1)
+from shared_model.model import ModelSpec, item_scales, pooled, recency, standing_apart
 
 
 class _Apart(nn.Module):
@@ -49,35 +35,27 @@ def _linear(matrix: torch.Tensor) -> nn.Linear:
 
 
 class LayeredLoss(nn.Module):
-    """The loss of each shopper, (B,)."""
+    """The loss of each shopper, (B,); encoders weigh 1 each."""
 
     def __init__(self, shared: SharedTensors, spec: ModelSpec) -> None:
         super().__init__()
-        self.blocks = list(spec.encoder_dimensions)
-        self.fusion = _Fusion(shared["log_encoder_weights"])
+        self.spec = spec
         self.apart = _Apart(shared["log_isolation"])
         self.residual_in = _linear(shared["residual_in"])
         self.residual_out = _linear(shared["residual_out"].T)
 
     def forward(self, example: ShopperExample, negatives: Negatives) -> torch.Tensor:
         """Return what `shopper_loss` returns for B shoppers."""
-        count, length, targets = len(example.history), example.history.shape[1], example.targets.shape[1]
-        norms = [example.history_norms, example.target_norms, negatives.norms.expand(count, -1, -1)]
-        fused = self.fusion(torch.cat(norms, 1))
-        history_scale, target_scale, negative_scale, weights = fused.split(
-            [length, targets, len(negatives.norms), len(self.blocks)], 1
+        count, targets = len(example.history), example.targets.shape[1]
+        history_scale, target_scale = (
+            item_scales(self.spec, norms) for norms in (example.history_norms, example.target_norms)
         )
-        spread = torch.cat(
-            [w.expand(-1, n) for w, n in zip(weights.split(1, 1), self.blocks, strict=True)], 1
-        )
-        spread = spread.unsqueeze(1)  # (B, 1, F)
+        negative_scale = item_scales(self.spec, negatives.norms).expand(count, -1)
         candidates = torch.cat(
             [example.targets, negatives.features.expand(count, -1, -1)], 1
         )  # (B, T + N, F)
         products = torch.cat([example.target_products, example.negative_products], -1)  # (B, E, L, T + N)
-        left = self.residual_in(example.history * spread)
-        right = self.residual_out(candidates * spread)
-        similar = (weights.square()[:, :, None, None] * products).sum(1) + left @ right.mT
+        similar = products.sum(1) + self.residual_in(example.history) @ self.residual_out(candidates).mT
         scales = torch.cat([target_scale, negative_scale], 1)
         isolation = torch.cat([example.target_isolation, negatives.isolation.expand(count, -1)], 1)
         similar = similar * history_scale.unsqueeze(-1) * scales.unsqueeze(1)
@@ -94,7 +72,6 @@ class LayeredLoss(nn.Module):
 def shared_names(model: nn.Module) -> dict[str, str]:
     """Return the parameter names of a (wrapped) LayeredLoss → names of the shared tensors."""
     known = {
-        "fusion.log_weights": "log_encoder_weights",
         "apart.log_weight": "log_isolation",
         "residual_in.weight": "residual_in",
         "residual_out.weight": "residual_out",

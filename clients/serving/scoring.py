@@ -105,7 +105,7 @@ class Scoring:
         parts = []
         for weight, tensors in models:
             if weight > 0:
-                scales = item_scales(tensors, spec, norms)
+                scales = item_scales(spec, norms)
                 reach, most = _largest(scales * lengths), _largest(scales * off)
                 apart = standing_apart(tensors, isolation)
                 parts.append(Part(weight, tensors, scales, apart, reach, most))

@@ -30,7 +30,7 @@ def test_every_private_method_computes_the_same_clipped_sum(small):
 
 def test_the_default_model_s_step_moves_its_scalars(small, monkeypatch):
     default = small.without_residual()
-    assert set(default.shared) == {"log_isolation", "log_encoder_weights"}
+    assert set(default.shared) == {"log_isolation"}
     for method in (Ours(default, "auto"), Plain(default)):
         moved = []
         monkeypatch.setattr(

@@ -12,7 +12,7 @@ from clients.training import LocalRecipe, train_private
 from privacy.plan import PrivacyPlan
 
 RECIPE = LocalRecipe(steps=1, sample_rate=1.0, learning_rate=0.1, scalar_learning_rate=0.05, negatives=6)
-SHARED = {"log_isolation", "log_encoder_weights", "residual_in", "residual_out"}
+SHARED = {"log_isolation", "residual_in", "residual_out"}
 
 
 def plan(clip_norm=0.5, *, sample_rate=1.0, steps=1):

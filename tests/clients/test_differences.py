@@ -74,8 +74,8 @@ def test_rows_are_central_differences_of_the_utility_and_bounded(scalars, events
 
 def test_candidates_are_the_items_nearest_to_a_shopper_s_own_that_it_has_not_met(scalars, events):
     taken = scalars.of(events())
-    data, start = taken.data, initial_shared(scalars.spec)
-    units = scaled_items(start, scalars.spec, data.features, data.norms)
+    data = taken.data
+    units = scaled_items(scalars.spec, data.features, data.norms)
     for u in range(len(data)):
         own = data.items[u][data.items[u] >= 0]
         met = set(taken.split.train_history(u)[0].tolist())

@@ -13,7 +13,7 @@ from shared_model.attributes import Attributes, ImageEncoder, PriceEncoder
 from shared_model.encoders import HashedWordsEncoder
 from shared_model.errors import EncoderError
 from shared_model.features import encode_catalogue, is_encoder, make_encoders
-from shared_model.model import ModelSpec, block_norms, initial_shared, item_scales
+from shared_model.model import ModelSpec, block_norms, item_scales
 
 BRAND, CATEGORY, PRICE, IMAGE = make_encoders(["brand", "category", "price", "image:clip:4"])
 NAMES = st.text(max_size=12)
@@ -120,7 +120,7 @@ def test_items_without_an_image_are_compared_by_the_blocks_that_they_have(there)
     spec = ModelSpec.of([e.identity for e in encoders], 2, 5)
     rows = torch.from_numpy(encode_catalogue(encoders, TEXTS, None, Attributes(images={"clip": vectors})))
     norms = block_norms(spec, rows)
-    scales = item_scales(initial_shared(spec), spec, norms)
+    scales = item_scales(spec, norms)
     weight = IMAGE.identity.prior_weight
     for i, (text_norm, image_norm) in enumerate(norms.tolist()):
         fused = torch.cat([rows[i, :16], weight * rows[i, 16:]]) * scales[i]

@@ -111,11 +111,10 @@ def test_the_model_s_own_spec_admits_its_initial_tensors_only():
     spec, wider = ModelSpec((8, 16), 4, 5), ModelSpec((8, 16), 5, 5)
     arrays = spec.exchange.to_numpy(initial_shared(spec), "start")
     assert sorted(arrays) == [
-        "log_encoder_weights",
         "log_isolation",
         "residual_in",
         "residual_out",
     ]
-    assert spec.exchange.parameters == 1 + 2 + 2 * 24 * 4
+    assert spec.exchange.parameters == 1 + 2 * 24 * 4
     with pytest.raises(ExchangeError, match="residual_in"):
         wider.exchange.validate(arrays, "start")

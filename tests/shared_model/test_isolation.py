@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shared_model import isolation as module
 from shared_model.isolation import isolation
-from shared_model.model import ModelSpec, block_norms, initial_shared, scaled_items
+from shared_model.model import ModelSpec, block_norms, scaled_items
 
 SPEC = ModelSpec((12, 4), prior_weights=(1.0, 0.5))
 
@@ -28,7 +28,7 @@ def of(rows):
 
 
 def by_hand(rows, neighbours):
-    units = scaled_items(initial_shared(SPEC), SPEC, rows, block_norms(SPEC, rows)).numpy()
+    units = scaled_items(SPEC, rows, block_norms(SPEC, rows)).numpy()
     cosines = units @ units.T
     found = []
     for i, row in enumerate(cosines):
@@ -54,7 +54,7 @@ def test_a_large_catalogue_is_compared_with_some_of_its_items_evenly_spaced(monk
     monkeypatch.setattr(module, "REFERENCES", 5)
     monkeypatch.setattr(module, "NEIGHBOURS", 2)
     rows = items(12)
-    units = scaled_items(initial_shared(SPEC), SPEC, rows, block_norms(SPEC, rows))
+    units = scaled_items(SPEC, rows, block_norms(SPEC, rows))
     for i, got in enumerate(of(rows)):
         others = [r for r in (0, 3, 6, 9) if r != i]
         expected = 1 - (units[others] @ units[i]).topk(2).values.mean().clamp(0, 1)

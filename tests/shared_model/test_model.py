@@ -85,33 +85,19 @@ def test_a_trained_model_is_what_the_formula_says(draws, reference):
 def test_encoder_weights_are_those_of_explicitly_fused_items(draws):
     """Fusing the items by hand and scoring them as one encoder's gives the same untrained scores."""
     spec, items = draws.spec, draws.items(12)
-    shared = {name: t.double() for name, t in initial_shared(spec).items()}
-    shared["log_encoder_weights"] = torch.linspace(-1.0, 0.7, len(spec.encoder_dimensions)).double()
-    weights = shared["log_encoder_weights"].exp().repeat_interleave(torch.tensor(spec.encoder_dimensions))
-    fused = items * weights
+    weights = (0.3, 2.0)[: len(spec.encoder_dimensions)]
+    weighted = replace(spec, prior_weights=weights)
+    shared = {name: t.double() for name, t in initial_shared(weighted).items()}
+    fused = items * torch.tensor(weights).double().repeat_interleave(torch.tensor(spec.encoder_dimensions))
     fused = torch.where(fused.norm(dim=-1, keepdim=True) > 0, fused / fused.norm(dim=-1, keepdim=True), 0.0)
     alone = ModelSpec((spec.feature_width,), spec.width, spec.history_length)
     ages = torch.tensor([[3.0, 2.0, 2.0, 1.0]], dtype=torch.float64)
     plain = {name: t.double() for name, t in initial_shared(alone).items()}
     torch.testing.assert_close(
-        model_scores(shared, spec, items[[0, 2, 4, 11]], ages, items),
-        model_scores(plain, alone, fused[[0, 2, 4, 11]], ages, fused),
-        atol=1e-10,
-        rtol=1e-10,
-    )
-
-
-def test_prior_weights_are_encoder_weights_of_the_untrained_model(draws):
-    spec, items, shared = draws.spec, draws.items(12), draws.shared()
-    weights = (0.3, 2.0)[: len(spec.encoder_dimensions)]
-    weighted = replace(spec, prior_weights=weights)
-    moved = shared | {
-        "log_encoder_weights": shared["log_encoder_weights"] + torch.tensor(weights).double().log()
-    }
-    ages = torch.tensor([[3.0, 2.0, 2.0, 1.0]], dtype=torch.float64)
-    torch.testing.assert_close(
         model_scores(shared, weighted, items[[0, 2, 4, 11]], ages, items),
-        model_scores(moved, spec, items[[0, 2, 4, 11]], ages, items),
+        model_scores(plain, alone, fused[[0, 2, 4, 11]], ages, fused),
+        atol=1e-6,
+        rtol=1e-6,
     )
     identities = [
         EncoderIdentity("e", "1", "00", d, w) for d, w in zip(spec.encoder_dimensions, weights, strict=True)
@@ -150,7 +136,7 @@ def test_without_sharpness_the_score_is_that_of_one_query(draws):
         torch.tensor([[4.0, 2.0, 2.0, 1.0], [torch.inf, 3.0, 1.0, torch.inf]]).double(),
     )
     query = queries(shared, spec, history, block_norms(spec, history), ages)
-    one = scores(shared, spec, query, items, block_norms(spec, items))
+    one = scores(spec, query, items, block_norms(spec, items))
     torch.testing.assert_close(model_scores(shared, spec, history, ages, items), one, atol=1e-3, rtol=1e-4)
 
 
@@ -163,7 +149,7 @@ def test_at_the_greatest_sharpness_the_closest_event_decides_and_nothing_overflo
         got = model_scores(shared, spec, items[[2, 4, 6]], ages, items)
         assert got.isfinite().all()
         vectors = event_vectors(shared, spec, items[[2, 4, 6]], block_norms(spec, items[[2, 4, 6]]))
-        closest = 12 * scores(shared, spec, vectors, items, block_norms(spec, items)).amax(0)
+        closest = 12 * scores(spec, vectors, items, block_norms(spec, items)).amax(0)
         torch.testing.assert_close(got[0], closest, atol=12 * 6 / 40, rtol=0)
     shared["log_decay"] = torch.tensor([1e4])
     assert model_scores(shared, spec, items[[2, 4, 6]], ages, items).isfinite().all()
@@ -188,7 +174,6 @@ def test_a_vector_for_each_event_gives_the_similarities(draws):
     products = block_products(spec, history.features, items)
     torch.testing.assert_close(
         scores(
-            shared,
             spec,
             event_vectors(shared, spec, history.features, history.norms),
             items,

@@ -66,7 +66,6 @@ def test_a_private_run_writes_all_that_it_promises(write_scenario, simulate, tmp
     tensors = load_file(run / "model.safetensors")
     assert {
         "log_isolation",
-        "log_encoder_weights",
         "residual_in",
         "residual_out",
     } == set(tensors)
