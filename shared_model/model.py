@@ -187,7 +187,7 @@ def recency(shared: SharedTensors, ages: torch.Tensor) -> torch.Tensor:
     if not ages.shape[-1]:
         return ages
     counts = ~torch.isinf(ages)
-    decay = PRIOR_DECAY * _factor(shared, "log_decay").to(ages.device)
+    decay = PRIOR_DECAY * _factor(shared, "log_decay").to(ages)
     # The youngest event weighs 1, so that no decay, however large, leaves a moment without weight.
     youngest = torch.where(counts, ages, torch.inf).amin(-1, keepdim=True)
     weights = torch.exp(-decay * torch.where(counts, ages - youngest, 0.0)) * counts
@@ -199,7 +199,7 @@ def pooled(shared: SharedTensors, similar: torch.Tensor, shares: torch.Tensor) -
 
     A moment without an event scores 0 everywhere.
     """
-    sharpness = sharpness_of(shared).to(similar.device)
+    sharpness = sharpness_of(shared).to(similar)
     if not similar.shape[-2]:
         return similar.new_zeros(*shares.shape[:-1], similar.shape[-1])
     sharp = sharpness * similar
