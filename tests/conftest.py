@@ -92,7 +92,7 @@ class Reference:
             return sum(t.sum() for t in shared.values()) * 0.0
         pool = total = 0.0
         for event, age in events:
-            share = torch.exp(-torch.as_tensor(decay * age))
+            share = torch.exp(-torch.as_tensor(decay * age, dtype=torch.float64))
             pool = pool + share * torch.exp(sharpness * cls.similarity(shared, dimensions, event, item))
             total = total + share
         return 12.0 / sharpness * torch.log(pool / total)
