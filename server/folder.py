@@ -97,7 +97,7 @@ class RunSettings(_Section):
     learning_rate: Positive = 1e-3
     scalar_learning_rate: Positive = 2e-2
     targets: Annotated[int, Field(ge=1)] = 8
-    negatives: Annotated[int, Field(ge=1)] = 512
+    negatives: Annotated[int, Field(ge=1)] = 256
     strategy: str = "FedAvg"
     strategy_options: dict[str, float | int] = {}
     min_members: Annotated[int, Field(ge=1)] = 2

@@ -77,8 +77,8 @@ class ModelSection(_Section):
     """L: the last events of a shopper that count."""
     targets: Count = 8
     """T: how many of them serve as training targets."""
-    negatives: Count = 512
-    """N: negatives a step, drawn from the catalogue."""
+    negatives: Count = 256
+    """N: the items near to a shopper's own that targets are ranked among; with a residual, negatives drawn for a step."""
     learning_rate: Positive = 1e-3
     scalar_learning_rate: Positive = 2e-2
 
