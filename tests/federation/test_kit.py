@@ -15,7 +15,7 @@ def test_a_kit_holds_what_a_member_needs(made):
     kit = read_kit(made.kit, "file")
     assert kit.card == made.card
     assert (kit.platform, kit.number, kit.identity_key) == ("books", 1, signing_text(made.identity))
-    assert kit.card.model.spec.exchange.parameters == 1 + 1 + 1 + 2 * 16 * 2
+    assert kit.card.model.spec.exchange.parameters == 1 + 2 * 16 * 2
 
 
 def test_a_kit_that_was_not_signed_with_the_key_on_its_card_is_refused(made):
