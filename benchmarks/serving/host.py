@@ -16,9 +16,8 @@ from benchmarks.serving.shop import made_snapshot
 from clients.errors import StoreError
 from clients.feedback import FeedbackEvent, FeedbackStore, Recorded
 from clients.serving.current import Current
-from clients.serving.explain import profile
 from clients.serving.serve import Serving, serve
-from clients.serving.steady import steady
+from clients.serving.steady import steady, warm
 from clients.site import ServingSettings
 from federation.supervise import configure_log
 
@@ -54,9 +53,7 @@ def main() -> None:
         settings, sink = ServingSettings(port=0, token=token), Away(store)
         other = made_snapshot(items + 100, shoppers, width, seed + 1, folder, version="v2")
         for snapshot in (current.snapshot, other):
-            # What the first question would wait for; the service's own watcher fits the encoders, too.
-            snapshot.encode(("",))
-            profile(snapshot, snapshot.shoppers.sequences.user_ids[0])
+            warm(snapshot)  # as the service's own watcher does
         threading.Thread(target=_swap, args=(current, [other, current.snapshot]), daemon=True).start()
     steady(current.snapshot)
     asyncio.run(_serve(Serving(current, settings, sink)))

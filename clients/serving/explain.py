@@ -116,7 +116,7 @@ def profile(snapshot: Snapshot, shopper: str) -> InterestSummary:
     prices = shelf.prices[rows]
     priced = np.isfinite(prices)
     words = standing_out(
-        [shelf.texts[row] for row in rows.tolist()], weights, snapshot.frequencies, len(shelf), WORDS
+        [shelf.texts[row] for row in rows.tolist()], weights, shelf.frequencies, len(shelf), WORDS
     )
     return InterestSummary(
         snapshot.version,

@@ -25,7 +25,7 @@ from clients.serving.malformed import ReadableOnly
 from clients.serving.recall import index_recall
 from clients.serving.service import RecommenderService
 from clients.serving.snapshot import Snapshot
-from clients.serving.steady import steady
+from clients.serving.steady import steady, warm
 from clients.serving.tls import server_credentials
 from clients.serving.v1 import serving_pb2
 from clients.serving.v1.serving_pb2_grpc import add_RecommenderServicer_to_server
@@ -76,7 +76,7 @@ def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable
 
 def say_served(snapshot: Snapshot) -> None:
     """Make what the first answer does not wait for, then log which model is served, and what its index finds."""
-    snapshot.encode(("",))
+    warm(snapshot)
     for name in snapshot.arms:
         recall = index_recall(snapshot, name)
         _log.info(

@@ -1,7 +1,9 @@
 """What is said of the items beside their features: ids, names, prices, stock; and the filters that ask for it."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from clients.data.catalogue import Catalogue
 from clients.serving.errors import AskError
+from clients.serving.words import document_frequencies
 
 Bools = NDArray[np.bool_]
 
@@ -106,6 +109,11 @@ class Shelf:
             prices,
             in_stock,
         )
+
+    @cached_property
+    def frequencies(self) -> Counter[str]:
+        """In how many items each word is; computed when first asked for."""
+        return document_frequencies(self.texts)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,16 +1,13 @@
 """All that answers are made of, at one moment: never changed, replaced whole."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from clients.feedback import assign_arm
 from clients.serving.history import Shoppers
 from clients.serving.index import NearIndex
 from clients.serving.scoring import Scoring
 from clients.serving.shelf import Shelf
-from clients.serving.words import document_frequencies
 from shared_model.encoders import Encode
 
 
@@ -50,11 +47,6 @@ class Snapshot:
     def only(self, arm: str) -> "Snapshot":
         """Return the same with everybody in one arm."""
         return replace(self, shares={arm: 1.0})
-
-    @cached_property
-    def frequencies(self) -> Counter[str]:
-        """In how many items each word is; computed when first asked for."""
-        return document_frequencies(self.shelf.texts)
 
     def without(self, shoppers: frozenset[str]) -> "Snapshot":
         """Return the same without some shoppers: they are unknown from then on."""

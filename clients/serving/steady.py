@@ -23,3 +23,9 @@ def steady(snapshot: Snapshot) -> None:
         torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
+
+
+def warm(snapshot: Snapshot) -> None:
+    """Make what only some questions need, so that none of them waits for it: fitted encoders, how rare words are."""
+    snapshot.encode(("",))
+    _ = snapshot.shelf.frequencies

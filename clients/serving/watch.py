@@ -12,6 +12,7 @@ from clients.serving.current import Current
 from clients.serving.erased import Tombstones
 from clients.serving.load import load_snapshot
 from clients.serving.snapshot import Snapshot
+from clients.serving.steady import warm
 from privacy.errors import PrivacyError
 from shared_model.errors import FedcartError
 
@@ -64,7 +65,7 @@ async def keep_current(
 
 def _load(folder: ClientFolder) -> Snapshot:
     snapshot = load_snapshot(folder)
-    snapshot.encode(("",))  # fitted before it is served: no question waits for it
+    warm(snapshot)
     return snapshot
 
 
