@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from clients.data.split import Split
 from shared_model.device import to_device
 from shared_model.loss import Negatives, ShopperExample
-from shared_model.model import ModelSpec, block_products, event_vectors, initial_shared, scores
+from shared_model.model import (
+    PRIOR_ISOLATION,
+    ModelSpec,
+    block_products,
+    event_vectors,
+    initial_shared,
+    scores,
+)
+
+_WEIGHTS = (PRIOR_ISOLATION, 0.0, 3 * PRIOR_ISOLATION, 9 * PRIOR_ISOLATION)
+"""Of isolation, γ: what each quarter of a shopper's candidates is nearest by."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +58,26 @@ class TrainingData:
 
     @torch.no_grad()
     def nearest(self, users: NDArray[np.int64], count: int) -> torch.Tensor:
-        """Return (B, N) rows: the items nearest to each shopper's own events, without those that they have met.
+        """Return (B, N) rows: the items that each shopper's own events speak for most, without those they have met.
 
-        Nearest for the untrained model, all events alike: a function of the shopper's own history and of public
-        things. N is `count`, or the catalogue's size if that is smaller.
+        All events alike, and under several weights of isolation in turn (`_WEIGHTS`): an item that only a larger weight
+        would lift must be there, or a larger weight would cost nothing. A function of the shopper's own history and of
+        public things. N is `count`, or the catalogue's size if that is smaller.
         """
         items = to_device(self.items[torch.from_numpy(users)], self.features.device)
         real, rows = items >= 0, items.clamp(min=0)
         untrained = {n: to_device(t, self.features.device) for n, t in initial_shared(self.spec).items()}
         events = event_vectors(untrained, self.spec, self.features[rows], self.norms[rows])
-        query = (events * real.unsqueeze(-1)).sum(1)  # (B, F)
-        near = scores(self.spec, query, self.features, self.norms)  # (B, I)
-        met = to_device(self._seen_matrix(users), near.device)
-        near = near.nan_to_num(0.0).masked_fill(met, -torch.inf)
-        return near.topk(min(count, near.shape[1]), dim=1).indices.cpu()
+        mean = (events * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True).clamp(min=1)  # (B, F)
+        near = scores(self.spec, mean, self.features, self.norms).nan_to_num(0.0)  # (B, I)
+        near.masked_fill_(to_device(self._seen_matrix(users), near.device), -torch.inf)
+        total, found = min(count, near.shape[1]), torch.empty(len(users), 0, dtype=torch.int64)
+        for number, weight in enumerate(_WEIGHTS, start=1):
+            each = total * number // len(_WEIGHTS) - found.shape[1]
+            best = (near + weight * self.isolation).topk(each, dim=1).indices
+            near.scatter_(1, best, -torch.inf)
+            found = torch.cat([found, best.cpu()], 1)
+        return found
 
     def negatives(self, rows: torch.Tensor) -> Negatives:
         """Gather what the loss needs of (N,) negative rows, or of (B, N) of each shopper's own."""

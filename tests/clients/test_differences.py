@@ -72,18 +72,30 @@ def test_rows_are_central_differences_of_the_utility_and_bounded(scalars, events
     assert sum(row.abs().sum() for row in got.values()) > 0
 
 
-def test_candidates_are_the_items_nearest_to_a_shopper_s_own_that_it_has_not_met(scalars, events):
+def test_candidates_are_what_a_shopper_s_own_events_speak_for_under_several_weights_of_isolation(
+    scalars, events
+):
     taken = scalars.of(events())
     data = taken.data
     units = scaled_items(scalars.spec, data.features, data.norms)
     for u in range(len(data)):
         own = data.items[u][data.items[u] >= 0]
         met = set(taken.split.train_history(u)[0].tolist())
-        near = (units @ units[own].sum(0)).numpy() if len(own) else np.zeros(len(units))
-        best = sorted((-value for i, value in enumerate(near) if i not in met))[:12]
+        mean = units[own].mean(0) if len(own) else torch.zeros(units.shape[1])
+        left, expected = [i for i in range(len(units)) if i not in met], []
+        for weight in (1 / 6, 0.0, 0.5, 1.5):
+            score = units @ mean.double() + weight * data.isolation
+            best = sorted(left, key=lambda i: -float(score[i]))[:3]
+            expected += [float(score[i]) for i in best]
+            left = [i for i in left if i not in best]
         got = data.nearest(np.array([u]), 12)[0].tolist()
         assert not met & set(got)
-        np.testing.assert_allclose(sorted(-near[got]), best, atol=1e-9)
+        assert len(set(got)) == 12
+        weights = np.repeat([1 / 6, 0.0, 0.5, 1.5], 3)
+        scored = [
+            float(units[i] @ mean.double() + w * data.isolation[i]) for i, w in zip(got, weights, strict=True)
+        ]
+        np.testing.assert_allclose(scored, expected, atol=1e-6)
     assert data.nearest(np.array([0]), 10_000).shape == (1, len(data.features))
 
 
