@@ -20,6 +20,7 @@ every model version.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -114,9 +115,16 @@ def block_norms(spec: ModelSpec, features: torch.Tensor) -> torch.Tensor:
 
 def _encoder_weights(spec: ModelSpec, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weight of each encoder (E,), and the same spread over its block (F,), as and where `like` is."""
+    each, spread = _public_weights(spec)
+    return each.to(like), spread.to(like)
+
+
+@lru_cache(maxsize=64)
+def _public_weights(spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same in float32 on the CPU: constants, which every question asks for again. Never written to."""
     each = spec.prior_weights or (1.0,) * len(spec.encoder_dimensions)
     spread = [w for w, width in zip(each, spec.encoder_dimensions, strict=True) for _ in range(width)]
-    return torch.tensor(each).to(like), torch.tensor(spread).to(like)
+    return torch.tensor(each), torch.tensor(spread)
 
 
 def _inverse_fused_norm(weights: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:

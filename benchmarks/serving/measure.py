@@ -143,7 +143,7 @@ def against_faiss(
     questions = [Question(look_up(exact, Who(name)).history, 10) for name in names]
     flat = faiss.IndexFlatIP(width)
     flat.add(scoring.features.numpy())
-    queries = np.stack([scoring.direction(q.history).numpy() for q in questions])
+    queries = np.stack([scoring.direction(scoring.asked(q.history)).numpy() for q in questions])
     near = made_snapshot(items, shoppers, width, seed, folder, "approximate").arms["model"]
     sessions = [Question(_session(scoring.features, row), 10) for row in range(16)]
     theirs = milliseconds(seconds(lambda: flat.search(queries, 10), repeats))

@@ -22,9 +22,10 @@ of an item ends with the edition of its catalogue: an answer of one version with
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -52,6 +53,8 @@ _RIGHT = {
     "unknown": {"NOT_FOUND"},
 }
 TARGET_MS = 15.0
+FAULTS_PER_SECOND = 1.0
+"""How often each of the other callers calls: ten of them, so one call in six is a fault at 50 lists a second."""
 _PULSE = 0.02
 """Seconds between two looks at the callers' own clock: what is late there is not the service's doing."""
 
@@ -159,8 +162,10 @@ async def _run(
         stub = RecommenderStub(channel)
         others = [_feedback, _slow, _cancelled, _hurried, _oversized, _malformed, _no_token, _unknown]
         others += [_fuzzed, _others]
-        callers = [_repeat(partial(other, channel, stub, tally, random), end, 0.2) for other in others]
-        good = _repeat(partial(_good, stub, tally, random, items), end, 1 / rate)
+        callers = [
+            _repeat(partial(other, channel, stub, tally, random), end, _gaps(random)) for other in others
+        ]
+        good = _repeat(partial(_good, stub, tally, random, items), end, repeat(1 / rate))
 
         async def watch() -> None:
             while time.monotonic() < end:
@@ -178,8 +183,14 @@ async def _run(
     return tally, memory
 
 
-async def _repeat(work: Callable[[], Awaitable[None]], end: float, every: float) -> None:
-    """Begin `work` every so many seconds, whether or not the last one is done; at most 64 at once."""
+def _gaps(random: Random) -> Iterator[float]:
+    """Yield seconds between calls of one caller of faults, who knows nothing of the others: a Poisson process."""
+    while True:
+        yield random.expovariate(FAULTS_PER_SECOND)
+
+
+async def _repeat(work: Callable[[], Awaitable[None]], end: float, gaps: Iterator[float]) -> None:
+    """Begin `work` after each gap (seconds), whether or not the last one is done; at most 64 at once."""
     running: set[asyncio.Task[None]] = set()
     due = time.monotonic()
     while time.monotonic() < end:
@@ -187,7 +198,7 @@ async def _repeat(work: Callable[[], Awaitable[None]], end: float, every: float)
             task = asyncio.ensure_future(work())
             running.add(task)
             task.add_done_callback(running.discard)
-        due += every
+        due += next(gaps)
         await asyncio.sleep(max(0.0, due - time.monotonic()))
     await asyncio.gather(*running)
 

@@ -74,9 +74,11 @@ def best_items(
         if question.stopped():
             continue
         if question.allowed is not None and np.count_nonzero(question.allowed) <= GATHERED:
-            found[at] = _of_rows(scoring, question, np.flatnonzero(question.allowed))
+            asked = scoring.asked(question.history)
+            found[at] = _of_rows(scoring, question, asked, np.flatnonzero(question.allowed))
         elif index is not None and (question.extra is None or np.count_nonzero(question.extra) <= GATHERED):
-            found[at] = _of_rows(scoring, question, _from_index(scoring, question, index))
+            asked = scoring.asked(question.history)
+            found[at] = _of_rows(scoring, question, asked, _from_index(scoring, question, asked, index))
         else:
             whole.append(at)
     for at, best in zip(whole, _whole(scoring, [questions[at] for at in whole]), strict=True):
@@ -84,23 +86,23 @@ def best_items(
     return found
 
 
-def _of_rows(scoring: Scoring, question: Question, rows: Rows) -> Best:
+def _of_rows(scoring: Scoring, question: Question, asked: Asked, rows: Rows) -> Best:
     pieces = [rows[start : start + PIECE] for start in range(0, len(rows), PIECE)] or [rows]
-    scores = np.concatenate([scoring.scores(question.history, piece) for piece in pieces])
+    scores = np.concatenate([scoring.scores(asked, piece) for piece in pieces])
     if question.extra is not None:
         scores = scores + question.extra[rows]
     order = np.lexsort((rows, -scores))[: question.count]
     return Best(rows[order], scores[order])
 
 
-def _from_index(scoring: Scoring, question: Question, index: NearIndex) -> Rows:
+def _from_index(scoring: Scoring, question: Question, asked: Asked, index: NearIndex) -> Rows:
     """Return the rows of candidates, ascending."""
     wanted = max(4 * question.count, 400)
     rows = [
-        index.search(scoring.direction(question.history).numpy(), wanted, question.allowed),
+        index.search(scoring.direction(asked).numpy(), wanted, question.allowed),
         index.popular,
     ]
-    near = scoring.near(question.history)
+    near = asked.near
     if len(near.rows):
         rows.append(near.rows[np.argsort(-near.values, kind="stable")[:wanted]])
     if question.extra is not None:
@@ -113,8 +115,7 @@ def _whole(scoring: Scoring, questions: Sequence[Question]) -> list[Best | Stopp
     if not questions:
         return []
     asked = [scoring.asked(question.history) for question in questions]
-    nears = [scoring.near(question.history) for question in questions]
-    off = [_off(scoring, *each) for each in zip(asked, questions, nears, strict=True)]
+    off = [_off(scoring, *each) for each in zip(asked, questions, strict=True)]
     quick = all(np.isfinite(off))
     kept = [_Kept(question.count, by if quick else 0.0) for question, by in zip(questions, off, strict=True)]
     size = len(scoring.features)
@@ -126,20 +127,20 @@ def _whole(scoring: Scoring, questions: Sequence[Question]) -> list[Best | Stopp
         at = slice(start, min(start + step, size))
         block = sweep(scoring, asked, at) if quick else scoring.block(asked, at)
         for number, question in enumerate(questions):
-            kept[number].add(_finished(block[number], question, nears[number], at), start)
+            kept[number].add(_finished(block[number], question, asked[number].near, at), start)
     return [
-        StoppedError("nobody waits") if q.stopped() else k.best(scoring, q)
-        for q, k in zip(questions, kept, strict=True)
+        StoppedError("nobody waits") if q.stopped() else k.best(scoring, q, a)
+        for q, a, k in zip(questions, asked, kept, strict=True)
     ]
 
 
-def _off(scoring: Scoring, asked: Asked, question: Question, near: Near) -> float:
+def _off(scoring: Scoring, asked: Asked, question: Question) -> float:
     """Return by how much a score of the quick pass can be off, all that is added to it included."""
     off = slack(scoring, asked)
     if off == 0:
         return 0.0  # nothing but what is added plays a part
     added = scoring.most_bias
-    for values in (near.values, question.extra):
+    for values in (asked.near.values, question.extra):
         if values is not None and len(values):
             added += float(np.abs(values).max())
     return off + ROUNDING * added
@@ -170,12 +171,12 @@ class _Kept:
             np.concatenate([self.found.scores, values[some].numpy()]),
         )
 
-    def best(self, scoring: Scoring, question: Question) -> Best:
+    def best(self, scoring: Scoring, question: Question, asked: Asked) -> Best:
         """Return the list, scored exactly."""
         if self.off == 0:
             return self.found
         rows = self._raised(torch.from_numpy(self.found.rows), torch.from_numpy(self.found.scores))
-        return _of_rows(scoring, question, rows.numpy())
+        return _of_rows(scoring, question, asked, rows.numpy())
 
     def _raised(self, rows: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Raise what is the least that may be in the list, if there are more than it holds, and return what may be."""

@@ -117,7 +117,8 @@ def rank(snapshot: Snapshot, who: Who, candidates: Sequence[str], boosts: Sequen
     known, shelf = look_up(snapshot, who), snapshot.shelf
     unknown = tuple(item for item in dict.fromkeys(candidates) if item not in shelf.rows)
     rows = np.unique(np.array([shelf.rows[c] for c in candidates if c in shelf.rows], dtype=np.int64))
-    scores = snapshot.arms[known.arm].scoring.scores(known.history, rows)
+    scoring = snapshot.arms[known.arm].scoring
+    scores = scoring.scores(scoring.asked(known.history), rows)
     extra = shelf.boosted(boosts)
     if extra is not None:
         scores = scores + extra[rows]

@@ -83,7 +83,7 @@ def explain(snapshot: Snapshot, who: Who, item: str, boosts: tuple[Boost, ...] =
     if extra is not None and extra[row]:
         amounts[Boosted()] = float(extra[row])
     reasons = tuple(sorted(amounts.items(), key=lambda pair: -pair[1]))
-    direction = scoring.direction(history).numpy()
+    direction = scoring.direction(scoring.asked(history)).numpy()
     shared = share_out(math.fsum(alike), snapshot.shelf.texts[row], direction, snapshot.encode)
     words = tuple(sorted(shared.items(), key=lambda pair: (-pair[1], pair[0])))
     return Explanation(

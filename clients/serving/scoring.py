@@ -21,12 +21,12 @@ from clients.serving.history import History
 from clients.transitions import DECAY
 from shared_model.exchange import SharedTensors
 from shared_model.model import (
+    SCALE,
     ModelSpec,
     block_norms,
     event_vectors,
     item_scales,
     pooled,
-    queries,
     recency,
     standing_apart,
 )
@@ -52,19 +52,20 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """A history as each model sees it: (M, L, F) `event_vectors` and (M, 1, L) `recency`."""
-
-    vectors: torch.Tensor
-    shares: torch.Tensor
-
-
-@dataclass(frozen=True, eq=False)
 class Near:
     """The transitions' part of a score: `values` (n,) > 0 at item `rows` (n,), zero elsewhere."""
 
     rows: NDArray[np.int64]
     values: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A history as each model sees it: (M, L, F) `event_vectors`, (M, 1, L) `recency`; and its transitions' part."""
+
+    vectors: torch.Tensor
+    shares: torch.Tensor
+    near: Near
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,21 +131,23 @@ class Scoring:
         values: Floats = (products / self.lengths.clamp_min(1e-12)).numpy()
         return values
 
-    def direction(self, history: History) -> torch.Tensor:
-        """Return (F,): where items gain most without sharpness, the query of the weighted sum of the models."""
-        if not len(history):
-            return torch.zeros(self.spec.feature_width)
-        norms = block_norms(self.spec, history.vectors)
-        ages = torch.from_numpy(history.ages).unsqueeze(0)
-        each = [p.weight * queries(p.shared, self.spec, history.vectors, norms, ages) for p in self.parts]
-        return torch.cat(each).sum(0)
-
     def asked(self, history: History) -> Asked:
-        """Return what `block` compares items with."""
+        """Return what items are compared with: made once for each question."""
         norms = block_norms(self.spec, history.vectors)
         ages = torch.from_numpy(history.ages).unsqueeze(0)
         vectors = [event_vectors(p.shared, self.spec, history.vectors, norms) for p in self.parts]
-        return Asked(torch.stack(vectors), torch.stack([recency(p.shared, ages) for p in self.parts]))
+        shares = [recency(p.shared, ages) for p in self.parts]
+        rows, _, total = self._transitions(history)
+        near = Near(rows, (self.local.transitions * np.log1p(10 * total)).astype(np.float32))
+        return Asked(torch.stack(vectors), torch.stack(shares), near)
+
+    def direction(self, asked: Asked) -> torch.Tensor:
+        """Return (F,): where items gain most without sharpness, the query of the weighted sum of the models.
+
+        It is `shared_model.model.queries` of each, weighed; zero without an event.
+        """
+        weights = SCALE * torch.tensor([part.weight for part in self.parts])
+        return (weights.view(-1, 1, 1) * (asked.shares @ asked.vectors)).sum((0, 1))
 
     def block(self, asked: Sequence[Asked], at: slice | torch.Tensor) -> torch.Tensor:
         """Return (B, n) scores of B histories for the items `at`, without transitions: one pass over them."""
@@ -157,15 +160,10 @@ class Scoring:
                 total[row] += part.weight * pooled(part.shared, own, one.shares[number])[0]
         return total
 
-    def near(self, history: History) -> Near:
-        """Return the transitions' part for a history."""
-        rows, _, total = self._transitions(history)
-        return Near(rows, (self.local.transitions * np.log1p(10 * total)).astype(np.float32))
-
-    def scores(self, history: History, rows: NDArray[np.int64]) -> Floats:
+    def scores(self, asked: Asked, rows: NDArray[np.int64]) -> Floats:
         """Return (n,) scores of some items."""
-        values: Floats = self.block([self.asked(history)], torch.from_numpy(rows))[0].numpy()
-        near = self.near(history)
+        values: Floats = self.block([asked], torch.from_numpy(rows))[0].numpy()
+        near = asked.near
         if len(near.rows) and len(rows):
             order = np.argsort(near.rows)
             places = order[np.searchsorted(near.rows, rows, sorter=order).clip(max=len(order) - 1)]

@@ -95,7 +95,7 @@ def test_lists_are_those_of_the_precise_scores(
     questions = [Question(history_of(scoring, one), count, allowed, extra) for one in rows]
     everything = np.arange(ITEMS)
     for question, best in zip(questions, best_items(scoring, questions), strict=True):
-        scores = scoring.scores(question.history, everything)
+        scores = scoring.scores(scoring.asked(question.history), everything)
         scores = scores + (0 if extra is None else extra)
         good = everything if allowed is None else np.flatnonzero(allowed)
         expected = np.sort(scores[good])[::-1][:count]
