@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import torch
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from benchmarks.serving.process import hosted
 from benchmarks.serving.shop import TOPICS, made_features, made_snapshot
@@ -62,16 +64,19 @@ def over_grpc(
     alone = seconds(lambda: recommend(snapshot, [RecommendAsk(Who(names[next(asks)]))]), 200)
     torch.set_num_threads(threads)
     with hosted(items, shoppers, width, seed, folder) as service:
+        nothing = asyncio.run(_empty(service.address, rate, int(rate * length)))
         taken = asyncio.run(_asked(service.address, names, rate, int(rate * length), seed))
         memory = service.megabytes()
-    wire, engine = milliseconds(taken), milliseconds(alone)
+    wire, engine, empty = milliseconds(taken), milliseconds(alone), milliseconds(nothing)
     return {
         "items": items,
         "width": width,
         "requests_per_second": rate,
         "requests": len(taken),
         "grpc_ms": wire,
+        "empty_call_ms": empty,
         "engine_alone_ms": engine,
+        "p99_over_empty_call_p99": wire["p99"] / empty["p99"],
         "p99_over_engine_median": wire["p99"] / engine["median"],
         "index": recall is not None,
         "index_recall_at_10": None if recall is None else recall.share,
@@ -80,24 +85,43 @@ def over_grpc(
     }
 
 
+async def _empty(address: str, rate: float, count: int) -> list[float]:
+    """Ask the same process, at the same rate, for nothing: what gRPC and this machine cost without any list."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        check = HealthStub(channel).Check
+        return await _at_rate(
+            lambda _: check(HealthCheckRequest(), timeout=30), rate, list(range(count + _WARM))
+        )
+
+
 async def _asked(address: str, names: tuple[str, ...], rate: float, count: int, seed: int) -> list[float]:
-    chosen = np.random.default_rng(seed + 1).integers(len(names), size=count + _WARM)
+    chosen = np.random.default_rng(seed + 1).integers(len(names), size=count + _WARM).tolist()
     async with grpc.aio.insecure_channel(address) as channel:
         stub = RecommenderStub(channel)
 
-        async def one(at: int) -> float:
-            start = time.perf_counter()
-            who = messages.Who(shopper_id=names[at])
-            await stub.Recommend(messages.RecommendRequest(who=who), timeout=30)
-            return time.perf_counter() - start
+        def ask(at: int) -> Awaitable[object]:
+            return stub.Recommend(
+                messages.RecommendRequest(who=messages.Who(shopper_id=names[at])), timeout=30
+            )
 
-        for at in chosen[:_WARM].tolist():
-            await one(at)
-        begun, tasks = time.perf_counter(), []
-        for number, at in enumerate(chosen[_WARM:].tolist()):
-            await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
-            tasks.append(asyncio.create_task(one(at)))
-        return list(await asyncio.gather(*tasks))
+        return await _at_rate(ask, rate, chosen)
+
+
+async def _at_rate(call: Callable[[int], Awaitable[object]], rate: float, chosen: list[int]) -> list[float]:
+    """Call with each number, at a fixed rate; return the seconds of each but the first `_WARM`, one after another."""
+
+    async def one(at: int) -> float:
+        start = time.perf_counter()
+        await call(at)
+        return time.perf_counter() - start
+
+    for at in chosen[:_WARM]:
+        await one(at)
+    begun, tasks = time.perf_counter(), []
+    for number, at in enumerate(chosen[_WARM:]):
+        await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
+        tasks.append(asyncio.create_task(one(at)))
+    return list(await asyncio.gather(*tasks))
 
 
 def exact_pass(items: int, width: int, seed: int, repeats: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@
 | others       | ranks, similar items, explanations, profiles, audiences | OK, RESOURCE_EXHAUSTED                     |
 | no token     | a wrong token                                           | UNAUTHENTICATED                            |
 | unknown      | an item that is not there                               | NOT_FOUND                                  |
+| empty        | asks whether the service is well: work for gRPC alone   | OK                                         |
 
 Meanwhile the service exchanges model and catalogue every second, and its database is away every other second. The title
 of an item ends with the edition of its catalogue: an answer of one version with an item of the other's is wrong.
@@ -31,6 +32,8 @@ from random import Random
 from typing import Any
 
 import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from benchmarks.serving.host import TOKEN
 from benchmarks.serving.process import Hosted, hosted
@@ -51,21 +54,26 @@ _RIGHT = {
     "others": {"OK", "RESOURCE_EXHAUSTED"},
     "no token": {"UNAUTHENTICATED"},
     "unknown": {"NOT_FOUND"},
+    "empty": {"OK"},
 }
 TARGET_MS = 15.0
 FAULTS_PER_SECOND = 1.0
 """How often each of the other callers calls: ten of them, so one call in six is a fault at 50 lists a second."""
+EMPTY_PER_SECOND = 10.0
+"""Enough to have a 99th percentile: what of the lists' p99 is gRPC's, Python's and the machine's."""
 _PULSE = 0.02
 """Seconds between two looks at the callers' own clock: what is late there is not the service's doing."""
 
 
 @dataclass
 class Tally:
-    """Codes by caller, wrong answers, the milliseconds of good lists, and by how many this process itself was late."""
+    """Codes by caller, wrong answers, the milliseconds of good lists and of empty calls, and by how many this process
+    itself was late."""
 
     codes: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in _RIGHT})
     wrong: list[str] = field(default_factory=list)
     taken: list[float] = field(default_factory=list)
+    empty: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
 
     async def count(self, caller: str, call: Awaitable[Any]) -> Any:
@@ -111,8 +119,9 @@ def soak(
         "requests_per_second": rate,
         "codes": {name: dict(found) for name, found in tally.codes.items()},
         "p50_ms": ordered[len(ordered) // 2],
-        "p99_ms": ordered[int(len(ordered) * 0.99)],
-        "caller_late_p99_ms": sorted(tally.late)[int(len(tally.late) * 0.99)],
+        "p99_ms": _p99(tally.taken),
+        "empty_call_p99_ms": _p99(tally.empty),
+        "caller_late_p99_ms": _p99(tally.late),
         "memory_mb": {"first": memory[0], "steady_first_half": before, "steady_second_half": after},
         "memory_growth": after / before - 1 if half else 0.0,
         "failed": sorted(set(tally.wrong)),
@@ -136,9 +145,11 @@ def highest_rate(
     def holds(rate: float) -> bool:
         with hosted(items, 1000, width, seed, folder, faults=True) as service:
             tally, _ = asyncio.run(_run(service, seconds, rate, seed, items, lambda _: None))
-        taken = sorted(tally.taken[int(rate) :])  # the first second warms up
-        late = taken[int(len(taken) * 0.99)]
-        say(f"{rate:g} a second: p99 {late:.1f} ms, {len(tally.taken)} of {int(rate * seconds)} begun")
+        late = _p99(tally.taken[int(rate) :])  # the first second warms up
+        say(
+            f"{rate:g} a second: p99 {late:.1f} ms (empty calls: {_p99(tally.empty):.1f} ms), "
+            f"{len(tally.taken)} of {int(rate * seconds)} begun"
+        )
         return late <= TARGET_MS and len(tally.taken) >= 0.98 * int(rate * seconds)
 
     rate, best = 12.5, 0.0
@@ -151,6 +162,10 @@ def highest_rate(
         else:
             rate = middle
     return best
+
+
+def _p99(taken: list[float]) -> float:
+    return sorted(taken)[int(len(taken) * 0.99)]
 
 
 async def _run(
@@ -166,6 +181,9 @@ async def _run(
             _repeat(partial(other, channel, stub, tally, random), end, _gaps(random)) for other in others
         ]
         good = _repeat(partial(_good, stub, tally, random, items), end, repeat(1 / rate))
+        callers.append(
+            _repeat(partial(_empty, HealthStub(channel), tally), end, repeat(1 / EMPTY_PER_SECOND))
+        )
 
         async def watch() -> None:
             while time.monotonic() < end:
@@ -221,6 +239,12 @@ async def _good(stub: RecommenderStub, tally: Tally, random: Random, items: int)
         tally.look("good", answer)
         if len(answer.items) != 10:
             tally.wrong.append(f"good: {len(answer.items)} items of 10")
+
+
+async def _empty(health: HealthStub, tally: Tally) -> None:
+    start = time.perf_counter()
+    await tally.count("empty", health.Check(HealthCheckRequest(), timeout=20))
+    tally.empty.append(1e3 * (time.perf_counter() - start))
 
 
 async def _feedback(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
