@@ -1,39 +1,92 @@
-"""The privacy-utility curve: NDCG@10 of the shared model over ε, beside the prior and the pooled model."""
+"""Two curves: NDCG@10 of the shared model over ε, beside the prior and the pooled model; and NDCG@10 of the newcomer over
+the number of shoppers that it learns from, alone and with the federation's model."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.transfer.platforms import label_of
+from benchmarks.transfer.tables import title
 
 _LINES = {
     "prior": ("#777777", ":"),
     "centralised": ("#b35900", "-."),
 }
+_ALONE = {
+    "prior": ("#777777", ":"),
+    "prior_local": ("#777777", "--"),
+    "local_only": ("#b35900", "--"),
+    "sasrec": ("#2a7d3f", "-."),
+    "unisrec": ("#8a3ab0", "-."),
+}
+"""What a platform can do alone."""
 
 
 def draw(report: dict[str, Any], target: Path) -> str | None:
-    """Write the curve as SVG and return the file's name; None without matplotlib or without a private cell."""
+    """Write the privacy-utility curve as SVG and return the file's name; None without matplotlib or a private cell."""
     panels = {name: _points(report, name) for name in report["platforms"]}
     panels = {name: points for name, points in panels.items() if any(p[0] is not None for p in points)}
+    columns = min(3, len(panels))
+    if not panels:
+        return None
+
+    def fill(axes: Sequence[Any]) -> None:
+        for axis, (name, points) in zip(axes, panels.items(), strict=False):
+            _panel(axis, report, name, points)
+
+    return _drawn(target, -(-len(panels) // columns), columns, fill)
+
+
+def draw_shots(report: dict[str, Any], target: Path) -> str | None:
+    """Write the newcomer's curve over its own shoppers as SVG and return the file's name; None as `draw`."""
+    newcomer = report["study"]["newcomer"]
+    labels = [label_of(shots, member=False) for shots in (0, *report["study"]["shots"], None)]
+    audiences = report["results"].get(newcomer, {})
+    strongest = max(report["study"]["epsilons"])
+    lines = _ALONE | {f"federated_private@{strongest:g}+local": ("#1f4e9c", "-")}
+    if not all(audiences.get(label, {}).keys() & lines.keys() for label in labels[1:]):
+        return None
+
+    def fill(axes: Sequence[Any]) -> None:
+        for method, (color, style) in lines.items():
+            there = [at for at, label in enumerate(labels) if method in audiences.get(label, {})]
+            values = [audiences[labels[at]][method]["ndcg@10"]["mean"] for at in there]
+            axes[0].plot(there, values, color=color, linestyle=style, marker=".", label=title(method))
+        joined = audiences.get(labels[0], {}).get(f"federated_private@{strongest:g}")
+        if joined:
+            name = title(f"federated_private@{strongest:g}")
+            axes[0].plot([0], [joined["ndcg@10"]["mean"]], "D", color="#1f4e9c", label=name)
+        axes[0].set_xticks(range(len(labels)), labels)
+        axes[0].set_title(f"{newcomer}: what it has by its own shoppers")
+        axes[0].set_ylabel("NDCG@10")
+
+    return _drawn(target, 1, 1, fill, width=7.2, height=4.0, columns=2)
+
+
+def _drawn(
+    target: Path,
+    rows: int,
+    across: int,
+    fill: Callable[[Sequence[Any]], None],
+    *,
+    width: float = 3.6,
+    height: float = 2.7,
+    columns: int = 3,
+) -> str | None:
+    """Write a figure of `rows` times `across` panels that `fill` draws, with one legend of so many columns."""
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    if not panels:
-        return None
     with mpl.rc_context({"svg.hashsalt": "fedcart", "font.size": 9}):
-        columns = min(3, len(panels))
-        rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(3.6 * columns, 2.7 * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis, (name, points) in zip(axes, panels.items(), strict=False):
-            _panel(axis, report, name, points)
-        for axis in axes[len(panels) :]:
-            axis.set_visible(False)
-        figure.legend(
-            *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
-        )
+        figure = Figure(figsize=(width * across, height * rows), layout="constrained")
+        axes = figure.subplots(rows, across, squeeze=False).ravel()
+        fill(list(axes))
+        for axis in axes:
+            axis.set_visible(axis.has_data())
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=columns, frameon=False)
         figure.savefig(target, metadata={"Date": None})
     return target.name
 

@@ -1,4 +1,4 @@
-"""From cells to the report: one JSON document, and the same as markdown with the privacy-utility curve."""
+"""From cells to the report: one JSON document, and the same as markdown with two curves."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.provenance import provenance
 from benchmarks.transfer.cells import Cell, CellStore, write_json
-from benchmarks.transfer.curve import draw
+from benchmarks.transfer.curve import draw, draw_shots
 from benchmarks.transfer.platforms import Platforms, fingerprint
 from benchmarks.transfer.run import Job, NotRun
 from benchmarks.transfer.statistics import METRICS, compare, estimate, holm, values
@@ -24,7 +24,7 @@ Cells = dict[tuple[str, str], dict[str, list[Cell]]]
 def write_report(
     platforms: Platforms, todo: Sequence[Job], store: CellStore, out: Path, left_out: Sequence[NotRun]
 ) -> dict[str, Any]:
-    """Write `report.json`, `report.md` and `curve.svg` of every finished cell of the jobs; return the document."""
+    """Write `report.json`, `report.md` and both curves of every finished cell of the jobs; return the document."""
     cells: Cells = {(a.platform.name, a.label): {} for a in platforms.audiences}
     done, total = 0, 0
     for job in todo:
@@ -61,6 +61,7 @@ def write_report(
     report["targets"] = check(report)
     out.mkdir(parents=True, exist_ok=True)
     report["curve"] = draw(report, out / "curve.svg")
+    report["learning"] = draw_shots(report, out / "learning.svg")
     report = _finite(report)
     write_json(out / "report.json", report)
     (out / "report.md").write_text(markdown(report), encoding="utf-8")

@@ -59,7 +59,7 @@ def markdown(report: dict[str, Any]) -> str:
     for platform, audiences in report["results"].items():
         for label, methods in audiences.items():
             lines += _results(report, platform, label, methods)
-    lines += _curve(report) + _comparisons(report)
+    lines += _curve(report) + _learning(report) + _comparisons(report)
     lines += [
         "## Where the numbers come from",
         "",
@@ -138,6 +138,14 @@ def _curve(report: dict[str, Any]) -> list[str]:
     )
     picture = [f"![NDCG@10 over ε]({report['curve']})", ""] if report["curve"] else []
     return ["## Privacy and utility", "", *picture, *table(head, rows), ""]
+
+
+def _learning(report: dict[str, Any]) -> list[str]:
+    """Return the newcomer's curve: if joining were worth much to those with few shoppers, its lines would part there."""
+    if not report["learning"]:
+        return []
+    picture = f"![NDCG@10 over the newcomer's own shoppers]({report['learning']})"
+    return ["## Own shoppers and utility", "", picture, ""]
 
 
 def _spent(report: dict[str, Any], epsilon: str) -> str:

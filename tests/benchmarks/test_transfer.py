@@ -140,11 +140,19 @@ def test_every_private_cell_says_what_the_ledgers_hold(quick):
             assert all(0.98 * asked < spent <= asked for spent in notes["epsilon"].values())
 
 
-def test_markdown_and_curve_are_written(quick):
+def test_markdown_and_curves_are_written(quick):
     text = (quick.folder / "report.md").read_text("utf-8")
-    for part in ("## Targets", "## delta, zero-shot", "make bench-env", "curve.svg", "p (Holm)"):
+    for part in (
+        "## Targets",
+        "## delta, zero-shot",
+        "make bench-env",
+        "curve.svg",
+        "learning.svg",
+        "p (Holm)",
+    ):
         assert part in text
-    assert (quick.folder / "curve.svg").read_text("utf-8").startswith("<?xml")
+    for curve in ("curve.svg", "learning.svg"):
+        assert (quick.folder / curve).read_text("utf-8").startswith("<?xml"), curve
     assert json.loads((quick.folder / "report.json").read_text("utf-8")) == quick.done.report
 
 
