@@ -5,14 +5,13 @@ with the items by numpy, whose product of a matrix and a vector goes at the spee
 
     score(i) = Σ_m a_m · s/τ_m · log( Σ_l v_l exp(τ_m·c_li) )  +  bias_i
 
-in one product of (B, Σ L) shares and (Σ L, n) exponentials. A pool moves by at most s times what a similarity moves by,
+in one product of (n, Σ L) exponentials and (Σ L, B) shares. A pool moves by at most s times what a similarity moves by,
 whatever τ is; so `slack` bounds by how much a score of `sweep` and one of `Scoring.block` can differ.
 Shapes: B histories of L events, I items, n of them in a block, F feature width.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from clients.serving.scoring import Asked, Part, Scoring
@@ -43,20 +42,17 @@ def sweep(scoring: Scoring, asked: Sequence[Asked], at: slice) -> torch.Tensor:
         if not len(owners):
             break
         similar = _products(scoring, torch.cat([one.vectors[number] for one in asked]), at)
-        similar *= part.scales[at]
-        similar += part.apart[at]
-        if len(owners) == int(some.sum()):  # one event each: its pool is its similarity
-            text = similar.mul_(part.weight * SCALE)
-        else:
-            shares = similar.new_zeros(len(asked), len(owners))
-            shares[owners, torch.arange(len(owners))] = torch.cat([one.shares[number][0] for one in asked])
-            sharpness = _sharpness(part)
-            pools = shares[some] @ similar.mul_(sharpness).exp_()
-            text = pools.log_().mul_(part.weight * SCALE / sharpness)
+        alone = len(owners) == int(some.sum())  # one event each: its pool is its similarity
+        factor = part.weight * SCALE if alone else _sharpness(part)
+        text = similar.mul_(factor * part.scales[at, None]).add_(factor * part.apart[at, None])
+        if not alone:
+            shares = similar.new_zeros(len(owners), len(asked))
+            shares[torch.arange(len(owners)), owners] = torch.cat([one.shares[number][0] for one in asked])
+            text = (text.exp_() @ shares[:, some]).log_().mul_(part.weight * SCALE / factor)
         if some.all():
-            total += text
+            total += text.T
         else:
-            total[some] += text
+            total[some] += text.T
     return total
 
 
@@ -86,11 +82,10 @@ def _sharpness(part: Part) -> float:
 
 
 def _products(scoring: Scoring, events: torch.Tensor, at: slice) -> torch.Tensor:
-    """Return (L, n) float32 products of events and items."""
+    """Return (n, L) float32 products of items and events: the long factor first, read once as it lies."""
     if scoring.half is not None and len(events) > 1:
-        return (events.bfloat16() @ scoring.half[at].T).float()
+        return (scoring.half[at] @ events.bfloat16().T).float()
     features = scoring.features[at]
     if features.dtype != torch.float32 or len(events) > 1 or len(features) < LARGE:
-        return (events.to(features.dtype) @ features.T).float()
-    found: np.ndarray = (features.numpy() @ events.numpy().T).T
-    return torch.from_numpy(np.ascontiguousarray(found))
+        return (features @ events.to(features.dtype).T).float()
+    return torch.from_numpy(features.numpy() @ events.numpy().T)
