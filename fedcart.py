@@ -26,6 +26,7 @@ import typer
 from typer.core import TyperGroup
 
 from privacy.errors import PrivacyError
+from shared_model.collector import collector_off
 from shared_model.errors import FedcartError
 from shared_model.version import VERSION
 
@@ -55,7 +56,8 @@ class Later(TyperGroup):
         if cmd_name not in self.places:
             return super().get_command(ctx, cmd_name)
         module, attribute = self.places[cmd_name].split(":")
-        found = getattr(import_module(module), attribute)
+        with collector_off():
+            found = getattr(import_module(module), attribute)
         if isinstance(found, typer.Typer):
             found.info.cls = GROUPS.get(cmd_name, TyperGroup)
             command: click.Command = typer.main.get_group(found)

@@ -1,7 +1,6 @@
 """Runs the service: address, TLS, health, reflection, limits, an orderly end."""
 
 import asyncio
-import gc
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,11 +33,14 @@ from clients.site import ServingSettings
 from federation.address import join_address
 from federation.supervise import configure_log
 from federation.validity import now
+from shared_model.collector import collector_off
 
 SERVICE = serving_pb2.DESCRIPTOR.services_by_name["Recommender"].full_name
 MESSAGE_LIMIT = 262_144
 """Most bytes of a request."""
 _GRACE_SECONDS = 5.0
+_FIRST_CALLS_SECONDS = 1.0
+"""Callers who wait for the service are answered before it makes what can wait."""
 _log = structlog.get_logger("fedcart.serving")
 _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 _OPTIONS = (
@@ -64,12 +66,12 @@ def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable
     """Serve until SIGTERM or SIGINT; `ready` is told what is served, and where, once calls are taken."""
     configure_log()
     require_safe(settings)
-    gc.freeze()  # what is imported stays: the collector need not go through it while data is read
-    seen = state_of(folder)
-    site = folder.site()
-    erased = Tombstones(site)
-    current = Current(load_snapshot(folder), erased=erased)
-    steady(current.snapshot)
+    with collector_off():
+        seen = state_of(folder)
+        site = folder.site()
+        erased = Tombstones(site)
+        current = Current(load_snapshot(folder), erased=erased)
+        steady(current.snapshot)
     feedback = WithoutErased(FeedbackStore(site.feedback), erased)
     asyncio.run(_until_stopped(folder, Serving(current, settings, feedback), seen, ready))
 
@@ -97,9 +99,13 @@ async def _until_stopped(
     watcher = asyncio.create_task(keep_current(folder, serving.current, seen))
     said: list[asyncio.Task[None]] = []
 
+    async def say() -> None:
+        await asyncio.sleep(_FIRST_CALLS_SECONDS)
+        await asyncio.to_thread(say_served, serving.current.snapshot)
+
     def begun(address: str) -> None:
         ready(address)
-        said.append(asyncio.create_task(asyncio.to_thread(say_served, serving.current.snapshot)))
+        said.append(asyncio.create_task(say()))
 
     try:
         await serve(serving, begun, stop)
