@@ -8,11 +8,16 @@ from shared_model.collector import collector_off
 
 
 def test_the_collector_is_off_inside_and_on_again_after_an_error():
-    assert gc.isenabled()
-    with pytest.raises(KeyError), collector_off():
-        assert not gc.isenabled()
-        raise KeyError
-    assert gc.isenabled()
+    inside = []
+
+    def fail():
+        with collector_off():
+            inside.append(gc.isenabled())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert inside == [False] and gc.isenabled()
 
 
 def test_nested_blocks_end_with_the_outermost():
