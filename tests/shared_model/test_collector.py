@@ -17,7 +17,8 @@ def test_the_collector_is_off_inside_and_on_again_after_an_error():
 
     with pytest.raises(KeyError):
         fail()
-    assert inside == [False] and gc.isenabled()
+    assert inside == [False]
+    assert gc.isenabled()
 
 
 def test_nested_blocks_end_with_the_outermost():
