@@ -220,7 +220,8 @@ def pooled(shared: SharedTensors, similar: torch.Tensor, shares: torch.Tensor) -
 
 def _weighted(shares: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Return shares @ values. Many shoppers at once, without gradients, have few events each of all that any has."""
-    if shares.dim() == 2 and shares.device.type == "cpu" and not torch.is_grad_enabled():
+    several = shares.dim() == 2 and len(shares) > 1
+    if several and shares.device.type == "cpu" and not torch.is_grad_enabled():
         return torch.sparse.mm(shares.to_sparse(), values)
     return shares @ values
 

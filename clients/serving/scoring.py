@@ -151,11 +151,12 @@ class Scoring:
 
     def block(self, asked: Sequence[Asked], at: slice | torch.Tensor) -> torch.Tensor:
         """Return (B, n) scores of B histories for the items `at`, without transitions: one pass over them."""
-        features, lengths = self.features[at], [one.vectors.shape[1] for one in asked]
-        total = torch.zeros(len(asked), len(features)) + self.bias[at]
+        features, lengths = _taken(self.features, at), [one.vectors.shape[1] for one in asked]
+        total = _taken(self.bias, at).repeat(len(asked), 1)
         for number, part in enumerate(self.parts):
             events = torch.cat([one.vectors[number] for one in asked])  # (Σ L, F)
-            similar = (events.to(features.dtype) @ features.T).float() * part.scales[at] + part.apart[at]
+            similar = (events.to(features.dtype) @ features.T).float()
+            similar = similar * _taken(part.scales, at) + _taken(part.apart, at)
             for row, (one, own) in enumerate(zip(asked, similar.split(lengths), strict=True)):
                 total[row] += part.weight * pooled(part.shared, own, one.shares[number])[0]
         return total
@@ -228,6 +229,11 @@ class Scoring:
             return nothing
         found = sparse.csr_matrix(weights[None, :]) @ taken
         return found.indices.astype(np.int64), nothing[1], found.data
+
+
+def _taken(values: torch.Tensor, at: slice | torch.Tensor) -> torch.Tensor:
+    """Return the items `at`; rows of a table by `index_select`, which takes half the time of an index."""
+    return values[at] if isinstance(at, slice) else values.index_select(0, at)
 
 
 def _largest(values: torch.Tensor) -> float:
