@@ -33,7 +33,12 @@ def at_places(tensors: SharedTensors, places: NDArray[np.int64]) -> NDArray[np.f
 
 @dataclass(frozen=True)
 class WithCanaries:
-    """The real shoppers, and after them the canaries that are in the population."""
+    """The real shoppers, and after them the canaries that are in the population.
+
+    Real gradients are zero at all canaries' parameters, whether these are in or not. The attacker that differential
+    privacy is about knows the real shoppers and would take their part off; with gradients as long as C, most of what is
+    seen of a canary would be hidden behind it, and the audit without power.
+    """
 
     shoppers: Population
     canaries: Canaries
@@ -54,20 +59,26 @@ class WithCanaries:
             else:
                 rows = {name: t.new_zeros(len(users), *t.shape) for name, t in shared.items()}
             row = np.flatnonzero(~ours)
-            return _added(rows, row, owned[users[row] - real], weights[row] * GRADIENT)
+            return _placed(rows, self.places, row, owned[users[row] - real], weights[row] * GRADIENT)
 
         return of
 
 
-def _added(
-    rows: SharedTensors, row: NDArray[np.int64], places: NDArray[np.int64], values: torch.Tensor
+def _placed(
+    rows: SharedTensors,
+    reserved: NDArray[np.int64],
+    row: NDArray[np.int64],
+    places: NDArray[np.int64],
+    values: torch.Tensor,
 ) -> SharedTensors:
-    """Return the rows with each value added to its row, at its place in all tensors laid end to end."""
+    """Return the rows with zero at the `reserved` places of all tensors laid end to end, and each value at its place."""
     start, result = 0, {}
     for name, tensor in rows.items():
         flat = tensor.flatten(1).clone()
-        here = (places >= start) & (places < start + flat.shape[1])
-        flat[row[here], places[here] - start] += values[here].to(flat.dtype)
+        end = start + flat.shape[1]
+        flat[:, reserved[(reserved >= start) & (reserved < end)] - start] = 0
+        here = (places >= start) & (places < end)
+        flat[row[here], places[here] - start] = values[here].to(flat.dtype)
         result[name] = flat.view_as(tensor)
         start += flat.shape[1]
     return result
