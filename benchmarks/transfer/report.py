@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.provenance import provenance
 from benchmarks.transfer.cells import Cell, CellStore, write_json
@@ -17,8 +18,32 @@ from benchmarks.transfer.statistics import METRICS, compare, estimate, holm, val
 from benchmarks.transfer.tables import markdown
 from benchmarks.transfer.targets import check
 
-Cells = dict[tuple[str, str], dict[str, list[Cell]]]
-"""(platform, shots) → method → the seeds' cells."""
+
+@dataclass(frozen=True)
+class Found:
+    """A method's finished cells on one audience by their seed. `fixed`: the one there is stands for every seed."""
+
+    fixed: bool
+    by_seed: dict[int, Cell]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells."""
+        return list(self.by_seed.values())
+
+    def ranks(self, seeds: Sequence[int]) -> list[NDArray[np.float64]]:
+        """Return the ranks of some seeds."""
+        return [cell.ranks for seed, cell in self.by_seed.items() if self.fixed or seed in seeds]
+
+    def common(self, other: "Found") -> list[int]:
+        """Return the seeds to compare two methods by, those of both: a draw is not compared with another."""
+        if self.fixed or other.fixed:
+            return list((other if self.fixed else self).by_seed)
+        return [seed for seed in self.by_seed if seed in other.by_seed]
+
+
+Cells = dict[tuple[str, str], dict[str, Found]]
+"""(platform, shots) → method → what was found."""
 
 
 def write_report(
@@ -34,7 +59,8 @@ def write_report(
             cell = store.load(*job.cell(audience))
             if cell is not None:
                 done += 1
-                cells.setdefault(where, {}).setdefault(job.method.name, []).append(cell)
+                found = Found(not job.method.varies(audience), {})
+                cells.setdefault(where, {}).setdefault(job.method.name, found).by_seed[job.seed] = cell
     study = platforms.study
     judged = {audience.platform.name: len(audience.judged) for audience in platforms.audiences}
     report: dict[str, Any] = {
@@ -57,7 +83,7 @@ def write_report(
         "comparisons": _comparisons(cells, max(study.epsilons)),
         "not_run": [asdict(job) for job in left_out],
     }
-    report["retention"] = _retention(report, study.epsilons)
+    report["retention"] = _retention(report["comparisons"])
     report["targets"] = check(report)
     out.mkdir(parents=True, exist_ok=True)
     report["curve"] = draw(report, out / "curve.svg")
@@ -72,12 +98,12 @@ def _results(cells: Cells) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for (platform, label), methods in cells.items():
         for method, found in methods.items():
-            entry: dict[str, Any] = {"seeds": len(found), "notes": [cell.notes for cell in found]}
-            entry["coverage@10"] = float(np.mean([cell.coverage for cell in found]))
+            entry: dict[str, Any] = {"seeds": len(found.cells), "notes": [cell.notes for cell in found.cells]}
+            entry["coverage@10"] = float(np.mean([cell.coverage for cell in found.cells]))
             for metric in METRICS:
-                middle, seeds = estimate(metric, [cell.ranks for cell in found])
+                middle, seeds = estimate(metric, [cell.ranks for cell in found.cells])
                 entry[metric] = asdict(middle) | {"seeds": seeds}
-            raw = [cell.unfiltered for cell in found if cell.unfiltered is not None]
+            raw = [cell.unfiltered for cell in found.cells if cell.unfiltered is not None]
             if raw:
                 entry["unfiltered"] = {metric: estimate(metric, raw)[0].mean for metric in METRICS}
             results.setdefault(platform, {}).setdefault(label, {})[method] = entry
@@ -102,34 +128,34 @@ def _comparisons(cells: Cells, strongest: float) -> list[dict[str, Any]]:
     """Return paired comparisons of NDCG@10, their p-values adjusted over all of them together."""
     found = []
     for (platform, label), methods in cells.items():
-        per_shopper = {m: values("ndcg@10", [c.ranks for c in seeds]) for m, seeds in methods.items()}
         for method, baseline in pairs(list(methods), strongest):
-            result = compare(per_shopper[method], per_shopper[baseline])
+            seeds = methods[method].common(methods[baseline])
+            if not seeds:
+                continue
+            one, other = (values("ndcg@10", methods[m].ranks(seeds)) for m in (method, baseline))
             found.append(
-                {"platform": platform, "shots": label, "method": method, "against": baseline} | asdict(result)
+                {"platform": platform, "shots": label, "method": method, "against": baseline, "seeds": seeds}
+                | asdict(compare(one, other))
             )
     for entry, p in zip(found, holm([entry["p"] for entry in found]), strict=True):
         entry["p_holm"] = p
     return found
 
 
-def _retention(report: dict[str, Any], epsilons: Sequence[float]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return platform → shots → ε → private over non-private NDCG@10 of the federated model."""
+def _retention(comparisons: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return platform → shots → ε → private over non-private NDCG@10 of the federated model, seed by seed."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for name, audiences in report["results"].items():
-        for label, methods in audiences.items():
-            full = methods.get("federated", {}).get("ndcg@10", {}).get("mean")
-            for epsilon in epsilons:
-                private = methods.get(f"federated_private@{epsilon:g}")
-                if full and private:
-                    kept = found.setdefault(name, {}).setdefault(label, {})
-                    kept[f"{epsilon:g}"] = private["ndcg@10"]["mean"] / full
+    for pair in comparisons:
+        name, _, epsilon = pair["method"].partition("@")
+        if pair["against"] == "federated" and name == "federated_private" and math.isfinite(pair["relative"]):
+            audiences = found.setdefault(pair["platform"], {})
+            audiences.setdefault(pair["shots"], {})[epsilon] = 1 + pair["relative"]
     return found
 
 
 def _commits(cells: Cells) -> list[str]:
-    found = {cell.notes["commit"] for methods in cells.values() for c in methods.values() for cell in c}
-    return sorted(found)
+    every = (cell for methods in cells.values() for found in methods.values() for cell in found.cells)
+    return sorted({cell.notes["commit"] for cell in every})
 
 
 def _finite(value: Any) -> Any:

@@ -69,10 +69,8 @@ def _entry(report: dict[str, Any], platform: str, label: str, method: str) -> di
 
 
 def _ratio(report: dict[str, Any], platform: str, label: str, method: str, against: str) -> float | None:
-    top, bottom = _entry(report, platform, label, method), _entry(report, platform, label, against)
-    if top is None or bottom is None or not bottom["ndcg@10"]["mean"]:
-        return None
-    return float(top["ndcg@10"]["mean"] / bottom["ndcg@10"]["mean"])
+    pair = _pair(report, platform, label, method, against)
+    return None if pair is None or pair["relative"] is None else 1 + float(pair["relative"])
 
 
 def _pair(

@@ -16,11 +16,12 @@ from scipy import stats
 
 from benchmarks import provenance
 from benchmarks.provenance import code_of
-from benchmarks.transfer.cells import CellStore
+from benchmarks.transfer.cells import Cell, CellStore
 from benchmarks.transfer.methods import Federated, LocalOnly, PopularityMethod, Prior, PriorLocal
 from benchmarks.transfer.platforms import Audience, Platforms, with_shoppers
 from benchmarks.transfer.quick import quick_recipe, quick_study, write_shops
 from benchmarks.transfer.rectools import RecTools, Vectors, write_exchange
+from benchmarks.transfer.report import Found
 from benchmarks.transfer.run import NotRun, jobs, run
 from benchmarks.transfer.statistics import compare, holm
 from benchmarks.transfer.study import HERE, Recipe, Study, load
@@ -307,6 +308,24 @@ def test_holm_is_its_definition(ps):
         worst = max(worst, min(1.0, ps[i] * (len(ps) - rank)))
         expected[i] = worst
     assert holm(ps) == pytest.approx(expected)
+
+
+def _found(ranks: dict[int, list[float]], *, fixed: bool = False) -> Found:
+    return Found(fixed, {seed: Cell(np.array(r), None, 0.0, {}) for seed, r in ranks.items()})
+
+
+def test_methods_are_compared_by_the_seeds_that_both_have():
+    three, one = _found({0: [1.0], 1: [2.0], 2: [3.0]}), _found({1: [5.0]})
+    assert three.common(one) == one.common(three) == [1]
+    assert [r.tolist() for r in three.ranks([1])] == [[2.0]]
+    assert one.common(_found({2: [1.0]})) == []
+
+
+def test_what_no_seed_changes_is_compared_with_every_seed():
+    three, fixed = _found({0: [1.0], 1: [2.0], 2: [3.0]}), _found({0: [7.0]}, fixed=True)
+    assert three.common(fixed) == fixed.common(three) == [0, 1, 2]
+    assert [r.tolist() for r in fixed.ranks([0, 1, 2])] == [[7.0]]
+    assert fixed.common(fixed) == [0]
 
 
 def _report(gain: float, p: float, kept: float) -> dict:
