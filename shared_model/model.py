@@ -20,7 +20,6 @@ every model version.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -115,16 +114,9 @@ def block_norms(spec: ModelSpec, features: torch.Tensor) -> torch.Tensor:
 
 def _encoder_weights(spec: ModelSpec, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weight of each encoder (E,), and the same spread over its block (F,), as and where `like` is."""
-    each, spread = _public_weights(spec)
-    return each.to(like), spread.to(like)
-
-
-@lru_cache(maxsize=64)
-def _public_weights(spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the same in float32 on the CPU: constants, which every question asks for again. Never written to."""
-    each = spec.prior_weights or (1.0,) * len(spec.encoder_dimensions)
-    spread = [w for w, width in zip(each, spec.encoder_dimensions, strict=True) for _ in range(width)]
-    return torch.tensor(each), torch.tensor(spread)
+    each = torch.tensor(spec.prior_weights or (1.0,) * len(spec.encoder_dimensions)).to(like)
+    blocks = zip(each, spec.encoder_dimensions, strict=True)
+    return each, torch.cat([weight.expand(width) for weight, width in blocks])
 
 
 def _inverse_fused_norm(weights: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
@@ -240,19 +232,13 @@ def event_vectors(
     return weights * fused
 
 
-def queries(
-    shared: SharedTensors,
-    spec: ModelSpec,
-    history: torch.Tensor,
-    history_norms: torch.Tensor,
-    ages: torch.Tensor,
-) -> torch.Tensor:
-    """Return (…, T, F): one vector a moment, whose `scores` are the model's in the limit τ → 0.
+def queries(shares: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """Return (…, T, F): one vector a moment, whose `scores` are the model's in the limit τ → 0, without isolation.
 
-    One product of it with an item index finds the items that are worth a precise score. History as in
-    `event_vectors`, ages as in `recency`; the query of a moment without an event is zero.
+    One product of it with an item index finds the items that are worth a precise score. shares : (…, T, L) `recency`.
+    vectors : (…, L, F) `event_vectors`. The query of a moment without an event is zero.
     """
-    return SCALE * recency(shared, ages) @ event_vectors(shared, spec, history, history_norms)
+    return SCALE * shares @ vectors
 
 
 def scaled_items(spec: ModelSpec, features: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:

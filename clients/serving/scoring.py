@@ -21,12 +21,12 @@ from clients.serving.history import History
 from clients.transitions import DECAY
 from shared_model.exchange import SharedTensors
 from shared_model.model import (
-    SCALE,
     ModelSpec,
     block_norms,
     event_vectors,
     item_scales,
     pooled,
+    queries,
     recency,
     standing_apart,
 )
@@ -142,12 +142,9 @@ class Scoring:
         return Asked(torch.stack(vectors), torch.stack(shares), near)
 
     def direction(self, asked: Asked) -> torch.Tensor:
-        """Return (F,): where items gain most without sharpness, the query of the weighted sum of the models.
-
-        It is `shared_model.model.queries` of each, weighed; zero without an event.
-        """
-        weights = SCALE * torch.tensor([part.weight for part in self.parts])
-        return (weights.view(-1, 1, 1) * (asked.shares @ asked.vectors)).sum((0, 1))
+        """Return (F,): where items gain most without sharpness, the query of the weighted sum of the models."""
+        weights = torch.tensor([part.weight for part in self.parts])
+        return weights @ queries(asked.shares, asked.vectors)[:, 0]
 
     def block(self, asked: Sequence[Asked], at: slice | torch.Tensor) -> torch.Tensor:
         """Return (B, n) scores of B histories for the items `at`, without transitions: one pass over them."""

@@ -122,7 +122,8 @@ def test_without_a_usable_event_the_query_is_zero(draws):
     nothing = torch.full((1, 2), torch.inf, dtype=torch.float64)
     without_text = items[[-1, -1]]
     for history, ages in ((items[:2], nothing), (without_text, torch.ones(1, 2).double())):
-        got = queries(shared, spec, history, block_norms(spec, history), ages)
+        vectors = event_vectors(shared, spec, history, block_norms(spec, history))
+        got = queries(recency(shared, ages), vectors)
         assert torch.equal(got, torch.zeros(1, spec.feature_width, dtype=torch.float64))
         assert not model_scores(shared, spec, history, ages, items).any()
 
@@ -135,7 +136,8 @@ def test_without_sharpness_the_score_is_that_of_one_query(draws):
         items[[0, 3, 5, 11]],
         torch.tensor([[4.0, 2.0, 2.0, 1.0], [torch.inf, 3.0, 1.0, torch.inf]]).double(),
     )
-    query = queries(shared, spec, history, block_norms(spec, history), ages)
+    vectors = event_vectors(shared, spec, history, block_norms(spec, history))
+    query = queries(recency(shared, ages), vectors)
     one = scores(spec, query, items, block_norms(spec, items))
     torch.testing.assert_close(model_scores(shared, spec, history, ages, items), one, atol=1e-3, rtol=1e-4)
 
