@@ -8,6 +8,7 @@ Runs in the environment of `make bench-env` and imports nothing of fedcart. EXCH
 |------------------------------------------|--------------------------------------------------------------------|
 | in: `settings.json`                      | `model` (sasrec or unisrec), `seed`, `epochs` (where to take a      |
 |                                          | snapshot; the last one ends training), `options` (of RecTools' model) |
+| in: `stop`                               | if it is there, the epoch that runs is the last                    |
 | in: `train.parquet`                      | user, item, position: what may train                               |
 | in: `valid.parquet`, `test.parquet`      | user, item, position: what comes before each held-out item         |
 | in: `features.parquet` (unisrec)         | item, vector: text features of the whole catalogue                 |
@@ -40,10 +41,11 @@ from rectools.dataset import Dataset
 from rectools.fast_transformers import UniSRecModel
 from rectools.models import SASRecModel
 from rectools.models.nn.transformers.lightning import TransformerLightningModule
-from torch.nn.functional import cross_entropy
 
 PARTS = ("valid", "test")
 _BATCH = 512
+_ROWS = 64
+"""Targets whose logits over the whole catalogue are held at a time."""
 Encode = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -65,10 +67,48 @@ class Snapshots(Callback):
             with torch.no_grad():
                 self._write(self._out / f"epoch-{epoch:04}")
             module.train()
+            sys.stderr.write(f"snapshot {epoch}\n")
+            sys.stderr.flush()
+        trainer.should_stop = trainer.should_stop or (self._out / "stop").exists()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Snapshots":
         """RecTools copies its trainer; the copy writes to the same place."""
         return self
+
+
+class SoftmaxLoss(torch.autograd.Function):
+    """Mean softmax cross-entropy of hidden (T, D) against items (I, D), with labels (T,), a few rows at a time.
+
+    The value and the gradients are `cross_entropy(hidden @ items.T, labels)`'s, without ever holding all T·I logits,
+    which no cache does: gradients are computed on the way forward (as in Hsu et al. 2024, Liger kernels).
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, hidden: torch.Tensor, items: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the mean over T; keep its gradients."""
+        loss = hidden.new_zeros(())
+        of_hidden, of_items = torch.empty_like(hidden), torch.zeros_like(items)
+        for at in range(0, len(hidden), _ROWS):
+            rows, mine = hidden[at : at + _ROWS], labels[at : at + _ROWS].unsqueeze(1)
+            logits = rows @ items.T
+            loss -= logits.gather(1, mine).sum()
+            total = logits.logsumexp(1, keepdim=True)
+            loss += total.sum()
+            errors = logits.sub_(total).exp_()  # softmax, then softmax − 1 at the label
+            errors.scatter_add_(1, mine, -torch.ones_like(mine, dtype=errors.dtype))
+            of_hidden[at : at + _ROWS] = errors @ items
+            of_items.addmm_(errors.T, rows)
+        context.save_for_backward(of_hidden, of_items)
+        return loss / len(hidden)
+
+    @staticmethod
+    def backward(context: Any, outer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Return the kept gradients."""
+        of_hidden, of_items = context.saved_tensors
+        scale = outer / len(of_hidden)
+        return of_hidden * scale, of_items * scale, None
 
 
 class PackedSoftmax(TransformerLightningModule):
@@ -84,8 +124,9 @@ class PackedSoftmax(TransformerLightningModule):
         items = self.torch_model.item_model.get_all_embeddings()
         sessions = self.torch_model.encode_sessions(batch, items)  # (B, L, D)
         real = batch["y"] != 0
-        logits = self.torch_model.similarity_module(sessions[real], items)  # (targets, I + 1)
-        loss = cross_entropy(logits, batch["y"][real])
+        similarity = self.torch_model.similarity_module
+        hidden = similarity.session_tower_forward(sessions[real])  # (targets, D)
+        loss = SoftmaxLoss.apply(hidden, similarity.item_tower_forward(items), batch["y"][real])
         self.log(self.train_loss_name, loss, on_step=False, on_epoch=True)
         return loss
 
@@ -134,11 +175,9 @@ def train_sasrec(exchange: Path, epochs: list[int], options: dict[str, Any]) -> 
 
 
 def packed_softmax(net: Any, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return UniSRecLightning's full softmax loss, computed where there is a target only."""
+    """Return UniSRecLightning's full softmax loss, computed where there is a target only; padding is no item."""
     real = labels != 0
-    logits = hidden[real] @ net.project_all().T  # (targets, I + 1)
-    logits[:, 0] = -torch.inf
-    return cross_entropy(logits, labels[real])
+    return SoftmaxLoss.apply(hidden[real], net.project_all()[1:], labels[real] - 1)
 
 
 class SnapshottingUniSRec(UniSRecModel):
@@ -196,10 +235,9 @@ def train_unisrec(exchange: Path, epochs: list[int], options: dict[str, Any]) ->
 
 
 def trainer(epochs: list[int], snapshots: Snapshots) -> pl.Trainer:
-    """Return a quiet trainer that stops after the last snapshot."""
+    """Return a quiet trainer that stops after the last snapshot, or when a callback says so."""
     return pl.Trainer(
         max_epochs=max(epochs),
-        min_epochs=max(epochs),
         accelerator="auto",
         devices=1,
         callbacks=[snapshots],
@@ -254,6 +292,7 @@ def main(exchange: Path) -> None:
     settings = json.loads((exchange / "settings.json").read_text(encoding="utf-8"))
     start = time.monotonic()
     pl.seed_everything(settings["seed"], verbose=False)
+    torch.set_float32_matmul_precision("medium")  # bfloat16 inside of products, where the processor has it
     MODELS[settings["model"]](exchange, sorted(settings["epochs"]), settings["options"])
     names = ("RecTools", "torch", "pytorch-lightning", "numpy", "pandas")
     done = {

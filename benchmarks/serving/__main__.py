@@ -26,13 +26,11 @@ from benchmarks.commands import run as run_command
 from benchmarks.provenance import provenance
 from benchmarks.serving.measure import against_faiss, exact_pass, over_grpc
 from benchmarks.serving.rectools import against_rectools
-from benchmarks.serving.soak import TARGET_MS, highest_rate
+from benchmarks.serving.soak import LEAST, TARGET_MS, highest_rate
 from benchmarks.serving.soak import soak as run_soak
 from benchmarks.serving.start import first_answer, made_folder
 from shared_model.encoders import HashedWordsEncoder
 
-RATE = 50.0
-"""Good requests a second of a soak on a machine where no rate meets the target: the rate that the target is about."""
 GROWTH = 0.05
 """Memory that grows by more between the halves of a soak is a leak."""
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -121,7 +119,7 @@ def soak(
     say = Console(stderr=True, highlight=False, markup=False).print
     with tempfile.TemporaryDirectory() as made:
         found = highest_rate(seed, Path(made), say=say) if rate is None else rate
-        result = run_soak(minutes, found or RATE, seed, Path(made), say=say)
+        result = run_soak(minutes, found or LEAST, seed, Path(made), say=say)
     result |= {"searched": rate is None, "target_met": found > 0 and result["p99_ms"] <= TARGET_MS}
     _show({"benchmark": "serving soak", **provenance(), "seed": seed, **result}, format)
     if result["failed"] or (minutes >= 1 and result["memory_growth"] > GROWTH):

@@ -7,6 +7,7 @@ split, the filter, the ties and the validation shoppers are the very same for ev
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from clients.platform import Platform
 from shared_model.errors import RunFailedError
 
 SCRIPT = PROJECT / "benchmarks" / "rectools" / "train.py"
+PATIENCE = 2
+"""Looks without a gain that end a training."""
 REQUIREMENTS = PROJECT / "benchmarks" / "rectools" / "requirements.txt"
 
 
@@ -62,8 +65,8 @@ class Vectors:
 class RecTools:
     """One of RecTools' models, trained by each platform alone without noise.
 
-    The first seed to come tries every setting of the grid and looks at the model after the given epochs; validation
-    NDCG@10 chooses setting and epoch, and later seeds train what it chose.
+    The first seed to come tries every setting of the grid and looks at the model after the given epochs, until PATIENCE
+    looks are no better than one before; validation NDCG@10 chooses setting and epoch, and later seeds train what it chose.
     """
 
     platforms: Platforms
@@ -114,17 +117,23 @@ class RecTools:
                 write_json(exchange / "settings.json", settings | {"key": key})
                 write_exchange(exchange, own, audience.platform)
                 say(f"    {self.name} {audience.platform.name} {audience.label}: {options}")
-                _run(exchange, say)
+                values: list[float] = []
+                for epoch in _snapshots(exchange, say):
+                    values.append(look(exchange, epoch))
+                    say(f"      after epoch {epoch}: validation NDCG@10 {values[-1]:.4f}")
+                    if len(values) > PATIENCE and max(values[-PATIENCE:]) <= max(values[:-PATIENCE]):
+                        (exchange / "stop").touch()
             return exchange
+
+        def look(exchange: Path, epoch: int) -> float:
+            return validation_ndcg(own, read_vectors(exchange, epoch, own, audience.platform))
 
         def choose() -> dict[str, Any]:
             best: dict[str, Any] = {"validation": -1.0}
             for number, options in enumerate(self.tuning.grid):
                 exchange = train(number, self.tuning.epochs, options)
-                for epoch in self.tuning.epochs:
-                    vectors = read_vectors(exchange, epoch, own, audience.platform)
-                    value = validation_ndcg(own, vectors)
-                    say(f"      setting {number}, epoch {epoch}: validation NDCG@10 {value:.4f}")
+                for epoch in (e for e in self.tuning.epochs if snapshot(exchange, e).exists()):
+                    value = look(exchange, epoch)
                     if value > best["validation"]:
                         best = {
                             "validation": value,
@@ -166,9 +175,14 @@ def write_exchange(folder: Path, own: Platform, everyone: Platform) -> None:
     pq.write_table(pa.table({"item": np.arange(len(values)), "vector": column}), folder / "features.parquet")
 
 
+def snapshot(exchange: Path, epoch: int) -> Path:
+    """Return the folder of what the script wrote after an epoch, if it did."""
+    return exchange / f"epoch-{epoch:04}"
+
+
 def read_vectors(exchange: Path, epoch: int, own: Platform, everyone: Platform) -> Vectors:
     """Read what the script wrote after an epoch."""
-    folder = exchange / f"epoch-{epoch:04}"
+    folder = snapshot(exchange, epoch)
     items, known = _rows(folder / "items.parquet", "item", len(everyone.catalogue))
     valid, _ = _rows(folder / "valid.parquet", "user", len(own))
     test, _ = _rows(folder / "test.parquet", "user", len(everyone))
@@ -187,8 +201,11 @@ def _rows(file: Path, key: str, count: int) -> tuple[torch.Tensor, torch.Tensor]
     return rows, known
 
 
-def _run(exchange: Path, say: Say) -> None:
-    """Run the script and pass its progress on; raise RunFailedError with its last lines."""
+def _snapshots(exchange: Path, say: Say) -> Iterator[int]:
+    """Run the script, pass its progress on and yield each epoch whose vectors are there.
+
+    Raises RunFailedError with the script's last lines.
+    """
     # A clean environment: neither this process's modules nor its packages may reach the other interpreter.
     kept = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
     process = subprocess.Popen(
@@ -204,6 +221,8 @@ def _run(exchange: Path, say: Say) -> None:
             lines = [*lines[-30:], line.rstrip()]
             if line.startswith("epoch "):
                 say(f"      {line.rstrip()}")
+            if line.startswith("snapshot "):
+                yield int(line.split()[1])
         code = process.wait()
     finally:
         if process.poll() is None:

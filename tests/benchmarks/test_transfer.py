@@ -255,17 +255,21 @@ model = train.SASRecModel(n_blocks=1, n_heads=1, n_factors=8, session_max_len=6,
 model._build_model_from_dataset(Dataset.construct(events))
 module = model.lightning_model
 module.log = lambda *a, **k: None
-for number, batch in enumerate(model.data_preparator.get_dataloader_train()):
-    ours, theirs = module.training_step(batch, 0), TransformerLightningModule.training_step(module, batch, 0)
+def same(module, ours, theirs):
     assert torch.allclose(ours, theirs, rtol=1e-5), (ours, theirs)
+    weights = [p for p in module.parameters() if p.requires_grad]
+    pairs = zip(*(torch.autograd.grad(3 * loss, weights, allow_unused=True) for loss in (ours, theirs)))
+    for mine, other in pairs:
+        assert (mine is None and other is None) or torch.allclose(mine, other, rtol=1e-4, atol=1e-6), (mine, other)
+for number, batch in enumerate(model.data_preparator.get_dataloader_train()):
+    same(module, module.training_step(batch, 0), TransformerLightningModule.training_step(module, batch, 0))
 assert number == 2
 features = torch.randn(41, 16)
 net = UniSRecNet(40, features, n_factors=8, projection_hidden=8, n_blocks=1, session_max_len=6).eval()
 module = train.SnapshottingUniSRec(features)._make_lightning(net, [], 1, [])
-hidden, labels = torch.randn(5, 6, 8), torch.randint(0, 41, (5, 6))
+hidden, labels = torch.randn(30, 6, 8), torch.randint(0, 41, (30, 6))
 labels[:, :2] = 0
-ours, theirs = module._full_softmax_loss(hidden, labels), type(module)._full_softmax_loss(module, hidden, labels)
-assert torch.allclose(ours, theirs, rtol=1e-5), (ours, theirs)
+same(net, module._full_softmax_loss(hidden, labels), type(module)._full_softmax_loss(module, hidden, labels))
 """
 
 

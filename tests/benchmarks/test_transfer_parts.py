@@ -167,7 +167,7 @@ def test_the_code_of_the_methods_holds_training_and_serving_but_no_command():
 
 
 FAKE = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 exchange = Path(sys.argv[4])
@@ -194,6 +194,15 @@ for epoch in settings["epochs"]:
             rows[row, (mine + 1) % width] = 1.0 if good else -1.0
         write(f"{part}.parquet", "user", users, rows)
     write("items.parquet", "item", np.arange(width), np.eye(width))
+    print(f"snapshot {epoch}", file=sys.stderr, flush=True)
+    if epoch == settings["options"].get("until_stopped"):
+        for _ in range(1200):
+            time.sleep(0.05)
+            if (exchange / "stop").exists():
+                break
+        else:
+            sys.exit("nobody said stop")
+        break
 (exchange / "done.json").write_text(json.dumps({"seconds": 0.0, "versions": {}}))
 """
 
@@ -211,15 +220,7 @@ def fake_rectools(tmp_path, monkeypatch):
 def test_rectools_settings_are_chosen_on_validation_by_the_first_seed_only(
     platforms, alpha, tmp_path, fake_rectools
 ):
-    # Every shopper goes on from item i to i + 1, which the good vectors say.
-    split = alpha.split
-    items = np.concatenate([np.arange(b - a) + u for u, (a, b) in enumerate(_spans(split.sequences.offsets))])
-    items %= len(alpha.catalogue)
-    sequences = replace(split.sequences, items=items)
-    walk = replace(
-        split, sequences=sequences, valid_target=items[split.train_end], test_target=items[split.valid_end]
-    )
-    audience = Audience(replace(alpha, split=walk), None)
+    audience = Audience(walking(alpha), None)
     tuning = platforms.study.sasrec.model_copy(update={"grid": [{"good": False}, {"good": True}]})
     method = RecTools(platforms, "sasrec", tuning)
     served = method.fit(0, tmp_path / "work", quiet)(audience)
@@ -237,8 +238,31 @@ def test_rectools_settings_are_chosen_on_validation_by_the_first_seed_only(
     ]
 
 
-def _spans(offsets):
-    return itertools.pairwise(offsets)
+def test_training_ends_when_two_looks_are_no_better_than_one_before(
+    platforms, alpha, tmp_path, fake_rectools
+):
+    # Only epoch 2 is good, and the stand-in does not go on after epoch 4 unless it is told to stop.
+    options = {"good": True, "until_stopped": 4}
+    tuning = platforms.study.sasrec.model_copy(update={"grid": [options], "epochs": [1, 2, 3, 4, 5]})
+    method = RecTools(platforms, "sasrec", tuning)
+    served = method.fit(0, tmp_path / "work", quiet)(Audience(walking(alpha), None))
+    assert served.notes["epoch"] == 2
+    made = sorted(path.name for path in (tmp_path / "work" / "alpha-all" / "seed0-0").glob("epoch-*"))
+    assert made == ["epoch-0001", "epoch-0002", "epoch-0003", "epoch-0004"]
+
+
+def walking(platform):
+    """Let every shopper go on from item i to i + 1, which the stand-in's good vectors say."""
+    split = platform.split
+    items = np.concatenate(
+        [np.arange(b - a) + u for u, (a, b) in enumerate(itertools.pairwise(split.sequences.offsets))]
+    )
+    items %= len(platform.catalogue)
+    sequences = replace(split.sequences, items=items)
+    walk = replace(
+        split, sequences=sequences, valid_target=items[split.train_end], test_target=items[split.valid_end]
+    )
+    return replace(platform, split=walk)
 
 
 def test_a_failing_model_is_reported_with_its_last_words_and_others_go_on(platforms, tmp_path, fake_rectools):
