@@ -66,7 +66,7 @@ class RecTools:
     """One of RecTools' models, trained by each platform alone without noise.
 
     The first seed to come tries every setting of the grid and looks at the model after the given epochs, until PATIENCE
-    looks are no better than one before; validation NDCG@10 chooses setting and epoch, and later seeds train what it chose.
+    looks are no better than one before; validation NDCG@10 chooses setting and epoch. Later seeds train what it chose.
     """
 
     platforms: Platforms
