@@ -36,8 +36,8 @@ from clients.platform import Platform
 from shared_model.errors import RunFailedError
 
 SCRIPT = PROJECT / "benchmarks" / "rectools" / "train.py"
-PATIENCE = 2
-"""Looks without a gain that end a training."""
+PATIENCE, LEAST_PASSES = 2, 250_000
+"""Looks without a gain that end a training, once it went through so many histories: small platforms start slowly."""
 REQUIREMENTS = PROJECT / "benchmarks" / "rectools" / "requirements.txt"
 
 
@@ -65,8 +65,9 @@ class Vectors:
 class RecTools:
     """One of RecTools' models, trained by each platform alone without noise.
 
-    The first seed to come tries every setting of the grid and looks at the model after the given epochs, until PATIENCE
-    looks are no better than one before; validation NDCG@10 chooses setting and epoch. Later seeds train what it chose.
+    The first seed to come tries every setting of the grid (of a large platform the first one) and looks at the model
+    after the given epochs, until PATIENCE looks are no better than one before; validation NDCG@10 chooses setting and
+    epoch. Later seeds train what it chose.
     """
 
     platforms: Platforms
@@ -121,7 +122,8 @@ class RecTools:
                 for epoch in _snapshots(exchange, say):
                     values.append(look(exchange, epoch))
                     say(f"      after epoch {epoch}: validation NDCG@10 {values[-1]:.4f}")
-                    if len(values) > PATIENCE and max(values[-PATIENCE:]) <= max(values[:-PATIENCE]):
+                    worn = len(values) > PATIENCE and max(values[-PATIENCE:]) <= max(values[:-PATIENCE])
+                    if worn and epoch * len(own) >= LEAST_PASSES:
                         (exchange / "stop").touch()
             return exchange
 
@@ -130,7 +132,8 @@ class RecTools:
 
         def choose() -> dict[str, Any]:
             best: dict[str, Any] = {"validation": -1.0}
-            for number, options in enumerate(self.tuning.grid):
+            grid = self.tuning.grid[: None if len(own) <= self.tuning.tuned_up_to else 1]
+            for number, options in enumerate(grid):
                 exchange = train(number, self.tuning.epochs, options)
                 for epoch in (e for e in self.tuning.epochs if snapshot(exchange, e).exists()):
                     value = look(exchange, epoch)

@@ -58,9 +58,11 @@ class RecToolsTuning(_Section):
     """`[sasrec]`, `[unisrec]`: the settings that are tried; validation NDCG@10 chooses one, and the epoch."""
 
     epochs: Annotated[list[Count], Field(min_length=1)]
-    """Where the model is looked at; the last one ends training."""
+    """Where the model is looked at; the last one ends training, if not an earlier one (`rectools.PATIENCE`)."""
     grid: Annotated[list[dict[str, Any]], Field(min_length=1)]
     """Options of RecTools' model."""
+    tuned_up_to: Count = 10_000
+    """A platform with more shoppers trains the first setting of the grid only."""
 
 
 class Study(_Section):

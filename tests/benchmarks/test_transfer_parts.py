@@ -239,8 +239,9 @@ def test_rectools_settings_are_chosen_on_validation_by_the_first_seed_only(
 
 
 def test_training_ends_when_two_looks_are_no_better_than_one_before(
-    platforms, alpha, tmp_path, fake_rectools
+    platforms, alpha, tmp_path, fake_rectools, monkeypatch
 ):
+    monkeypatch.setattr("benchmarks.transfer.rectools.LEAST_PASSES", 4 * len(alpha))
     # Only epoch 2 is good, and the stand-in does not go on after epoch 4 unless it is told to stop.
     options = {"good": True, "until_stopped": 4}
     tuning = platforms.study.sasrec.model_copy(update={"grid": [options], "epochs": [1, 2, 3, 4, 5]})
@@ -249,6 +250,12 @@ def test_training_ends_when_two_looks_are_no_better_than_one_before(
     assert served.notes["epoch"] == 2
     made = sorted(path.name for path in (tmp_path / "work" / "alpha-all" / "seed0-0").glob("epoch-*"))
     assert made == ["epoch-0001", "epoch-0002", "epoch-0003", "epoch-0004"]
+
+
+def test_a_large_platform_trains_the_first_setting_only(platforms, alpha, tmp_path, fake_rectools):
+    settings = {"grid": [{"good": False}, {"good": True}], "tuned_up_to": len(alpha) - 1}
+    method = RecTools(platforms, "sasrec", platforms.study.sasrec.model_copy(update=settings))
+    assert method.fit(0, tmp_path, quiet)(Audience(walking(alpha), None)).notes["options"] == {"good": False}
 
 
 def walking(platform):
