@@ -25,6 +25,7 @@ from benchmarks.commands import run as run_command
 from benchmarks.transfer.cells import CellStore
 from benchmarks.transfer.platforms import Platforms
 from benchmarks.transfer.quick import quick_recipe, quick_study, write_shops
+from benchmarks.transfer.ranks import read_ranks
 from benchmarks.transfer.report import write_report
 from benchmarks.transfer.run import jobs, run
 from benchmarks.transfer.study import HERE, Recipe, Study, load
@@ -58,6 +59,9 @@ def transfer(
     newcomer: Annotated[
         str | None, typer.Option(help="A member that stays out instead of the study's newcomer.")
     ] = None,
+    ranks: Annotated[
+        Path | None, typer.Option(help="An earlier report's ranks.parquet: its cells are not run again.")
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="Run nothing; report what is there.")] = False,
     format: Annotated[Format, typer.Option(help="What is printed on standard output.")] = Format.markdown,
 ) -> int:
@@ -79,9 +83,13 @@ def transfer(
         chosen = chosen.with_newcomer(newcomer)
     platforms = Platforms(chosen, trained, source)
     everything, todo = jobs(platforms), jobs(platforms, only or ())
+    store = CellStore(folder / "cells")
+    if ranks is not None:
+        wanted = dict(job.cell(audience) for job in everything for audience in job.audiences)
+        say(f"{read_ranks(ranks, store, wanted)} of {len(wanted)} cells from {ranks}")
     say(f"{chosen.name}: {len(todo)} jobs, cells in {folder}")
     left_out = [] if report else run(platforms, todo, folder, say)
-    result = write_report(platforms, everything, CellStore(folder / "cells"), folder, left_out)
+    result = write_report(platforms, everything, store, folder, left_out)
     if format is Format.json:
         sys.stdout.write(json.dumps(result, indent=1) + "\n")
     else:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.provenance import provenance
-from benchmarks.transfer.cells import Cell, CellStore, write_json
+from benchmarks.transfer.cells import Cell, CellId, CellStore, write_json
 from benchmarks.transfer.curve import draw, draw_shots
 from benchmarks.transfer.platforms import Platforms, fingerprint
+from benchmarks.transfer.ranks import write_ranks
 from benchmarks.transfer.run import Job, NotRun
 from benchmarks.transfer.statistics import METRICS, compare, estimate, holm, values
 from benchmarks.transfer.tables import markdown
@@ -49,16 +50,18 @@ Cells = dict[tuple[str, str], dict[str, Found]]
 def write_report(
     platforms: Platforms, todo: Sequence[Job], store: CellStore, out: Path, left_out: Sequence[NotRun]
 ) -> dict[str, Any]:
-    """Write `report.json`, `report.md` and both curves of every finished cell of the jobs; return the document."""
+    """Write `report.json`, `report.md`, both curves and `ranks.parquet` of every finished cell; return the document."""
     cells: Cells = {(a.platform.name, a.label): {} for a in platforms.audiences}
-    done, total = 0, 0
+    done: list[tuple[CellId, str, Cell]] = []
+    total = 0
     for job in todo:
         for audience in job.audiences:
             total += 1
             where = (audience.platform.name, audience.label)
-            cell = store.load(*job.cell(audience))
+            cell_id, key = job.cell(audience)
+            cell = store.load(cell_id, key)
             if cell is not None:
-                done += 1
+                done.append((cell_id, key, cell))
                 found = Found(not job.method.varies(audience), {})
                 cells.setdefault(where, {}).setdefault(job.method.name, found).by_seed[job.seed] = cell
     study = platforms.study
@@ -67,7 +70,7 @@ def write_report(
         "study": study.model_dump(mode="json"),
         "recipe": platforms.recipe.model_dump(mode="json"),
         "provenance": provenance() | {"cell_commits": _commits(cells)},
-        "cells": {"done": done, "total": total},
+        "cells": {"done": len(done), "total": total},
         "platforms": {
             name: {
                 "role": "newcomer" if name == study.newcomer else "member",
@@ -91,6 +94,7 @@ def write_report(
     report = _finite(report)
     write_json(out / "report.json", report)
     (out / "report.md").write_text(markdown(report), encoding="utf-8")
+    write_ranks(out / "ranks.parquet", done)
     return report
 
 

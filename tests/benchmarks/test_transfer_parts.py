@@ -20,13 +20,15 @@ from benchmarks.transfer.cells import Cell, CellStore
 from benchmarks.transfer.methods import Federated, LocalOnly, PopularityMethod, Prior, PriorLocal
 from benchmarks.transfer.platforms import Audience, Platforms, with_shoppers
 from benchmarks.transfer.quick import quick_recipe, quick_study, write_shops
+from benchmarks.transfer.ranks import read_ranks
 from benchmarks.transfer.rectools import RecTools, Vectors, write_exchange
-from benchmarks.transfer.report import Found
+from benchmarks.transfer.report import Found, write_report
 from benchmarks.transfer.run import NotRun, jobs, run
 from benchmarks.transfer.statistics import compare, holm
 from benchmarks.transfer.study import HERE, Recipe, Study, load
 from benchmarks.transfer.targets import check
 from clients.evaluation import evaluate
+from shared_model.errors import BadInputError
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,35 @@ def test_a_cell_of_another_recipe_counts_as_missing(platforms, tmp_path):
     renamed = replace(platforms, recipe=platforms.recipe.model_copy(update={"name": "other"}))
     [job] = jobs(renamed, only)
     assert store.load(*job.cell(job.audiences[0])) is not None
+
+
+def test_a_report_made_from_its_ranks_alone_is_the_same(platforms, tmp_path):
+    todo = jobs(platforms, ["popularity", "prior", "alpha"])
+    run(platforms, todo, tmp_path, quiet)
+    report = write_report(platforms, todo, CellStore(tmp_path / "cells"), tmp_path, [])
+    store, wanted = CellStore(tmp_path / "new"), dict(j.cell(a) for j in todo for a in j.audiences)
+    stale, *_ = wanted
+    assert read_ranks(tmp_path / "ranks.parquet", store, wanted | {stale: "another key"}) == len(wanted) - 1
+    assert store.load(stale, wanted[stale]) is None
+    assert read_ranks(tmp_path / "ranks.parquet", store, wanted) == 1
+    again = write_report(platforms, todo, store, tmp_path / "again", [])
+    assert again["results"] == report["results"]
+    assert again["comparisons"] == report["comparisons"]
+    for where, key in wanted.items():
+        one, other = store.load(where, key), CellStore(tmp_path / "cells").load(where, key)
+        np.testing.assert_array_equal(one.ranks, other.ranks)
+        assert one.notes == other.notes
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 no", None])
+def test_ranks_that_cannot_be_read_are_refused(tmp_path, content):
+    file = tmp_path / "ranks.parquet"
+    if content is None:
+        pd.DataFrame({"method": ["prior"]}).to_parquet(file)
+    else:
+        file.write_bytes(content)
+    with pytest.raises(BadInputError, match=r"ranks\.parquet: cannot be read"):
+        read_ranks(file, CellStore(tmp_path), {})
 
 
 def test_the_code_of_a_method_is_what_it_imports_without_comments(tmp_path, monkeypatch):
