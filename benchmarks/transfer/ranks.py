@@ -40,6 +40,8 @@ def write_ranks(path: Path, cells: Sequence[tuple[CellId, str, Cell]]) -> None:
         temporary,
         compression="zstd",
         compression_level=19,
+        use_dictionary=False,
+        data_page_size=2**28,  # one page, in which methods that agree are stored once
     )
     temporary.replace(path)
 
