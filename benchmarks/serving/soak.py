@@ -157,10 +157,10 @@ def highest_rate(
         )
         return late <= _MARGIN * TARGET_MS and len(tally.taken) >= 0.98 * int(rate * seconds)
 
-    best, low, rate = 0.0, LEAST / 2, LEAST
-    while rate <= min(1600, 4 * low):
+    best, rate = 0.0, LEAST
+    while rate <= min(1600, 4 * best or 2 * LEAST):
         if holds(rate):
-            best = low = rate
+            best = rate
         rate *= 2
     rate = 2 * best
     for _ in range(2 if best else 0):
