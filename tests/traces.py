@@ -12,7 +12,19 @@ from clients.data.store import EventStore, Manifest
 
 
 def traces(folder: Path, *names: str, seed: int = 0) -> list[str]:
-    """Return `file: what` for each trace; the tombstones of the store's manifest are none."""
+    """Return `file: what` for each trace; the tombstones of the store's manifest are none.
+
+    Looks again from the start when a file is gone before it was read: a service that runs replaces its files.
+    """
+    for _ in range(100):
+        try:
+            return _traces(folder, names, seed)
+        except FileNotFoundError:
+            continue
+    raise AssertionError(f"{folder}: its files never stood still")
+
+
+def _traces(folder: Path, names: tuple[str, ...], seed: int) -> list[str]:
     keys = [file.read_bytes() for file in folder.rglob("key") if (file.parent / "manifest.json").exists()]
     needles = {what: needle for name in names for what, needle in _needles(name, keys, seed)}
     found = []

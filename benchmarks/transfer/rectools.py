@@ -7,7 +7,7 @@ split, the filter, the ties and the validation shoppers are the very same for ev
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,18 @@ class RecTools:
             )
 
         def serve(audience: Audience) -> Served:
-            return self._serve(audience, seed, folder / f"{audience.platform.name}-{audience.label}", say)
+            return self._serve(audience, seed, _place(folder, audience), say)
 
         return serve
+
+    def keep_choice(self, audience: Audience, seed: int, folder: Path, notes: Mapping[str, Any]) -> None:
+        """Keep the choice that a cell's notes tell of, for a folder that has none: made on another machine, say."""
+        number = self.tuning.grid.index(notes["options"])
+        choice = {"number": number, "epoch": notes["epoch"], "options": notes["options"], "seed": seed}
+        chosen(_place(folder, audience) / "choice.json", self._key(audience), lambda: choice)
+
+    def _key(self, audience: Audience) -> str:
+        return key_of([self.inputs(), fingerprint(audience.platform), audience.shots])
 
     def _serve(self, audience: Audience, seed: int, folder: Path, say: Say) -> Served:
         own = audience.own(seed)
@@ -147,8 +156,7 @@ class RecTools:
                         }
             return best
 
-        key = key_of([self.inputs(), fingerprint(audience.platform), audience.shots])
-        choice = chosen(folder / "choice.json", key, choose)
+        choice = chosen(folder / "choice.json", self._key(audience), choose)
         epochs = self.tuning.epochs if choice["seed"] == seed else [choice["epoch"]]
         exchange = train(choice["number"], epochs, choice["options"])
         for other in folder.glob(f"seed{seed}-*"):
@@ -158,6 +166,10 @@ class RecTools:
         done = read_json(exchange / "done.json")
         notes = {name: choice[name] for name in ("options", "epoch")} | {"training_seconds": done["seconds"]}
         return Served(vectors, notes | {"versions": done["versions"]})
+
+
+def _place(folder: Path, audience: Audience) -> Path:
+    return folder / f"{audience.platform.name}-{audience.label}"
 
 
 def write_exchange(folder: Path, own: Platform, everyone: Platform) -> None:

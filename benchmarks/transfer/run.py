@@ -117,9 +117,10 @@ class NotRun:
 def run(platforms: Platforms, todo: Sequence[Job], out: Path, say: Say) -> list[NotRun]:
     """Run the jobs' missing cells and return the jobs that could not be run; the others go on."""
     store = CellStore(out / "cells")
+    _restore_choices(todo, out)
     left_out: list[NotRun] = []
     for number, job in enumerate(todo, start=1):
-        folder = out / "work" / job.method.name
+        folder = _work(out, job)
         with locked(folder):
             # Looked up under the lock: another process may just have made them.
             missing = [a for a in job.audiences if store.load(*job.cell(a)) is None]
@@ -134,6 +135,20 @@ def run(platforms: Platforms, todo: Sequence[Job], out: Path, say: Say) -> list[
                 left_out.append(NotRun(job.method.name, job.seed, str(error), failed))
                 say(f"  {'failed' if failed else 'not run'}: {error}")
     return left_out
+
+
+def _restore_choices(todo: Sequence[Job], out: Path) -> None:
+    """Let later seeds train what a first seed's cell says it chose, where its work folder is gone."""
+    store = CellStore(out / "cells")
+    for job in todo:
+        if isinstance(job.method, RecTools):
+            for audience in job.audiences:
+                if (cell := store.load(*job.cell(audience))) is not None:
+                    job.method.keep_choice(audience, job.seed, _work(out, job), cell.notes)
+
+
+def _work(out: Path, job: Job) -> Path:
+    return out / "work" / job.method.name
 
 
 def _run_job(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks.transfer.cells import CellStore
+from benchmarks.transfer.cells import Cell, CellStore
 from benchmarks.transfer.platforms import Audience
 from benchmarks.transfer.rectools import RecTools, Vectors, write_exchange
 from benchmarks.transfer.run import NotRun, jobs, run
@@ -107,6 +107,21 @@ def test_a_large_platform_trains_the_first_setting_only(platforms, alpha, tmp_pa
     settings = {"grid": [{"good": False}, {"good": True}], "tuned_up_to": len(alpha) - 1}
     method = RecTools(platforms, "sasrec", platforms.study.sasrec.model_copy(update=settings))
     assert method.fit(0, tmp_path, print)(Audience(walking(alpha), None)).notes["options"] == {"good": False}
+
+
+def test_later_seeds_train_what_a_cell_says_was_chosen_where_its_folder_is_gone(
+    platforms, tmp_path, fake_rectools
+):
+    tuning = platforms.study.sasrec.model_copy(update={"grid": [{"good": False}, {"good": True}]})
+    changed = replace(platforms, study=platforms.study.model_copy(update={"sasrec": tuning}))
+    first, second = jobs(changed, ["sasrec", "alpha"])
+    store = CellStore(tmp_path / "cells")
+    told = {"options": {"good": True}, "epoch": 1}
+    for audience in first.audiences:
+        store.save(*first.cell(audience), Cell(np.ones(1), None, 0.0, told))
+    assert run(changed, [first, second], tmp_path, print) == []
+    calls = (tmp_path / "work" / "sasrec" / "alpha-all" / "calls").read_text("utf-8").splitlines()
+    assert calls == ['[1, [1], {"good": true}]']
 
 
 def walking(platform):
