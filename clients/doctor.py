@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from clients.bfloat16 import multiplies_bfloat16
 from clients.data import PlatformData
 from clients.folder import ClientFolder, Membership
 from clients.gradients import CHUNK
@@ -306,8 +307,13 @@ class Patient:
         return check_memory(current_memory() + features + gradients)
 
     def device(self) -> str:
-        """What `client.toml` wants to compute on is there."""
+        """What `client.toml` wants to compute on is there; a precision that this processor is slow at is named."""
         device = resolve_device(self.site.compute.device)
         if device.type == "cuda":
             return f"cuda ({torch.cuda.get_device_name()})"
-        return f"{device.type} ({os.cpu_count()} cores)"
+        found = f"{device.type} ({os.cpu_count()} cores)"
+        if device.type == "cpu" and self.site.compute.scoring == "bfloat16" and not multiplies_bfloat16():
+            found += (
+                '; compute.scoring = "bfloat16" is slow on this processor, "float32" is several times faster'
+            )
+        return found

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
+from clients.bfloat16 import multiplies_bfloat16
 from clients.serving.scoring import Asked, Part, Scoring
 from shared_model.model import SCALE, sharpness_of
 
@@ -27,9 +28,7 @@ _HALF, _SINGLE = 2.0**-8, 2.0**-23
 
 def half_copy(table: torch.Tensor) -> torch.Tensor | None:
     """Return float32 features (I, F) in bfloat16; None where this processor does not multiply it natively."""
-    can = torch.cpu.get_capabilities()
-    native = any(can.get(name) for name in ("avx512_bf16", "amx_bf16"))
-    return table.bfloat16() if native and table.dtype == torch.float32 else None
+    return table.bfloat16() if multiplies_bfloat16() and table.dtype == torch.float32 else None
 
 
 def sweep(scoring: Scoring, asked: Sequence[Asked], at: slice) -> torch.Tensor:

@@ -282,6 +282,19 @@ def test_a_gpu_that_is_there_passes(patient, monkeypatch):
     assert patient.examine()["device"] == Finding("device", True, "cuda (A100)")
 
 
+@pytest.mark.parametrize(("capable", "said"), [({}, True), ({"amx_bf16": True}, False)])
+def test_bfloat16_is_advised_against_where_the_processor_does_not_multiply_it(
+    patient, monkeypatch, capable, said
+):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capable)
+    patient.edit('# device = "auto"', 'device = "cpu"')
+    assert "bfloat16" not in patient.examine()["device"].detail
+    patient.edit('# scoring = "float32"', 'scoring = "bfloat16"')
+    finding = patient.examine()["device"]
+    assert finding.passed
+    assert ('"float32" is several times faster' in finding.detail) == said
+
+
 def test_a_check_that_breaks_is_a_problem_and_not_a_pass(patient, monkeypatch):
     monkeypatch.setattr(doctor, "check_encoders", lambda *_: 1 / 0)
     finding = patient.examine()["encoders"]
