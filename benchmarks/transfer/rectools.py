@@ -67,7 +67,7 @@ class RecTools:
 
     The first seed to come tries every setting of the grid (of a large platform the first one) and looks at the model
     after the given epochs, until PATIENCE looks are no better than one before; validation NDCG@10 chooses setting and
-    epoch. Later seeds train what it chose.
+    epoch. Later seeds train what it chose, on platforms that are not `large`.
     """
 
     platforms: Platforms
@@ -89,6 +89,10 @@ class RecTools:
     def varies(self, audience: Audience) -> bool:
         """Training draws."""
         return True
+
+    def large(self, audience: Audience) -> bool:
+        """Say whether so many shoppers are learned from that one setting and one seed must do."""
+        return (audience.shots or len(audience.platform)) > self.tuning.tuned_up_to
 
     def fit(self, seed: int, folder: Path, say: Say) -> Serve:
         """Each audience trains for itself. Raises UnavailableError where the environment is missing."""
@@ -141,7 +145,7 @@ class RecTools:
 
         def choose() -> dict[str, Any]:
             best: dict[str, Any] = {"validation": -1.0}
-            grid = self.tuning.grid[: None if len(own) <= self.tuning.tuned_up_to else 1]
+            grid = self.tuning.grid[: 1 if self.large(audience) else None]
             for number, options in enumerate(grid):
                 exchange = train(number, self.tuning.epochs, options)
                 for epoch in (e for e in self.tuning.epochs if snapshot(exchange, e).exists()):

@@ -99,9 +99,14 @@ def jobs(platforms: Platforms, only: Sequence[str] = ()) -> list[Job]:
             continue
         served = tuple(a for a in audiences if method.serves(a) and (not places or a.platform.name in places))
         first, *later = platforms.study.seeds
-        again = tuple(a for a in served if method.varies(a))
+        again = tuple(a for a in served if _repeated(method, a))
         found += [Job(method, first, served)] + [Job(method, seed, again) for seed in later if again]
     return sorted(found, key=lambda job: platforms.study.seeds.index(job.seed))
+
+
+def _repeated(method: Method, audience: Audience) -> bool:
+    """Say whether later seeds run, too: where they can differ, save for RecTools' models of large platforms."""
+    return method.varies(audience) and not (isinstance(method, RecTools) and method.large(audience))
 
 
 @dataclass(frozen=True)

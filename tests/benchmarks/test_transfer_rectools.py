@@ -103,10 +103,18 @@ def test_training_ends_when_two_looks_are_no_better_than_one_before(
     assert made == ["epoch-0001", "epoch-0002", "epoch-0003", "epoch-0004"]
 
 
-def test_a_large_platform_trains_the_first_setting_only(platforms, alpha, tmp_path, fake_rectools):
+def test_a_large_platform_trains_the_first_setting_with_the_first_seed_only(
+    platforms, alpha, tmp_path, fake_rectools
+):
     settings = {"grid": [{"good": False}, {"good": True}], "tuned_up_to": len(alpha) - 1}
-    method = RecTools(platforms, "sasrec", platforms.study.sasrec.model_copy(update=settings))
+    tuning = platforms.study.sasrec.model_copy(update=settings)
+    method = RecTools(platforms, "sasrec", tuning)
     assert method.fit(0, tmp_path, print)(Audience(walking(alpha), None)).notes["options"] == {"good": False}
+    few = Audience(walking(alpha), 40)
+    assert method.fit(0, tmp_path, print)(few).notes["options"] == {"good": True}, "40 are not many"
+    changed = replace(platforms, study=platforms.study.model_copy(update={"sasrec": tuning}))
+    assert [job.seed for job in jobs(changed, ["sasrec", "alpha"])] == [0]
+    assert [job.seed for job in jobs(platforms, ["sasrec", "alpha"])] == [0, 1]
 
 
 def test_later_seeds_train_what_a_cell_says_was_chosen_where_its_folder_is_gone(
