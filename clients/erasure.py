@@ -13,7 +13,7 @@ from clients.distill.installed import remove_students
 from clients.errors import DataError
 from clients.feedback.store import FeedbackStore
 from clients.folder import ClientFolder
-from federation.errors import FolderError
+from clients.serving.choices import clear_choices
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,5 @@ def erase_shopper(folder: ClientFolder, shopper: str, sessions: Sequence[str] = 
         finally:
             store.close()
     students = remove_students(folder.path)
-    _remove_choices(folder.path / "serving")
+    clear_choices(folder.path / "serving")
     return Erased(events, feedback, students, None if site.events is None else str(site.events))
-
-
-def _remove_choices(place: Path) -> None:
-    """Delete what serving chose on shoppers' validation events; indexes hold items only and stay."""
-    try:
-        for file in place.glob("*.json"):
-            file.unlink(missing_ok=True)
-    except OSError as error:
-        raise FolderError(f"{place}: cannot be cleared ({error.strerror}). Delete it yourself.") from None

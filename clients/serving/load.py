@@ -1,14 +1,12 @@
 """From a platform's folder to a snapshot: data, adopted model, local layer, index. What is costly is kept."""
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clients.data import Catalogue
 from clients.errors import SiteError
@@ -18,6 +16,7 @@ from clients.models import AdoptedModel, InstalledModels, load_adopted
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.recommender import LocalLayer
 from clients.serving.candidates import GATHERED, POPULAR
+from clients.serving.choices import cache_file, clear_choices, keep_choice, kept_choice
 from clients.serving.erased import erased_shoppers
 from clients.serving.history import Shoppers, whole
 from clients.serving.index import NearIndex, build_index, load_index, save_index
@@ -26,7 +25,6 @@ from clients.serving.shelf import Shelf
 from clients.serving.snapshot import Arm, Snapshot
 from clients.serving.sweep import half_copy
 from clients.site import SiteSettings
-from federation.files import replace as replace_file
 from shared_model.encoders import Encode
 from shared_model.exchange import SharedTensors
 from shared_model.features import make_encoders
@@ -69,11 +67,12 @@ def load_snapshot(folder: ClientFolder) -> Snapshot:
     """Read everything again. Raises SiteError, DataError, EncoderError, FolderError, and ServingError without faiss."""
     site, model = folder.site(), current_model(folder)
     # Not the cached function: a service that sees many catalogues must not keep them all.
-    platform = prepare_platform.__wrapped__(
-        HashableSite(site), model.encoder_names, model.width, model.history_length
-    )
+    data = HashableSite(site)
+    platform = prepare_platform.__wrapped__(data, model.encoder_names, model.width, model.history_length)
     place = folder.path / "serving"
     locals_ = _local_layers(platform, model, place)
+    if HashableSite(site) != data:
+        clear_choices(place)  # they were made on data that changed meanwhile: a shopper may have been erased
     snapshot = make_snapshot(platform, model, locals_, site, place)
     return snapshot.without(erased_shoppers(site, snapshot.shoppers.sequences.user_ids))
 
@@ -132,33 +131,20 @@ def _typed(names: tuple[str, ...], catalogue: Catalogue) -> Encode:
     return lambda asked: np.concatenate([encode(asked) for encode in fitted()], axis=1)
 
 
-class _Chosen(BaseModel):
-    """A local layer in the cache."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    blend: float
-    popularity: float
-    transitions: float
-    decay: float
-    sharpness: float
-    isolation: float
-
-
 def _local_layers(platform: Platform, model: Model, place: Path) -> dict[str, LocalLayer]:
     """Choose the weights of each arm on validation shoppers, or read what was chosen for this model and data."""
     basis = f"{VERSION} {model.encoder_names} {platform.spec} {platform.fingerprint} {platform.catalogue.fingerprint}"
-    floor = _kept(place, f"floor {basis}")
+    floor = kept_choice(place, f"floor {basis}")
     if floor is None:
         floor = choose_local(platform)
-        _keep(place, f"floor {basis}", floor)
+        keep_choice(place, f"floor {basis}", floor)
     if model.shared is None:
         return {"prior": floor}
     key = f"{model.version} {basis}"
-    chosen = _kept(place, key)
+    chosen = kept_choice(place, key)
     if chosen is None:
         chosen = choose_blend(platform, model.shared, floor)
-        _keep(place, key, chosen)
+        keep_choice(place, key, chosen)
     return {"model": chosen, "prior": floor}
 
 
@@ -175,29 +161,12 @@ def _shares(arms: list[str], site: SiteSettings) -> dict[str, float]:
     return {name: share / total for name, share in asked.items()} if total > 0 else {arms[0]: 1.0}
 
 
-def _file(place: Path, key: str, ending: str) -> Path:
-    return place / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.{ending}"
-
-
-def _kept(place: Path, key: str) -> LocalLayer | None:
-    try:
-        kept = _Chosen.model_validate_json(_file(place, key, "json").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError):
-        return None
-    return LocalLayer(**kept.model_dump())
-
-
-def _keep(place: Path, key: str, layer: LocalLayer) -> None:
-    place.mkdir(mode=0o700, exist_ok=True)
-    replace_file(_file(place, key, "json"), json.dumps(asdict(layer)).encode())
-
-
 def _index(scoring: Scoring, platform: Platform, place: Path) -> NearIndex:
     """Return the index of one arm, from the cache where it was built for the same vectors."""
     part = scoring.parts[-1]
     popular = np.argsort(-scoring.bias.numpy(), kind="stable")[:POPULAR].astype(np.int64)
     digest = hashlib.sha256(np.ascontiguousarray(part.scales.numpy()).tobytes()).hexdigest()
-    path = _file(place, f"{platform.catalogue.fingerprint} {platform.spec} {digest}", "faiss")
+    path = cache_file(place, f"{platform.catalogue.fingerprint} {platform.spec} {digest}", "faiss")
     index = load_index(path, *scoring.features.shape)
     if index is None:
         index = build_index((scoring.features.float() * part.scales[:, None]).numpy())

@@ -170,6 +170,21 @@ def test_a_student_of_data_that_changed_meanwhile_does_not_stay(shop, monkeypatc
     assert not (shop.path / "students").exists()
 
 
+def test_what_serving_chose_on_data_that_changed_meanwhile_does_not_stay(shop, monkeypatch):
+    """The service reads the old data, a shopper is erased, and then what was chosen with the shopper is written."""
+    from clients.serving import load as module
+
+    real = module.choose_local
+
+    def chosen(platform):
+        erase_shopper(shop, WHO)
+        return real(platform)
+
+    monkeypatch.setattr(module, "choose_local", chosen)
+    assert load_snapshot(shop).shoppers.find(WHO) is None
+    assert list((shop.path / "serving").glob("*.json")) == []
+
+
 def test_the_worker_lets_go_of_data_that_changed(shop):
     """What is cached for the next round holds the shopper; the loop that waits for tasks looks each second."""
     data = HashableSite(shop.site())
