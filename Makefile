@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-same-trade bench-accounting bench-metrics bench-dp-step bench-serving e2e transcript
+.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-same-trade bench-candidates bench-accounting bench-metrics bench-dp-step bench-serving e2e transcript
 
 help:  ## list the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ format: $(VENV)/installed  ## rewrite the code in the project's style
 
 bench-same-trade: $(VENV)/installed  ## what a small platform gains from a large one of its trade, on tiny made-up shops (docs/benchmarks/same-trade.md)
 	$(BIN)/python -m benchmarks.same_trade --quick
+
+bench-candidates: $(VENV)/installed  ## networks that could be shared between trades, on tiny made-up shops (docs/model.md)
+	$(BIN)/python -m benchmarks.candidates --quick
 
 bench-quick: $(VENV)/installed  ## the transfer benchmark on tiny made-up shops (the real one: docs/benchmarks/transfer.md)
 	$(BIN)/python -m benchmarks.transfer --quick
