@@ -47,7 +47,7 @@ format: $(VENV)/installed  ## rewrite the code in the project's style
 bench-same-trade: $(VENV)/installed  ## what a small platform gains from a large one of its trade, on tiny made-up shops (docs/benchmarks/same-trade.md)
 	$(BIN)/python -m benchmarks.same_trade --quick
 
-bench-candidates: $(VENV)/installed  ## networks that could be shared between trades, on tiny made-up shops (docs/model.md)
+bench-candidates: $(VENV)/installed  ## networks that could be shared between trades, on tiny made-up shops (docs/benchmarks/candidates.md)
 	$(BIN)/python -m benchmarks.candidates --quick
 
 bench-quick: $(VENV)/installed  ## the transfer benchmark on tiny made-up shops (the real one: docs/benchmarks/transfer.md)

@@ -12,12 +12,28 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import typer
 
 from privacy.errors import PrivacyError
 from shared_model.errors import BadInputError, FedcartError
+
+
+class Format(StrEnum):
+    """How a report is printed."""
+
+    markdown = "markdown"
+    json = "json"
+
+
+def among(option: str, asked: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
+    """Return the names that an option asks for, all where it is left out; raise BadInputError for an unknown one."""
+    unknown = sorted(set(asked or []) - set(known))
+    if unknown:
+        raise BadInputError(f"{option} {unknown[0]}: choose among {', '.join(known)}.")
+    return asked or known
 
 
 def data_folder(named: Path | None) -> Path:

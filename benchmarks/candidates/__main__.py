@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,24 +23,16 @@ import typer
 
 from benchmarks.candidates.report import markdown
 from benchmarks.candidates.study import CANDIDATES, Candidate, Field, Size, run
-from benchmarks.candidates.training import Named
-from benchmarks.commands import data_folder
+from benchmarks.commands import Format, among, data_folder
 from benchmarks.commands import run as run_command
 from benchmarks.provenance import code_of, provenance
 from benchmarks.transfer.cells import key_of, read_json, write_json
 from benchmarks.transfer.platforms import Platforms, fingerprint
 from benchmarks.transfer.quick import quick_recipe, quick_study, write_shops
 from benchmarks.transfer.study import HERE, Recipe, Study, load
-from shared_model.errors import BadInputError
+from clients.platform import Platform
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-class Format(StrEnum):
-    """How the report is printed."""
-
-    markdown = "markdown"
-    json = "json"
 
 
 @app.command()
@@ -64,29 +55,29 @@ def candidates(
         study = quick_study() if quick else load(Study, HERE / "study.toml")
         recipe = quick_recipe() if quick else load(Recipe, HERE / "recipe.toml")
         folder = write_shops(Path(made_up), study) if quick else data_folder(data)
-        members = _known("--member", member, [p.name for p in study.members])
-        chosen = [c for c in CANDIDATES if c.name in _known("--only", only, [c.name for c in CANDIDATES])]
+        members = among("--member", member, [p.name for p in study.members])
+        chosen = [c for c in CANDIDATES if c.name in among("--only", only, [c.name for c in CANDIDATES])]
         size = Size(5, 60, 40, 3, 32) if quick else Size(steps)
         wanted = [p for p in study.platform if p.name in members or p.name == study.newcomer]
         loaded = Platforms(study.model_copy(update={"platform": wanted}), recipe, folder).loaded
-        named = [Named(name, platform) for name, platform in loaded.items()]
-        results = finished(chosen, named, size, seed, None if quick else out)
+        platforms = list(loaded.values())
+        results = finished(chosen, platforms, size, seed, None if quick else out)
     found = {
         "size": asdict(size),
         "seed": seed,
         "candidates": results,
-        "data": {each.name: fingerprint(each.platform) for each in named},
+        "data": {each.name: fingerprint(each) for each in platforms},
         "provenance": provenance(),
     }
     sys.stdout.write(json.dumps(found, indent=1) + "\n" if format is Format.json else markdown(found))
 
 
 def finished(
-    chosen: Sequence[Candidate], platforms: Sequence[Named], size: Size, seed: int, out: Path | None
+    chosen: Sequence[Candidate], platforms: Sequence[Platform], size: Size, seed: int, out: Path | None
 ) -> dict[str, Any]:
     """Return every candidate's result, from `out` where it was made before; the last platform is the newcomer."""
     *members, newcomer = platforms
-    data = {each.name: fingerprint(each.platform) for each in platforms}
+    data = {each.name: fingerprint(each) for each in platforms}
     key = key_of([asdict(size), seed, data, code_of("benchmarks.candidates.study")])
     files = {c.name: out / f"{c.name}-{key[:12]}.json" if out else None for c in chosen}
     results = {name: read_json(file) if file else None for name, file in files.items()}
@@ -98,13 +89,6 @@ def finished(
             if file := files[candidate.name]:
                 write_json(file, results[candidate.name])
     return results
-
-
-def _known(option: str, asked: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
-    unknown = sorted(set(asked or []) - set(known))
-    if unknown:
-        raise BadInputError(f"{option} {unknown[0]}: choose among {', '.join(known)}.")
-    return asked or known
 
 
 def _say(line: str) -> None:

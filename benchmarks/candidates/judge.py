@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.candidates.networks import TextTransformer
-from benchmarks.candidates.training import Named, from_the_front
+from benchmarks.candidates.training import from_the_front
 from benchmarks.same_trade.judge import Remembered, Sum
 from clients.data.split import Part
 from clients.evaluation import Scorer, choose_local, evaluate
@@ -30,17 +30,17 @@ class OfNetwork:
     """A network as a scorer of one platform."""
 
     network: TextTransformer
-    of: Named
+    platform: Platform
 
     @cached_property
     def _items(self) -> torch.Tensor:
-        parts = self.of.platform.features.split(_ITEMS)
-        return torch.cat([self.network.items(part, self.of.name) for part in parts])
+        parts = self.platform.features.split(_ITEMS)
+        return torch.cat([self.network.items(part, self.platform.name) for part in parts])
 
     def scores(self, which: Part, users: NDArray[np.int64]) -> torch.Tensor:
         """Return (B, I)."""
         self.network.eval()
-        rows = from_the_front(self.of.platform.recent(which)[0][users])
+        rows = from_the_front(self.platform.recent(which)[0][users])
         last = (rows >= 0).sum(1).clamp(min=1) - 1
         states = self.network.states(self._items[rows.clamp(min=0)])
         return states[torch.arange(len(rows)), last] @ self._items.T
@@ -50,33 +50,31 @@ class OfNetwork:
 class Bench:
     """A platform, whom it is judged on, and what a network is added to; base scores are computed once."""
 
-    of: Named
+    platform: Platform
     users: NDArray[np.int64]
     bases: Mapping[str, Scorer]
-    _found: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
-    def of_member(cls, of: Named, judged: int) -> "Bench":
+    def of_member(cls, platform: Platform, judged: int) -> "Bench":
         """Judge `judged` validation shoppers, beside the prior and beside the local layer that the platform chooses."""
-        platform = of.platform
         layers = {"prior": ZERO_SHOT_PRIOR, "own layer": choose_local(platform)}
-        return cls(of, drawn(platform, judged), {n: _scorer(platform, layer) for n, layer in layers.items()})
+        return cls(
+            platform, drawn(platform, judged), {n: _scorer(platform, layer) for n, layer in layers.items()}
+        )
 
     @classmethod
-    def of_newcomer(cls, of: Named, judged: int, known: NDArray[np.int64]) -> "Bench":
+    def of_newcomer(cls, platform: Platform, judged: int, known: NDArray[np.int64]) -> "Bench":
         """Judge shoppers other than the `known`, beside the prior."""
-        users = drawn(of.platform, judged, without=known)
-        return cls(of, users, {"prior": _scorer(of.platform, ZERO_SHOT_PRIOR)})
+        users = drawn(platform, judged, without=known)
+        return cls(platform, users, {"prior": _scorer(platform, ZERO_SHOT_PRIOR)})
 
     def judge(self, network: TextTransformer) -> dict[str, Any]:
         """Return NDCG@10 of the network alone and of each base, and for each weight the gain and its paired z."""
         with torch.no_grad():
-            scorer = Remembered(OfNetwork(network, self.of))
+            scorer = Remembered(OfNetwork(network, self.platform))
             found: dict[str, Any] = {"shoppers": len(self.users), "alone": float(self._values(scorer).mean())}
             for name, base in self.bases.items():
-                if name not in self._found:
-                    self._found[name] = self._values(base)
-                before = self._found[name]
+                before = self._values(base)
                 gains = {}
                 for weight in WEIGHTS:
                     difference = self._values(Sum(base, scorer, weight)) - before
@@ -88,7 +86,7 @@ class Bench:
         return found
 
     def _values(self, scorer: Scorer) -> NDArray[np.float64]:
-        return ndcg_at(evaluate(self.of.platform, scorer, "valid", self.users).ranks, 10)
+        return ndcg_at(evaluate(self.platform, scorer, "valid", self.users).ranks, 10)
 
 
 def _scorer(platform: Platform, layer: LocalLayer) -> Scorer:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from benchmarks.candidates.networks import DomainGates, Experts, TextTransformer
 from benchmarks.candidates.training import (
     Effort,
     Loss,
-    Named,
     Say,
     gbce_loss,
     softmax_loss,
@@ -21,9 +20,10 @@ from benchmarks.candidates.training import (
     train_together,
 )
 from benchmarks.transfer.platforms import with_shoppers
+from clients.platform import Platform
 
-Make = Callable[[Sequence[Named]], TextTransformer]
-Train = Callable[[TextTransformer, Sequence[Named], Loss, Effort, int, Say], None]
+Make = Callable[[Sequence[Platform]], TextTransformer]
+Train = Callable[[TextTransformer, Sequence[Platform], Loss, Effort, int, Say], None]
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,25 @@ class Candidate:
     train: Train = train_together
 
 
-def _length(members: Sequence[Named]) -> int:
-    return members[0].platform.spec.history_length
+def _length(members: Sequence[Platform]) -> int:
+    return members[0].spec.history_length
 
 
-def _features(members: Sequence[Named]) -> int:
-    return members[0].platform.features.shape[1]
+def _features(members: Sequence[Platform]) -> int:
+    return members[0].features.shape[1]
 
 
-def plain(members: Sequence[Named]) -> TextTransformer:
+def plain(members: Sequence[Platform]) -> TextTransformer:
     """Return a transformer with one perceptron as adaptor."""
     return TextTransformer(perceptron(_features(members)), None, _length(members))
 
 
-def mixture(members: Sequence[Named]) -> TextTransformer:
+def mixture(members: Sequence[Platform]) -> TextTransformer:
     """Return a transformer with a mixture of experts as adaptor."""
     return TextTransformer(Experts(_features(members)), None, _length(members))
 
 
-def gated(members: Sequence[Named]) -> TextTransformer:
+def gated(members: Sequence[Platform]) -> TextTransformer:
     """Return a transformer whose adapted items pass a gate of their domain."""
     gates = DomainGates([member.name for member in members])
     return TextTransformer(perceptron(_features(members)), gates, _length(members))
@@ -84,21 +84,21 @@ class Size:
 class Field:
     """Members and a newcomer with their benches, made once for all candidates."""
 
-    members: Sequence[Named]
-    newcomer: Named
-    known: Named
+    members: Sequence[Platform]
+    newcomer: Platform
+    known: Platform
     benches: Sequence[Bench]
     later: Bench
 
     @classmethod
-    def of(cls, members: Sequence[Named], newcomer: Named, size: Size, seed: int) -> "Field":
+    def of(cls, members: Sequence[Platform], newcomer: Platform, size: Size, seed: int) -> "Field":
         """Draw the newcomer's shoppers that it tunes with; all others may be judged afterwards."""
         chance = np.random.default_rng([seed, size.shots])
-        known = np.sort(chance.permutation(len(newcomer.platform))[: size.shots])
+        known = np.sort(chance.permutation(len(newcomer))[: size.shots])
         return cls(
             members,
             newcomer,
-            replace(newcomer, platform=with_shoppers(newcomer.platform, known)),
+            with_shoppers(newcomer, known),
             [Bench.of_member(each, size.judged) for each in (*members, newcomer)],
             Bench.of_newcomer(newcomer, size.judged, known),
         )
@@ -112,7 +112,7 @@ def run(candidate: Candidate, field: Field, size: Size, seed: int, say: Say) -> 
     effort = Effort(size.steps, negatives=size.negatives)
     say(f"{candidate.name}: training on {', '.join(member.name for member in field.members)}")
     candidate.train(network, field.members, candidate.loss, effort, seed, say)
-    platforms = {bench.of.name: bench.judge(network) for bench in field.benches}
+    platforms = {bench.platform.name: bench.judge(network) for bench in field.benches}
     tuned = {}
     for name, start in (("from the members", network), ("from nothing", untrained)):
         say(f"{candidate.name}: {field.newcomer.name} trains it with {size.shots} shoppers, {name}")

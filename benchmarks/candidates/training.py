@@ -24,14 +24,6 @@ INNER_STEPS, OUTER_RATE = 5, 0.5
 
 
 @dataclass(frozen=True)
-class Named:
-    """A platform and its domain's name."""
-
-    name: str
-    platform: Platform
-
-
-@dataclass(frozen=True)
 class Effort:
     """How much is trained: steps, shoppers and negatives a step, rate of AdamW."""
 
@@ -63,30 +55,29 @@ def from_the_front(items: NDArray[np.int64]) -> torch.Tensor:
 
 def batch_loss(
     network: TextTransformer,
-    of: Named,
+    platform: Platform,
     users: NDArray[np.int64],
     negatives: NDArray[np.int64],
     loss: Loss,
 ) -> torch.Tensor | None:
     """Return the loss of predicting every event of these shoppers' training histories but the first; None without one."""
-    platform = of.platform
     rows = from_the_front(platform.recent("train")[0][users])
     real = rows[:, 1:] >= 0
     if not real.any():
         return None
     distinct, at = torch.unique(rows.clamp(min=0), return_inverse=True)
-    items = network.items(platform.features[distinct], of.name)[at]
+    items = network.items(platform.features[distinct], platform.name)[at]
     states = network.states(items[:, :-1])[real]
     targets = (states * items[:, 1:][real]).sum(-1, keepdim=True)
     drawn = torch.from_numpy(negatives)
-    against = states @ network.items(platform.features[drawn], of.name).T
+    against = states @ network.items(platform.features[drawn], platform.name).T
     mine = (rows.unsqueeze(2) == drawn).any(1)  # (B, N)
     against = against.masked_fill(mine[real.nonzero()[:, 0]], -torch.inf)
     return loss(targets, against, len(platform.catalogue))
 
 
 def train_together(
-    network: TextTransformer, members: Sequence[Named], loss: Loss, effort: Effort, seed: int, say: Say
+    network: TextTransformer, members: Sequence[Platform], loss: Loss, effort: Effort, seed: int, say: Say
 ) -> None:
     """Train on one member after the other, a batch each."""
     torch.manual_seed(seed)
@@ -100,7 +91,7 @@ def train_together(
 
 
 def train_to_be_tuned(
-    network: TextTransformer, members: Sequence[Named], loss: Loss, effort: Effort, seed: int, say: Say
+    network: TextTransformer, members: Sequence[Platform], loss: Loss, effort: Effort, seed: int, say: Say
 ) -> None:
     """Reptile (Nichol et al. 2018): move towards where a few steps on one member lead, so that few steps lead far.
 
@@ -125,13 +116,13 @@ def train_to_be_tuned(
 def _step(
     network: TextTransformer,
     optimizer: torch.optim.Optimizer,
-    member: Named,
+    member: Platform,
     loss: Loss,
     effort: Effort,
     rng: np.random.Generator,
 ) -> float:
-    users = rng.choice(len(member.platform), min(effort.batch, len(member.platform)), replace=False)
-    items = len(member.platform.catalogue)
+    users = rng.choice(len(member), min(effort.batch, len(member)), replace=False)
+    items = len(member.catalogue)
     negatives = rng.choice(items, min(effort.negatives, items), replace=False)
     value = batch_loss(network, member, users, negatives, loss)
     if value is None:

@@ -10,7 +10,6 @@
 
 import json
 import sys
-from enum import StrEnum
 from statistics import median
 from typing import Annotated, Any
 
@@ -24,15 +23,9 @@ from benchmarks.dp_step.measure import METHODS, errors, memory, ratio, times
 from benchmarks.dp_step.opacus_model import __doc__ as formulation
 from benchmarks.dp_step.problem import make_problem
 from benchmarks.provenance import provenance
+from benchmarks.report import Format
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-class Format(StrEnum):
-    """How the result is printed."""
-
-    table = "table"
-    json = "json"
 
 
 @app.command()

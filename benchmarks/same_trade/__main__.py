@@ -16,13 +16,12 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from benchmarks.commands import data_folder
+from benchmarks.commands import Format, among, data_folder
 from benchmarks.commands import run as run_command
 from benchmarks.provenance import code_of, provenance
 from benchmarks.same_trade.report import CellKey, markdown, summary
@@ -33,16 +32,8 @@ from benchmarks.transfer.platforms import Platforms, fingerprint
 from benchmarks.transfer.quick import quick_recipe, quick_study, write_shops
 from benchmarks.transfer.study import HERE, Recipe, Study, load
 from clients.platform import Platform
-from shared_model.errors import BadInputError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-class Format(StrEnum):
-    """How the report is printed."""
-
-    markdown = "markdown"
-    json = "json"
 
 
 @app.command()
@@ -73,10 +64,7 @@ def same_trade(
         recipe = quick_recipe() if quick else load(Recipe, HERE / "recipe.toml")
         folder = write_shops(Path(made_up), study) if quick else data_folder(data)
         size = Size(60, 20, 16) if quick else Size(judged, shots, codes)
-        unknown = sorted(set(trade or []) - set(study.names))
-        if unknown:
-            raise BadInputError(f"--trade {unknown[0]}: choose among {', '.join(study.names)}.")
-        names = trade or study.names
+        names = among("--trade", trade, study.names)
         asked = study.model_copy(update={"platform": [p for p in study.platform if p.name in names]})
         cells = finished_cells(
             Platforms(asked, recipe, folder).loaded,

@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import tempfile
-from enum import StrEnum
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -24,6 +23,7 @@ from rich.console import Console
 
 from benchmarks.commands import run as run_command
 from benchmarks.provenance import provenance
+from benchmarks.report import Format
 from benchmarks.serving.measure import against_faiss, exact_pass, over_grpc
 from benchmarks.serving.rectools import against_rectools
 from benchmarks.serving.soak import LEAST, TARGET_MS, highest_rate
@@ -34,13 +34,6 @@ from shared_model.encoders import HashedWordsEncoder
 GROWTH = 0.05
 """Memory that grows by more between the halves of a soak is a leak."""
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-class Format(StrEnum):
-    """How the result is printed."""
-
-    table = "table"
-    json = "json"
 
 
 FormatOption = Annotated[Format, typer.Option(help="What is printed on standard output.")]

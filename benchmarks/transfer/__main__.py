@@ -12,7 +12,6 @@
 import json
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,7 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks.commands import data_folder
+from benchmarks.commands import Format, data_folder
 from benchmarks.commands import run as run_command
 from benchmarks.transfer.cells import CellStore
 from benchmarks.transfer.platforms import Platforms
@@ -31,13 +30,6 @@ from benchmarks.transfer.run import jobs, run
 from benchmarks.transfer.study import HERE, Recipe, Study, load
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-class Format(StrEnum):
-    """How the report is printed."""
-
-    markdown = "markdown"
-    json = "json"
 
 
 @app.command()

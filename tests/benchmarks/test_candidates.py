@@ -15,7 +15,6 @@ from benchmarks.candidates.study import CANDIDATES, Size, gated, mixture, plain
 from benchmarks.candidates.training import (
     INNER_STEPS,
     Effort,
-    Named,
     batch_loss,
     from_the_front,
     gbce_loss,
@@ -26,11 +25,11 @@ from benchmarks.candidates.training import (
 
 
 @pytest.fixture
-def named(platforms):
-    return [Named(name, platform) for name, platform in platforms.loaded.items()]
+def shops(platforms):
+    return list(platforms.loaded.values())
 
 
-def test_every_candidate_is_run_and_kept(tmp_path, capsys, named):
+def test_every_candidate_is_run_and_kept(tmp_path, capsys, shops):
     assert main(["--quick", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found["candidates"]) == [candidate.name for candidate in CANDIDATES]
@@ -39,9 +38,9 @@ def test_every_candidate_is_run_and_kept(tmp_path, capsys, named):
         assert {"alone", "prior", "own layer"} < set(cell["platforms"]["delta"])
         assert set(cell["tuned"]) == {"from the members", "from nothing"}
     size = Size(2, 20, 20, 2, 16)
-    first = finished(CANDIDATES[:1], named, size, 0, tmp_path)
+    first = finished(CANDIDATES[:1], shops, size, 0, tmp_path)
     capsys.readouterr()
-    assert finished(CANDIDATES[:1], named, size, 0, tmp_path) == json.loads(json.dumps(first))
+    assert finished(CANDIDATES[:1], shops, size, 0, tmp_path) == json.loads(json.dumps(first))
     assert capsys.readouterr().err == "", "nothing was trained again"
 
 
@@ -57,8 +56,8 @@ def test_histories_begin_at_place_0():
     assert from_the_front(items).tolist() == [[5, 6, -1, -1], [1, 2, 3, 4], [-1, -1, -1, -1]]
 
 
-def test_a_state_knows_nothing_of_later_events(named):
-    network = plain(named).eval()
+def test_a_state_knows_nothing_of_later_events(shops):
+    network = plain(shops).eval()
     history = torch.randn(1, 6, 128)
     later = history.clone()
     later[0, 4:] = torch.randn(2, 128)
@@ -66,13 +65,13 @@ def test_a_state_knows_nothing_of_later_events(named):
     assert not torch.allclose(network.states(history)[0, 4], network.states(later)[0, 4])
 
 
-def test_own_items_are_no_negatives(named):
-    network, users = plain(named).eval(), np.array([0])
-    rows = from_the_front(named[0].platform.recent("train")[0][users])[0]
+def test_own_items_are_no_negatives(shops):
+    network, users = plain(shops).eval(), np.array([0])
+    rows = from_the_front(shops[0].recent("train")[0][users])[0]
     own = rows[rows >= 0].numpy()
-    others = np.setdiff1d(np.arange(len(named[0].platform.catalogue)), own)[:10]
-    mixed = batch_loss(network, named[0], users, np.concatenate([own, others]), softmax_loss)
-    torch.testing.assert_close(mixed, batch_loss(network, named[0], users, others, softmax_loss))
+    others = np.setdiff1d(np.arange(len(shops[0].catalogue)), own)[:10]
+    mixed = batch_loss(network, shops[0], users, np.concatenate([own, others]), softmax_loss)
+    torch.testing.assert_close(mixed, batch_loss(network, shops[0], users, others, softmax_loss))
 
 
 def test_losses_are_the_papers():
@@ -102,46 +101,46 @@ def test_a_domain_that_never_trained_gets_the_mean_gate():
 
 
 @pytest.mark.parametrize("make", [plain, mixture, gated])
-def test_training_learns_what_shoppers_buy_together(named, make):
+def test_training_learns_what_shoppers_buy_together(shops, make):
     """Shoppers of the made-up shops buy one kind of thing, which the text names."""
     torch.manual_seed(0)
-    network, users = make(named), np.arange(80)
-    everything = np.arange(len(named[0].platform.catalogue))
+    network, users = make(shops), np.arange(80)
+    everything = np.arange(len(shops[0].catalogue))
 
     @torch.no_grad()
     def loss():
-        return float(batch_loss(network.eval(), named[0], users, everything, softmax_loss))
+        return float(batch_loss(network.eval(), shops[0], users, everything, softmax_loss))
 
     before = loss()
     assert before == pytest.approx(np.log(len(everything)), abs=0.1), "nothing is known yet"
-    train_together(network, named[:3], softmax_loss, Effort(60, 64, 64), 0, print)
+    train_together(network, shops[:3], softmax_loss, Effort(60, 64, 64), 0, print)
     assert loss() < before - 0.1
 
 
-def test_a_round_of_meta_learning_goes_half_the_way(named):
+def test_a_round_of_meta_learning_goes_half_the_way(shops):
     torch.manual_seed(0)
-    network = plain(named)
+    network = plain(shops)
     start, inner = copy.deepcopy(network), copy.deepcopy(network)
-    train_together(inner, named[:1], softmax_loss, Effort(INNER_STEPS, 16, 16), 0, print)
-    train_to_be_tuned(network, named[:1], softmax_loss, Effort(INNER_STEPS, 16, 16), 0, print)
+    train_together(inner, shops[:1], softmax_loss, Effort(INNER_STEPS, 16, 16), 0, print)
+    train_to_be_tuned(network, shops[:1], softmax_loss, Effort(INNER_STEPS, 16, 16), 0, print)
     for at, old, new in zip(network.parameters(), start.parameters(), inner.parameters(), strict=True):
         torch.testing.assert_close(at, (old + new) / 2, rtol=1e-4, atol=1e-6)
 
 
-def test_nothing_of_the_test_is_looked_at(named):
+def test_nothing_of_the_test_is_looked_at(shops):
     """Another last item of everybody changes no score and no judged shopper."""
-    platform = named[0].platform
+    platform = shops[0]
     split = platform.split
     items = split.sequences.items.copy()
     items[split.valid_end] = (items[split.valid_end] + 1) % len(platform.catalogue)
     moved = replace(
         split, sequences=replace(split.sequences, items=items), test_target=items[split.valid_end]
     )
-    other = Named("alpha", replace(platform, split=moved))
-    network, users = plain(named), drawn(platform, 30)
-    np.testing.assert_array_equal(users, drawn(other.platform, 30))
+    other = replace(platform, split=moved)
+    network, users = plain(shops), drawn(platform, 30)
+    np.testing.assert_array_equal(users, drawn(other, 30))
     with torch.no_grad():
-        scores = [OfNetwork(network, each).scores("valid", users) for each in (named[0], other)]
+        scores = [OfNetwork(network, each).scores("valid", users) for each in (shops[0], other)]
     torch.testing.assert_close(scores[0], scores[1])
 
 
