@@ -1,5 +1,6 @@
 """Run what is missing: every method, seed by seed, on every audience it serves."""
 
+import fcntl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -126,6 +127,11 @@ def run(platforms: Platforms, todo: Sequence[Job], out: Path, say: Say) -> list[
     left_out: list[NotRun] = []
     for number, job in enumerate(todo, start=1):
         folder = _work(out, job)
+        if _in_use(folder):
+            say(
+                f"[{number}/{len(todo)}] {job.method.name}: another process runs it in {out}; waiting until that is "
+                "done. To run both at once give one of them another --out, and copy its cells."
+            )
         with locked(folder):
             # Looked up under the lock: another process may just have made them.
             missing = [a for a in job.audiences if store.load(*job.cell(a)) is None]
@@ -140,6 +146,18 @@ def run(platforms: Platforms, todo: Sequence[Job], out: Path, say: Say) -> list[
                 left_out.append(NotRun(job.method.name, job.seed, str(error), failed))
                 say(f"  {'failed' if failed else 'not run'}: {error}")
     return left_out
+
+
+def _in_use(folder: Path) -> bool:
+    """Say whether another process holds a method's folder."""
+    try:
+        with (folder / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _restore_choices(todo: Sequence[Job], out: Path) -> None:

@@ -1,5 +1,6 @@
 """The whole benchmark on made-up shops: what it writes, how it continues, how it refuses."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -196,6 +197,30 @@ def test_a_killed_run_continues_to_the_same_numbers(quick, tmp_path):
     assert done.code == 0, done.err
     assert numbers(done.report) == numbers(quick.done.report)
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
+
+
+def test_a_run_that_waits_for_another_says_so(tmp_path):
+    folder = tmp_path / "work" / "popularity"
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        process = subprocess.Popen(
+            command("--quick", "--only", "popularity", "--out", tmp_path),
+            cwd=PROJECT,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        said = next((line for line in process.stderr if "another process" in line), "")
+        assert "popularity" in said
+        assert str(tmp_path) in said
+        assert process.poll() is None
+        assert not (tmp_path / "cells" / "popularity").exists()
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
+    assert any((tmp_path / "cells" / "popularity").rglob("*.parquet"))
 
 
 @pytest.mark.parametrize(
