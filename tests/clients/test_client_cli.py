@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-import fedcart
 from clients.enrol import init_folder
 from clients.template import SiteAnswers
 from privacy.ledger import Ledger
+from tests.front_door import FrontDoor
 
 
 @pytest.fixture
@@ -20,14 +20,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capfd):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = fedcart.run([str(a) for a in arguments])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return call
+    return FrontDoor(capfd)
 
 
 def test_a_bundle_is_written_and_approved(folder, run, tmp_path):

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import fedcart
 from clients.data.store import open_store
 from clients.errors import SiteError
 from clients.feedback import FeedbackStore, Impression, Interaction, Kind
 from clients.platform import HashableSite, prepare_platform, read_data
 from clients.site import load_site
+from tests.front_door import FrontDoor
 
 SITE = """
 name = "shop"
@@ -50,15 +50,7 @@ def folder(tmp_path):
 @pytest.fixture
 def run(capfd, folder):
     """Run `fedcart client …` on the folder: exit code, standard output, standard error."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = fedcart.run(["client", *arguments, "--folder", str(folder)])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return call
+    return FrontDoor(capfd, before=("client",), after=("--folder", folder))
 
 
 def test_ingest_reports_what_it_did_and_what_is_there(run):

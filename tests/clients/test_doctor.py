@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import fedcart
 from clients import doctor
 from clients.doctor import Target, examine_client
 from clients.enrol import init_folder, install_kit, write_request
@@ -26,6 +25,7 @@ from privacy.events import PoissonGaussian
 from privacy.ledger import Ledger
 from privacy.ledger.keys import make_key_file
 from shared_model.features import ENCODERS
+from tests.front_door import FrontDoor
 
 TARGET = Target(None, 0.1, 80)
 
@@ -303,20 +303,15 @@ def test_a_check_that_breaks_is_a_problem_and_not_a_pass(patient, monkeypatch):
 
 
 def test_the_command_prints_and_ends_with_the_code(patient, capfd, monkeypatch):
-    def run(*more):
-        capfd.readouterr()
-        code = fedcart.run(["client", "doctor", "--folder", str(patient.folder.path), *more])
-        return code, capfd.readouterr().out
-
-    code, out = run()
+    run = FrontDoor(capfd, before=("client", "doctor", "--folder", patient.folder.path))
+    code, out, _ = run()
     assert (code, "All is well." in out) == (0, True)
-    code, out = run("--format", "json")
-    assert (code, json.loads(out)["ok"]) == (0, True)
-    code, out = run("--epsilon", "9", "--format", "json")
+    assert run.json()["ok"] is True
+    code, out, _ = run("--epsilon", "9", "--format", "json")
     assert code == 1
     assert [c["check"] for c in json.loads(out)["checks"] if not c["passed"]] == ["budget"]
     patient.folder.secret.chmod(0o644)
-    code, out = run()
+    code, out, _ = run()
     assert (code, "PROBLEM  keys" in out, "1 of 16 checks found a problem." in out) == (4, True, True)
 
 

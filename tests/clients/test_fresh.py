@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import fedcart
 from clients.data.ingest import ingest
 from clients.data.sources import SqlSource
 from clients.data.store import open_store
@@ -15,6 +14,7 @@ from clients.fresh import Fresh, fresh_events, mark_trained
 from clients.participate import participate
 from privacy.ledger import Ledger
 from shared_model.exchange import fingerprint
+from tests.front_door import FrontDoor
 
 NOW = 1_700_000_000.0
 
@@ -114,18 +114,14 @@ def test_the_command_says_how_many_and_its_code_whether_they_are_enough(tmp_path
         "user_id,item_id,timestamp\n" + "".join(f"u,a,{n}\n" for n in range(7))
     )
 
-    def call(*arguments):
-        code = fedcart.run(["client", *arguments, "--folder", str(tmp_path)])
-        return code, capfd.readouterr().out
-
+    call = FrontDoor(capfd, before=("client",), after=("--folder", tmp_path))
     assert call("fresh")[0] == 1
-    code, out = call("ingest", "--format", "json")
-    assert (code, json.loads(out)["fresh"]) == (0, {"events": 7, "run": None})
-    assert call("fresh", "--at-least", "7") == (
+    assert call.json("ingest")["fresh"] == {"events": 7, "run": None}
+    assert call("fresh", "--at-least", "7")[:2] == (
         0,
         "7 events are new since the beginning: no run trained here yet; enough for a run (at least 7)\n",
     )
-    code, out = call("fresh", "--at-least", "8", "--format", "json")
+    code, out, _ = call("fresh", "--at-least", "8", "--format", "json")
     assert (code, json.loads(out)) == (1, {"events": 7, "run": None, "at_least": 8, "enough": False})
     text = (tmp_path / "client.toml").read_text().replace("[sources.files]", "[other.files]")
     (tmp_path / "client.toml").write_text(

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import fedcart
 from clients import models_cli
 from clients.adopt import Adopter
 from clients.models import load_adopted
@@ -20,6 +19,7 @@ from federation.registry.errors import UnreachableError
 from federation.validity import now
 from server import enrol
 from server.registry.store import ModelStore
+from tests.front_door import FrontDoor
 
 
 @pytest.fixture
@@ -27,20 +27,7 @@ def run(capfd, root, monkeypatch):
     """Return what runs a command in the copy of `pristine`: exit code, standard output, standard error."""
     monkeypatch.chdir(root)
 
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = fedcart.run([str(a) for a in arguments])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    def read(*arguments: object):
-        code, out, err = call(*arguments, "--format", "json")
-        assert code == 0, err
-        return json.loads(out)
-
-    call.json = read
-    return call
+    return FrontDoor(capfd)
 
 
 def test_what_is_published_is_listed_and_rolled_back(run, publish):

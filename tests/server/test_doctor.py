@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import fedcart
 from federation import machine
 from federation.checkup import exit_code
 from federation.keys import make_node_key, node_text
@@ -23,6 +22,7 @@ from server.folder import CertificateRecord, OperatorSettings, ServerFolder
 from server.members import Members
 from server.nodes import agree
 from shared_model.features import ENCODERS
+from tests.front_door import FrontDoor
 
 TIME = now()
 
@@ -265,19 +265,14 @@ def test_two_processes_on_one_port_are_a_problem(fed):
 
 
 def test_the_command_prints_and_ends_with_the_code(fed, capfd):
-    def run(*more):
-        capfd.readouterr()
-        code = fedcart.run(["server", "doctor", "--folder", str(fed.path), *more])
-        return code, capfd.readouterr().out
-
-    code, out = run("--format", "json")
-    assert (code, json.loads(out)["ok"]) == (0, True), out
+    run = FrontDoor(capfd, before=("server", "doctor", "--folder", fed.path))
+    assert run.json()["ok"] is True
     agree(fed.database, {"stray": STRAY})
-    code, out = run()
+    code, out, _ = run()
     assert (code, "PROBLEM  nodes" in out) == (1, True)
     assert run("--repair")[0] == 0
     fed.signing_file.chmod(0o644)
-    code, out = run("--format", "json")
+    code, out, _ = run("--format", "json")
     assert (code, json.loads(out)["exit_code"]) == (4, 4)
 
 

@@ -1,6 +1,5 @@
 """Enrolment through the front door: both sides, their words, and their exit codes."""
 
-import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-import fedcart
 from federation.keys import spoken
+from tests.front_door import FrontDoor
 
 
 @pytest.fixture
@@ -17,20 +16,7 @@ def run(capfd, monkeypatch, tmp_path):
     """Return what runs a command in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = fedcart.run([str(a) for a in arguments])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    def read(*arguments: object):
-        code, out, err = call(*arguments, "--format", "json")
-        assert code == 0, err
-        return json.loads(out)
-
-    call.json = read
-    return call
+    return FrontDoor(capfd)
 
 
 CLIENT = ("--events", "e.csv", "--items", "i.csv", "--population-size", 2000, "--epsilon-cap", 8)

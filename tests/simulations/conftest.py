@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.front_door import FrontDoor
+
 SHOPS = ("alpha", "beta", "gamma")
 _KINDS = ("garden", "kitchen", "office", "sport", "music")
 _THINGS = ("hose", "pan", "pen", "ball", "string", "lamp", "chair", "glove")
@@ -107,12 +109,4 @@ def write_scenario(shop_folder: Path, tmp_path: Path):
 @pytest.fixture
 def simulate(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     """Return a function that runs `fedcart simulate` here and returns exit code, output and messages."""
-    import fedcart
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = fedcart.run(["simulate", *map(str, arguments)])
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return FrontDoor(capfd, before=("simulate",))

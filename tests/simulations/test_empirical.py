@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import fedcart
 from clients.audit import training
 from clients.audit.defects import NoNoise
 from clients.site import SiteSettings, save_site
 from privacy.ledger import Ledger
+from tests.front_door import FrontDoor
 
 FEW = ("--canaries", 400, "--shadows", 5, "--steps", 8, "--seed", 1)
 
@@ -18,15 +18,7 @@ FEW = ("--canaries", 400, "--shadows", 5, "--steps", 8, "--seed", 1)
 @pytest.fixture
 def empirical(capfd):
     """Return a function that runs the command and returns exit code, output and messages."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = fedcart.run(["audit", "empirical", *map(str, arguments)])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return run
+    return FrontDoor(capfd, before=("audit", "empirical"))
 
 
 def state(folder: Path) -> dict[str, str]:

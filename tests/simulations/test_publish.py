@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import fedcart
 from clients.evaluation import evaluate
 from clients.folder import ClientFolder
 from clients.models import load_adopted
@@ -15,26 +14,14 @@ from clients.platform import HashableSite, prepare_platform
 from clients.recommender import ZERO_SHOT, Recommender
 from server.registry.run import read_run
 from shared_model.metrics import ndcg_at
+from tests.front_door import FrontDoor
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "registry.md"
 
 
 @pytest.fixture
 def run(capfd):
-    def call(*arguments: object):
-        capfd.readouterr()
-        code = fedcart.run([str(a) for a in arguments])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    def read(*arguments: object):
-        code, out, err = call(*arguments, "--format", "json")
-        assert code == 0, err
-        return json.loads(out)
-
-    call.json = read
-    return call
+    return FrontDoor(capfd)
 
 
 def federation_with(run, root, shops):

@@ -5,25 +5,17 @@ import sqlite3
 
 import pytest
 
-import fedcart
 from privacy.accounting import epsilon
 from privacy.errors import BudgetRefusedError
 from privacy.events import PoissonGaussian
 from privacy.ledger import Ledger
+from tests.front_door import FrontDoor
 
 
 @pytest.fixture
 def audit(capfd):
     """Run `fedcart audit …` and return its exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = fedcart.run(["audit", *map(str, arguments)])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return run
+    return FrontDoor(capfd, before=("audit",))
 
 
 @pytest.fixture
