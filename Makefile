@@ -22,7 +22,7 @@ demo: $(VENV)/installed  ## simulate a private federation of four grocery platfo
 	$(BIN)/fedcart simulate
 
 test: check  ## run everything but the failure matrix: style, types, layers, docs examples, tests
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not e2e'
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not e2e'
 
 e2e: $(VENV)/installed  ## the failure matrix with real processes (docs/operations.md), under fifteen minutes
 	$(BIN)/pytest -n 2 --dist loadfile tests/e2e

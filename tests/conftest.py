@@ -16,6 +16,12 @@ from flwr.supercore.task_identity import TaskIdentity
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that at the end no process waits for another one's longest file."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def flower() -> Iterator[None]:
     """Give the process the identity that Flower asks for before it builds a message."""
