@@ -1,0 +1,171 @@
+"""The nearest products by public text: exactly for up to 50,000 products, by an approximate index beyond.
+
+Shapes: V products, F feature width, K neighbours, I items, C rows of a chunk.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shared_model.attributes import AttributeEncoder
+from shared_model.encoders import Encode, Encoder, FloatArray
+from shared_model.errors import BadInputError
+
+EXACT_UP_TO = 50_000
+"""Products that are compared with each other one by one: V² products of rows."""
+CHUNK = 1024
+_PROBES = 24
+"""Lists of the index that are looked through for one product."""
+_TRAINED_ON = 40
+"""Rows for each list that train the lists."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, and for how many of how many products it is."""
+
+
+def silent(what: str, done: int, of: int) -> None:
+    """Show no progress."""
+
+
+def text_rows(encoders: Sequence[Encoder], catalogue: Sequence[str]) -> Encode:
+    """Return what turns texts into unit rows (zero without a known word), with the words' weights of a public catalogue.
+
+    The encoders' rows side by side, each by its weight before training. Encoders of attributes play no part: price
+    and image are no part of a published catalogue, and its text holds brand and category. Raises BadInputError where
+    no encoder reads text.
+    """
+    texts = [encoder for encoder in encoders if not isinstance(encoder, AttributeEncoder)]
+    if not texts:
+        raise BadInputError(
+            "None of the federation's encoders reads text, so products have no neighbours by text. "
+            "Name one in [model] encoders, such as hashed-words."
+        )
+    parts = [(encoder.identity.prior_weight, encoder.fitted(catalogue)) for encoder in texts]
+
+    def rows(of: Sequence[str]) -> FloatArray:
+        side_by_side = np.concatenate([np.float32(weight) * encode(of) for weight, encode in parts], axis=1)
+        lengths = np.linalg.norm(side_by_side, axis=1, keepdims=True)
+        return np.divide(side_by_side, lengths, out=np.zeros_like(side_by_side), where=lengths > 0)
+
+    return rows
+
+
+def near_pairs(
+    encode: Encode, texts: Sequence[str], neighbours: int, progress: Progress = silent
+) -> NDArray[np.int32]:
+    """Return (E, 2) pairs a < b, sorted and unique: each of V products with its `neighbours` nearest by cosine.
+
+    A pair needs a cosine above 0: a text without a known word has no neighbour. More than `EXACT_UP_TO` products are
+    looked up in an approximate index, in half precision. Raises BadInputError where that needs faiss and it is not
+    installed.
+    """
+    if len(texts) > EXACT_UP_TO:
+        return _pairs(_approximate(encode, texts, neighbours, progress), len(texts))
+    return _pairs(_exact(encode, texts, neighbours, progress), len(texts))
+
+
+def nearest(
+    encode: Encode, texts: Sequence[str], among: Sequence[str]
+) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return for each of I `texts` the nearest of V texts `among`, (I,), the first of equals, and its cosine, (I,).
+
+    Exact; −1 and 0 where there is nothing to choose among. It costs I · V products of rows, in chunks.
+    """
+    mine = _encoded(encode, texts, np.float32)
+    best = np.full(len(texts), -1, dtype=np.int64)
+    cosine = np.zeros(len(texts), dtype=np.float32)
+    for start in range(0, len(among), CHUNK * 8):
+        rows = encode(among[start : start + CHUNK * 8])
+        for first in range(0, len(texts), CHUNK):
+            part = slice(first, first + CHUNK)
+            similar = mine[part] @ rows.T
+            top = similar.argmax(axis=1)
+            value = similar[np.arange(len(top)), top]
+            better = (value > cosine[part]) | (best[part] < 0)
+            best[part] = np.where(better, top + start, best[part])
+            cosine[part] = np.where(better, value, cosine[part])
+    return best, cosine
+
+
+def _exact(encode: Encode, texts: Sequence[str], neighbours: int, progress: Progress) -> NDArray[np.int32]:
+    """Return (V, K + 1) nearest products, itself among them; −1 where the cosine is not above 0."""
+    size = len(texts)
+    rows = torch.from_numpy(_encoded(encode, texts, np.float32, progress))
+    near = np.full((size, min(neighbours + 1, size)), -1, dtype=np.int32)
+    for start in range(0, size, CHUNK):
+        values, found = torch.topk(rows[start : start + CHUNK] @ rows.T, near.shape[1], dim=1)
+        near[start : start + CHUNK] = torch.where(values > 0, found, -1).numpy()
+        progress("compared", min(start + CHUNK, size), size)
+    return near
+
+
+def _approximate(
+    encode: Encode, texts: Sequence[str], neighbours: int, progress: Progress
+) -> NDArray[np.int32]:
+    """Return what `_exact` does, as far as inverted lists over 8-bit rows find it (Jégou et al. 2011)."""
+    faiss = _require_faiss(len(texts))
+    rows = _encoded(encode, texts, np.float16, progress)
+    index = _index(faiss, rows)
+    near = np.full((len(rows), neighbours + 1), -1, dtype=np.int32)
+    for start in range(0, len(rows), CHUNK):
+        values, found = index.search(rows[start : start + CHUNK].astype(np.float32), near.shape[1])
+        near[start : start + CHUNK] = np.where(values > 0, found, -1)
+        progress("compared", min(start + CHUNK, len(rows)), len(rows))
+    return near
+
+
+def _index(faiss: ModuleType, rows: NDArray[np.float16]) -> Any:
+    size, width = rows.shape
+    lists = max(1, min(int(4 * math.sqrt(size)), size // _TRAINED_ON))
+    index = faiss.index_factory(width, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    index.cp.seed, index.cp.niter, index.nprobe = 1, 6, _PROBES
+    chosen = np.random.default_rng(0).choice(size, size=min(size, lists * _TRAINED_ON), replace=False)
+    index.train(rows[np.sort(chosen)].astype(np.float32))
+    for start in range(0, size, CHUNK):
+        index.add(rows[start : start + CHUNK].astype(np.float32))
+    return index
+
+
+def _require_faiss(size: int) -> ModuleType:
+    try:
+        import faiss
+    except ImportError:
+        raise BadInputError(
+            f"The neighbours of {size:,} products need an approximate index (more than {EXACT_UP_TO:,}), and faiss is "
+            "not installed: pip install 'fedcart[index]'."
+        ) from None
+    return faiss
+
+
+def _encoded(encode: Encode, texts: Sequence[str], dtype: type, progress: Progress = silent) -> NDArray[Any]:
+    """Return (V, F) rows, encoded in chunks so that nothing but the rows is held as a whole."""
+    rows: NDArray[Any] = np.zeros((len(texts), 0), dtype=dtype)
+    for start in range(0, len(texts), CHUNK):
+        chunk = encode(texts[start : start + CHUNK])
+        if not start:
+            rows = np.empty((len(texts), chunk.shape[1]), dtype=dtype)
+        rows[start : start + CHUNK] = chunk
+        progress("encoded", start + len(chunk), len(texts))
+    return rows
+
+
+def _pairs(near: NDArray[np.int32], size: int) -> NDArray[np.int32]:
+    """Return the unordered pairs in (V, K') rows of neighbours, sorted and unique, (E, 2)."""
+    a, b = np.repeat(np.arange(size, dtype=np.int64), near.shape[1]), near.ravel().astype(np.int64)
+    real = (b >= 0) & (a != b)
+    return unpacked(np.unique(packed(np.minimum(a, b)[real], np.maximum(a, b)[real])))
+
+
+def packed(low: NDArray[np.integer], high: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return one number a pair, in the order of pairs, whatever V is; products are below 2³¹."""
+    return low.astype(np.int64) << 31 | high.astype(np.int64)
+
+
+def unpacked(numbers: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return (E, 2) pairs of what `packed` made."""
+    return np.stack([numbers >> 31, numbers & (2**31 - 1)], axis=1).astype(np.int32)
