@@ -62,7 +62,7 @@ work = "work"
 cache = "cache"
 
 # Which column is what, where the names differ:
-# user, item, order, basket, event, value; title, brand, category, price, description, text
+# user, item, order, basket, event, value; title, brand, category, price, description, text, code
 [columns]
 # user = "customer"
 

@@ -56,9 +56,9 @@ class PublicCatalogue:
     def of(
         cls, keys: Sequence[str], titles: Sequence[str], brands: Sequence[str], categories: Sequence[str]
     ) -> Self:
-        """Return what is published of I items: the first item of each key describes it; none without a key."""
+        """Return what is published of I items, in the order of keys: the first item of each key describes it."""
         first = {key: row for row, key in reversed(list(enumerate(keys))) if key}
-        rows = sorted(first.values())
+        rows = [first[key] for key in sorted(first)]
         picked = [tuple(clean(column[row]) for row in rows) for column in (titles, brands, categories)]
         return cls(tuple(keys[row] for row in rows), *picked)
 

@@ -16,20 +16,23 @@ from clients.data.distinct import codes_of
 from clients.data.report import CleaningReport
 from clients.data.table import Table
 from clients.data.validate import item_rules, rejected_rows
-from clients.data.wanted import TEXT_COLUMNS
+from clients.data.wanted import CODE, TEXT_COLUMNS
 from clients.errors import DataError
 from shared_model.attributes import Attributes
+from shared_model.item_keys import ItemKeys, item_keys
 
 _FEW = 4
 """Less than this part of the catalogue is few items to look up."""
+MAX_TITLE = 500
+"""Letters of a title at most, of which a product's key and what is published are made."""
 
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
     """`I` items. `item_ids` are unique and in file order; row `i` of `frame` describes `item_ids[i]`.
 
-    `frame` holds those of `title, category, brand, description, text` (text or missing) and `price` (float64,
-    NaN where unknown) that the file has, under a plain row index.
+    `frame` holds those of `title, category, brand, description, text, product_code` (text or missing) and `price`
+    (float64, NaN where unknown) that the file has, under a plain row index.
     """
 
     item_ids: tuple[str, ...]
@@ -68,11 +71,31 @@ class Catalogue:
         columns = [self.frame[name].fillna("").tolist() for name in TEXT_COLUMNS if name in self.frame]
         return tuple(" ".join(" ".join(parts).split()) for parts in zip(*columns, strict=True))
 
+    def column(self, name: str) -> list[str]:
+        """One of the columns of text, "" where there is none."""
+        return self.frame[name].fillna("").tolist() if name in self.frame else [""] * len(self)
+
+    @cached_property
+    def titles(self) -> tuple[str, ...]:
+        """One title per item, at most `MAX_TITLE` letters: the title, else the text."""
+        pairs = zip(self.column("title"), self.column("text"), strict=True)
+        return tuple(" ".join((title or text).split())[:MAX_TITLE].strip() for title, text in pairs)
+
+    @cached_property
+    def keys(self) -> ItemKeys:
+        """The product key of each item: its code, else its title and brand."""
+        codes = (
+            self.frame[CODE].astype(object).where(self.frame[CODE].notna(), None)
+            if CODE in self.frame
+            else None
+        )
+        return item_keys(None if codes is None else codes.tolist(), self.titles, self.column("brand"))
+
     def attributes(self) -> Attributes:
         """Brands, category paths and prices, as far as the file has the columns; no images."""
         return Attributes(
-            brands=self.frame["brand"].fillna("").tolist() if "brand" in self.frame else None,
-            categories=self.frame["category"].fillna("").tolist() if "category" in self.frame else None,
+            brands=self.column("brand") if "brand" in self.frame else None,
+            categories=self.column("category") if "category" in self.frame else None,
             prices=self.frame["price"].tolist() if "price" in self.frame else None,
         )
 

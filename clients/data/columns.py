@@ -53,7 +53,8 @@ class InteractionColumns(_Mapping):
 class ItemColumns(_Mapping):
     """Columns of the items file. `None` takes the column of the canonical name where it is present.
 
-    At least one of `title`, `category`, `brand`, `description` and `text` must be there.
+    At least one of `title`, `category`, `brand`, `description` and `text` must be there. `code` is the product code by
+    which other shops know the item (`shared_model.product_key`); its canonical name is `product_code`.
     """
 
     item: str = "item_id"
@@ -63,6 +64,7 @@ class ItemColumns(_Mapping):
     price: str | None = None
     description: str | None = None
     text: str | None = None
+    code: str | None = None
 
 
 def split_columns(

@@ -77,6 +77,23 @@ def _one_id(value: Any, column: str, source: str) -> str | None:
     return str(value)
 
 
+def parse_codes(raw: pd.Series, column: str, source: str) -> pd.Series:
+    """Product codes as text, dtype `str`, missing where there is none; their spelling is `product_key`'s to read.
+
+    A column of numbers is read as its digits, so zeros in front that it lost stay lost. Raises `DataError` when the
+    column cannot hold codes (booleans, dates, binary).
+    """
+    kind = raw.dtype
+    held = raw.dropna() if pd.api.types.is_object_dtype(kind) else ()
+    odd = next((value for value in held if isinstance(value, bool | bytes)), None)
+    if odd is not None or pd.api.types.is_bool_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):
+        raise DataError(
+            f"{source}, column {column!r}: product codes must be text or integers, not "
+            f"{kind if odd is None else repr(odd)}. Set columns.code to the column of codes."
+        )
+    return text_or_missing(raw)
+
+
 def parse_numbers(raw: pd.Series) -> pd.Series:
     """Numbers as float64: missing → NaN, unreadable or infinite → inf (so that the two stay apart)."""
     if pd.api.types.is_numeric_dtype(raw.dtype) and not pd.api.types.is_complex_dtype(raw.dtype):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from clients.data.catalogue import Catalogue
+from clients.data.products import CodeReport
 from clients.data.store import EventStore
 from clients.data.wanted import TEXT_COLUMNS
 
@@ -18,7 +19,7 @@ class Summary:
 
     lengths : (fewest, most, shoppers) for shoppers with that many events, in powers of two. coverage : share of
     catalogue items that have each of text, price, image …; empty without a catalogue. known : share of events whose
-    item is in the catalogue; None without one.
+    item is in the catalogue; None without one. codes : what the catalogue's product codes are worth; None without one.
     """
 
     events: int
@@ -28,6 +29,7 @@ class Summary:
     lengths: tuple[tuple[int, int, int], ...]
     coverage: dict[str, float]
     known: float | None
+    codes: CodeReport | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -40,6 +42,7 @@ class Summary:
             "lengths": lengths,
             "coverage": self.coverage,
             "events_of_known_items": self.known,
+            "codes": None if self.codes is None else self.codes.to_dict(),
         }
 
     def lines(self) -> list[str]:
@@ -50,6 +53,7 @@ class Summary:
         if self.known is not None:
             out.append(f"  of items in the catalogue: {self.known:.1%} of events")
         out += [f"  catalogue items with {name}: {share:.1%}" for name, share in self.coverage.items()]
+        out += [] if self.codes is None else [f"  {line}" for line in self.codes.lines()]
         widest = max((count for _, _, count in self.lengths), default=1)
         for low, high, count in self.lengths:
             span = f"{low:,}" if low == high else f"{low:,}–{high:,}"
@@ -86,6 +90,7 @@ def summarise(
         lengths=lengths,
         coverage={} if catalogue is None else _coverage(catalogue, images),
         known=None if catalogue is None or not events else known / events,
+        codes=None if catalogue is None else CodeReport.of(catalogue),
     )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from clients.data.columns import InteractionColumns, ItemColumns
-from clients.data.parse import parse_ids, parse_numbers, parse_order, parse_text, text_or_missing
-from clients.data.wanted import TEXT_COLUMNS, wanted_interactions, wanted_items
+from clients.data.parse import parse_codes, parse_ids, parse_numbers, parse_order, parse_text, text_or_missing
+from clients.data.wanted import CODE, TEXT_COLUMNS, wanted_interactions, wanted_items
 from clients.errors import DataError
 
 OrderKind = Literal["position", "time"]
@@ -21,7 +21,7 @@ class Table:
 
     `frame`: index = row number over all files, from 0; interactions hold `user_id, item_id, order` and,
     where mapped, `basket, event, value`; items hold `item_id` and any of `title, category, brand,
-    description, text, price`. `source`: the path or name for messages. `parts`: (file, rows) for each file,
+    description, text, price, product_code`. `source`: the path or name for messages. `parts`: (file, rows) for each file,
     in reading order. `columns`: canonical name → the file's column. `unread`: canonical name → what the file
     holds, by row, where no finite number or time could be made of it. `order_kind`: what `order` is (`None`
     for items).
@@ -85,6 +85,8 @@ def items_table(frame: pd.DataFrame, columns: ItemColumns | None = None, source:
     for name in TEXT_COLUMNS:
         if name in wanted:
             out[name] = parse_text(raw[wanted[name]])
+    if CODE in wanted:
+        out[CODE] = parse_codes(raw[wanted[CODE]], wanted[CODE], source)
     if "price" in wanted:
         out["price"] = parse_numbers(raw[wanted["price"]])
     return _table(raw, out, wanted, source, None)

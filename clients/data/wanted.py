@@ -5,6 +5,7 @@ from clients.errors import DataError
 
 ORDER_DEFAULTS = ("timestamp", "pos")
 TEXT_COLUMNS = ("title", "category", "brand", "description", "text")
+CODE = "product_code"
 
 
 def wanted_interactions(columns: InteractionColumns, present: list[str], source: str) -> dict[str, str]:
@@ -30,8 +31,9 @@ def wanted_interactions(columns: InteractionColumns, present: list[str], source:
 def wanted_items(columns: ItemColumns, present: list[str], source: str) -> dict[str, str]:
     """Canonical name → the file's column, for what to read. Raises `DataError` when a column is absent."""
     wanted = {"item_id": columns.item}
-    for name in (*TEXT_COLUMNS, "price"):
-        column = getattr(columns, name) or (name if name in present else None)
+    named = {name: getattr(columns, name) for name in (*TEXT_COLUMNS, "price")} | {CODE: columns.code}
+    for name, given in named.items():
+        column = given or (name if name in present else None)
         if column is not None:
             wanted[name] = column
     _require(wanted, present, source)

@@ -190,3 +190,22 @@ def test_settings_that_are_none_are_explained(folder, change, told):
     with pytest.raises(SiteError) as caught:
         load_site(folder / "client.toml")
     assert told in str(caught.value)
+
+
+def test_product_codes_come_through_the_store_and_are_counted(run, folder):
+    items = pd.DataFrame({"sku": list("abcd"), "title": ["red milk", "lamp", "chair", "doll"]})
+    items.assign(gtin=[4006381333931.0, None, 4006381333932.0, 36000291452.0]).to_parquet(
+        folder / "items.parquet"
+    )
+    site = (folder / "client.toml").read_text().replace('items = "items.csv"\n', "")
+    catalogue = (
+        '[catalogue]\ntype = "files"\npath = "items.parquet"\ncolumns = { item = "sku", code = "gtin" }\n'
+    )
+    (folder / "client.toml").write_text(site + catalogue)
+    code, out, _ = run("ingest")
+    assert code == 0
+    assert "  items with a valid product code: 2 of 4\n  codes not used, wrong check digit: 1\n" in out
+    keys = read_data(load_site(folder / "client.toml")).catalogue.keys.texts
+    assert keys == ("gtin:04006381333931", "title:lamp|", "title:chair|", "gtin:00036000291452")
+    stored = json.loads(run("ingest", "--format", "json")[1])["store"]
+    assert (stored["codes"]["valid"], stored["codes"]["known"]) == (2, None)
