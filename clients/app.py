@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import structlog
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.errors import SiteError
@@ -23,7 +23,7 @@ _log = structlog.get_logger("fedcart.client")
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Take part in one round. The reply holds shared tensors, the declared weight and a receipt."""
+    """Take part in one round. The reply holds a noised sum and a receipt."""
     name = f"node-{context.node_id}"
     try:
         site = find_site(context)
@@ -61,7 +61,6 @@ def _reply(contribution: Contribution) -> RecordDict:
     return RecordDict(
         {
             "arrays": ArrayRecord({name: Array(array) for name, array in contribution.arrays.items()}),
-            "metrics": MetricRecord({"weight": contribution.weight}),
             "receipt": ConfigRecord(dict(receipt)),
         }
     )

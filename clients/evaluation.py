@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 
 from clients.data.split import Part
 from clients.platform import Platform
-from clients.recommender import ZERO_SHOT_PRIOR, LocalLayer, ScoreParts
+from clients.memory import Memory
+from clients.recommender import LocalLayer, Memories, ScoreParts
 from shared_model.device import to_device
-from shared_model.exchange import SharedTensors
 from shared_model.metrics import ndcg_at, target_ranks, top_items
-from shared_model.model import PRIOR_ISOLATION, initial_shared
+from shared_model.model import PRIOR_ISOLATION
 
-BLENDS = (0.25, 0.5, 0.75, 1.0)
 POPULARITY_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 2.0)
 TRANSITION_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
+JOINED_POPULARITY, JOINED_TRANSITIONS = (0.1, 0.3, 1.0), (1.0, 2.0, 4.0)
+"""Weights that are tried with the others' counts."""
 # Good for few shoppers: with 2,000 it is up to 9 % below the best pair (docs/model.md), and the choice moves.
-FIRST = LocalLayer(blend=0.0, popularity=0.3, transitions=1.0)
+FIRST = LocalLayer(popularity=0.3, transitions=1.0)
 """Where a platform's choice starts, which is good everywhere: a hundred shoppers cannot choose among 25 pairs."""
 DECAYS = (0.25, 0.5, 0.9)
 SHARPNESSES = (1.0, 3.0)
@@ -57,10 +58,6 @@ class Ranking:
         self.top[at] = top_items(scores, self.top.shape[1]).cpu().numpy()
 
 
-Model = tuple[SharedTensors, LocalLayer]
-"""A shared model, and the local layer that it is served with."""
-
-
 def evaluate(
     platform: Platform, scorer: Scorer, which: Part, users: NDArray[np.int64], k: int = 10
 ) -> Ranking:
@@ -77,19 +74,24 @@ def evaluate(
     return rankings[""]
 
 
-def evaluate_models(
+def evaluate_layers(
     platform: Platform,
-    models: Mapping[str, Model],
+    layers: Mapping[str, LocalLayer],
+    others: Memory | None,
     which: Part,
     users: NDArray[np.int64],
     k: int = 10,
 ) -> dict[str, Ranking]:
-    """Rank as `evaluate` does, by each model with its local layer; all share the passes over the catalogue."""
-    rankings = _rankings(platform, models, users, k)
+    """Rank as `evaluate` does, by each local layer; all share the passes over the catalogue.
+
+    others : what the federation's other members know, None for nothing.
+    """
+    rankings = _rankings(platform, layers, users, k)
+    memories = Memories(platform.memory(which), others)
     for at in _chunks(platform, users):
-        parts = ScoreParts(platform, which, users[at])
-        for name, model in models.items():
-            rankings[name].take(at, *_candidates(platform, which, users[at], parts.blended(*model)))
+        parts = ScoreParts(platform, which, users[at], memories)
+        for name, layer in layers.items():
+            rankings[name].take(at, *_candidates(platform, which, users[at], parts.blended(layer)))
     return rankings
 
 
@@ -129,53 +131,42 @@ def _candidates(
     return scores, target
 
 
-def choose_popularity(platform: Platform) -> LocalLayer:
-    """Return the prior with the popularity weight that has the best validation NDCG@10, `_clearly_better` than 0.3."""
-    return _chosen(platform, ZERO_SHOT_PRIOR, [LocalLayer(0.0, weight) for weight in POPULARITY_WEIGHTS])
-
-
 def choose_local(platform: Platform) -> LocalLayer:
-    """Return the local layer that has the best validation NDCG@10, nothing shared.
+    """Return the local layer that has the best validation NDCG@10, with the platform's own counts alone.
 
     First the weights of popularity and transitions; then decay, sharpness and isolation of the text scores. All stay
     where they start (`FIRST`, and the prior's) where none are `_clearly_better`.
     """
     grid = itertools.product(POPULARITY_WEIGHTS, TRANSITION_WEIGHTS)
-    floor = _chosen(platform, FIRST, [LocalLayer(0.0, popularity, near) for popularity, near in grid])
+    floor = _chosen(platform, None, FIRST, [LocalLayer(popularity, near) for popularity, near in grid])
     scalars = itertools.product(DECAYS, SHARPNESSES, ISOLATIONS)
     return _chosen(
-        platform, floor, [replace(floor, decay=d, sharpness=s, isolation=apart) for d, s, apart in scalars]
+        platform,
+        None,
+        floor,
+        [replace(floor, decay=d, sharpness=s, isolation=apart) for d, s, apart in scalars],
     )
 
 
-def _chosen(platform: Platform, floor: LocalLayer, layers: Sequence[LocalLayer]) -> LocalLayer:
-    """Return the layer with the best validation NDCG@10 of the untrained model, `_clearly_better` than the floor."""
-    untrained = initial_shared(platform.spec)
-    base, *values = _validation(platform, [(untrained, layer) for layer in (floor, *layers)])
-    return _clearly_better(base, values, floor, layers)
+def choose_joined(platform: Platform, others: Memory, floor: LocalLayer) -> LocalLayer:
+    """Return the best way to use the others' counts beside one's own, or `floor` where none is clearly better.
 
-
-def choose_blend(platform: Platform, shared: SharedTensors, floor: LocalLayer) -> LocalLayer:
-    """Return the blend with the best validation NDCG@10, or `floor` where none is clearly better.
-
-    So a platform that the shared part does not help keeps what it has alone.
+    Own and others' counts together, with the floor's weights and with a few other ones: so a platform that the
+    federation does not help keeps what it has alone.
     """
-    return choose_blends(platform, {"": shared}, floor)[""]
+    grid = itertools.product(JOINED_POPULARITY, JOINED_TRANSITIONS)
+    joined = [
+        replace(floor, others=True, popularity=popularity, transitions=near) for popularity, near in grid
+    ]
+    return _chosen(platform, others, floor, [replace(floor, others=True), *joined])
 
 
-def choose_blends(
-    platform: Platform, models: Mapping[str, SharedTensors], floor: LocalLayer
-) -> dict[str, LocalLayer]:
-    """Return `choose_blend` of each model; all share the passes over the catalogue."""
-    layers = [replace(floor, blend=blend) for blend in BLENDS]
-    untrained = initial_shared(platform.spec)
-    asked = [(untrained, floor), *itertools.product(models.values(), layers)]
-    base, *values = _validation(platform, asked)
-    of_models = np.reshape(values, (len(models), len(layers), len(base)))
-    return {
-        name: _clearly_better(base, list(found), floor, layers)
-        for name, found in zip(models, of_models, strict=True)
-    }
+def _chosen(
+    platform: Platform, others: Memory | None, floor: LocalLayer, layers: Sequence[LocalLayer]
+) -> LocalLayer:
+    """Return the layer with the best validation NDCG@10, or `floor` where none is `_clearly_better`."""
+    base, *values = _validation(platform, others, [floor, *layers])
+    return _clearly_better(base, values, floor, layers)
 
 
 def _clearly_better(
@@ -200,9 +191,11 @@ def _clearly_better(
     return best
 
 
-def _validation(platform: Platform, models: Sequence[Model]) -> NDArray[np.float64]:
-    """Return (len(models), B) NDCG@10 of validation shoppers, drawn: those whose ids are close can be of one kind."""
+def _validation(
+    platform: Platform, others: Memory | None, layers: Sequence[LocalLayer]
+) -> NDArray[np.float64]:
+    """Return (len(layers), B) NDCG@10 of validation shoppers, drawn: those whose ids are close can be of one kind."""
     users = np.sort(np.random.default_rng(0).permutation(platform.valid_users)[:CHOICE_USERS])
-    named = {str(number): model for number, model in enumerate(models)}
-    rankings = evaluate_models(platform, named, "valid", users, k=1)
+    named = {str(number): layer for number, layer in enumerate(layers)}
+    rankings = evaluate_layers(platform, named, others, "valid", users, k=1)
     return np.stack([ndcg_at(ranking.ranks, 10) for ranking in rankings.values()])

@@ -19,18 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.errors import PolicyError
-from clients.examples import training_data
 from clients.fresh import added_so_far, mark_trained
 from clients.outbox import Outbox
-from clients.platform import HashableSite, Platform, check_encoders, prepare_platform
+from clients.platform import HashableSite, read_events
+from clients.products import Products, site_vocabulary
 from clients.site import SiteSettings
-from clients.training import LocalRecipe, train_plain, train_private
+from clients.training import ShopperEvents, exact_sum, private_sum
 from federation.telemetry import span
 from privacy.errors import BudgetRefusedError
 from privacy.ledger import Ledger, Receipt, Statement, Status
 from privacy.ledger.keys import load_key_file
 from privacy.noise import NoiseSource, ReproducibleNoise, SecureNoise
-from privacy.plan import PrivacyPlan
+from privacy.release import ReleasePlan
 from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
 from shared_model.version import VERSION
@@ -38,55 +38,65 @@ from shared_model.version import VERSION
 
 @dataclass(frozen=True)
 class Contribution:
-    """What leaves the platform: the shared tensors, its declared weight, and a signed receipt with its ledger's head.
+    """What leaves the platform: one noised sum, and a signed receipt with its ledger's head.
 
     `receipt` is None for plain training. ε and δ follow from the public plan alone, and no entry of the ledger depends
     on the data, so they reveal nothing.
     """
 
     arrays: dict[str, NDArray]
-    weight: float
     statement: Statement
     receipt: Receipt | None = None
 
 
-def plan_for(site: SiteSettings, ask: TrainInstructions) -> PrivacyPlan:
+def plan_for(site: SiteSettings, ask: TrainInstructions) -> ReleasePlan:
     """Return the platform's plan of the whole run; raise PlanError if the numbers cannot be used."""
-    return PrivacyPlan.calibrated(
-        epsilon=ask.epsilon,
-        delta=site.delta,
-        clip_norm=ask.clip_norm,
-        sample_rate=ask.sample_rate,
-        population_size=site.population_size,
-        steps=ask.local_steps * ask.rounds,
-    )
+    return ReleasePlan.calibrated(epsilon=ask.epsilon, delta=site.delta, shares=ask.shares)
 
 
 def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, NDArray]) -> Contribution:
-    """Train for one round and return what may leave.
+    """Make one round's sum and return what may leave.
 
     Raises FedcartError or PrivacyError; their `code` is all that may be told to the server.
     """
-    check_encoders(ask.encoder_names, ask.identities)
-    spec = ask.spec
-    spec.exchange.validate(arrays, f"round {ask.round}, from the server")
+    ask.shape.question(ask.stage).validate(arrays, f"round {ask.round}, from the server")
+    vocabulary = site_vocabulary(site)
+    if (vocabulary.digest, len(vocabulary), len(vocabulary.edges)) != (ask.vocabulary, ask.products, ask.edges):
+        raise PolicyError(
+            f"{site.name}: the run is over vocabulary {ask.vocabulary[:16]}, this platform approved "
+            f"{vocabulary.digest[:16]}. Get the newer one from the operator: fedcart client vocabulary FILE.",
+            "vocabulary",
+        )
     added = added_so_far(site)  # before the data is read: what comes in meanwhile stays new
-    platform = prepare_platform(HashableSite(site), ask.encoder_names, ask.width, ask.history_length)
+    data = read_events(HashableSite(site))
+    products = Products.of(vocabulary, data.catalogue, ask.encoder_names)
+
+    def total() -> NDArray:
+        events = ShopperEvents.of(data.split, products.of_item)
+        return exact_sum(ask.stage, events, vocabulary.edges, arrays, ask.products)
+
+    incoming = fingerprint(arrays)
     if ask.epsilon == 0:
-        contribution = _plain(site, ask, platform, arrays)
+        if not site.allow_plain_training:
+            raise PolicyError(
+                f"{site.name}: the server asks for training without privacy, which this site does not allow. "
+                "Only for public data: set allow_plain_training = true."
+            )
+        contribution = Contribution(
+            {ask.stage.value: total().astype(np.float32)}, _statement(site, ask, incoming, "none")
+        )
         mark_trained(site, ask.run_id, added)
         return contribution
     if ask.delta != site.delta:
         raise PolicyError(
             f"{site.name}: the server asks for delta {ask.delta:g}, the site declares {site.delta:g}."
         )
-    if any(report.tainted for report in platform.reports) and not site.reproducible_noise:
+    if any(report.tainted for report in data.reports) and not site.reproducible_noise:
         raise PolicyError(
             f"{site.name}: research_k_core looks at all shoppers together, so no privacy can be promised. "
             "Remove it from the site's task."
         )
     plan = plan_for(site, ask)
-    incoming = fingerprint(arrays)
     request = sha256(f"{ask.model_dump_json()}|{incoming}".encode()).hexdigest()
     key = f"{ask.run_id}/round-{ask.round}/{request[:32]}"
     outbox = Outbox(site.work / "outbox")
@@ -100,38 +110,26 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
     if held is None or held.status is Status.OPEN:
         _require_room(ledger, plan, ask)
         reservation = ledger.reserve(
-            plan.event_of(ask.local_steps),
+            plan.event_of(ask.stage.number),
             run=ask.run_id,
-            purpose=f"round {ask.round} of {ask.rounds}",
+            purpose=f"{ask.stage.value}, round {ask.round} of {ask.rounds}",
             key=key,
             model_fingerprint=incoming,
             code_version=VERSION,
         )
         if stored is None:
-            data = training_data(
-                platform.split, platform.features, platform.norms, platform.isolation, spec, ask.targets
-            )
             with span("training", run=ask.run_id, round=ask.round):
-                trained = train_private(
-                    spec.exchange.to_torch(arrays, "from the server"),
-                    spec,
-                    data,
-                    _recipe(ask),
-                    plan,
-                    noise,
-                    _public_rng(site, ask),
-                    site.compute.compile,
-                )
-            stored = outbox.put(key, spec.exchange.to_numpy(trained, "after training"))
+                released = private_sum(total(), plan, ask.stage, noise)
+            stored = outbox.put(key, {ask.stage.value: released})
             mark_trained(site, ask.run_id, added)
         ledger.settle(reservation)
     if stored is None:
         raise PolicyError(
             f"{site.name}: {key} was settled but its update is not in the outbox; it is not made again."
         )
-    spec.exchange.validate(stored, "from the outbox")
+    ask.shape.answer(ask.stage).validate(stored, "from the outbox")
     statement = _statement(site, ask, incoming, noise.name)
-    return Contribution(stored, float(site.population_size), statement, ledger.receipt(statement))
+    return Contribution(stored, statement, ledger.receipt(statement))
 
 
 def _statement(site: SiteSettings, ask: TrainInstructions, base: str, noise: str) -> Statement:
@@ -149,7 +147,7 @@ def _require_delta(site: SiteSettings, ledger: Ledger) -> None:
         )
 
 
-def _require_room(ledger: Ledger, plan: PrivacyPlan, ask: TrainInstructions) -> None:
+def _require_room(ledger: Ledger, plan: ReleasePlan, ask: TrainInstructions) -> None:
     """Refuse a run whose *whole* cost would pass the cap, before its first round spends anything."""
     if any(spend.run == ask.run_id for spend in ledger.runs()):
         return
@@ -162,43 +160,6 @@ def _require_room(ledger: Ledger, plan: PrivacyPlan, ask: TrainInstructions) -> 
         )
         ledger.note(f"refused: {message}")
         raise BudgetRefusedError(message)
-
-
-def _plain(
-    site: SiteSettings, ask: TrainInstructions, platform: Platform, arrays: dict[str, NDArray]
-) -> Contribution:
-    if not site.allow_plain_training:
-        raise PolicyError(
-            f"{site.name}: the server asks for training without privacy, which this site does not allow. "
-            "Only for public data: set allow_plain_training = true."
-        )
-    spec = ask.spec
-    data = training_data(
-        platform.split, platform.features, platform.norms, platform.isolation, spec, ask.targets
-    )
-    shared = spec.exchange.to_torch(arrays, "from the server")
-    trained = train_plain(shared, spec, [data], _recipe(ask), _public_rng(site, ask))
-    statement = _statement(site, ask, fingerprint(arrays), "none")
-    return Contribution(
-        spec.exchange.to_numpy(trained, "after training"), float(site.population_size), statement
-    )
-
-
-def _recipe(ask: TrainInstructions) -> LocalRecipe:
-    return LocalRecipe(
-        steps=ask.local_steps,
-        sample_rate=ask.sample_rate,
-        learning_rate=ask.learning_rate,
-        scalar_learning_rate=ask.scalar_learning_rate,
-        negatives=ask.negatives,
-        proximal=ask.proximal,
-    )
-
-
-def _public_rng(site: SiteSettings, ask: TrainInstructions) -> np.random.Generator:
-    """Return the generator of a round's public draws: anyone may know it."""
-    label = f"{ask.seed}/{site.name}/{ask.round}".encode()
-    return np.random.default_rng(int.from_bytes(sha256(label).digest()[:16], "big"))
 
 
 def open_ledger(site: SiteSettings) -> Ledger:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import sparse
 
 from clients.data import PlatformData, load_platform, load_store
 from clients.data.catalogue import Catalogue
@@ -17,8 +16,9 @@ from clients.data.split import Part, Split, leave_one_out
 from clients.data.store import open_store
 from clients.data.views import first_purchases, single_events
 from clients.errors import DataError
+from clients.memory import Memory
 from clients.site import SiteSettings
-from clients.transitions import transitions
+from clients.transitions import own_memory
 from shared_model.device import resolve_device, to_device
 from shared_model.encoders import EncoderIdentity, require_same_identity
 from shared_model.features import FeatureCache, catalogue_isolation, encode_catalogue, make_encoders
@@ -69,9 +69,9 @@ class Platform:
         """Return `split.padded(which, L)`, computed once: (U, L) items and ages."""
         return self._recent_test if which == "test" else self._recent_train
 
-    def transitions(self, which: Part) -> sparse.csr_matrix:
-        """Return `clients.transitions.transitions` (I, I), computed once: local, a function of all shoppers."""
-        return self._transitions_test if which == "test" else self._transitions_train
+    def memory(self, which: Part) -> Memory:
+        """Return what the platform's own shoppers did before `which`, computed once: local, a function of all of them."""
+        return self._memory_test if which == "test" else self._memory_train
 
     def seen(self, which: Part) -> tuple[Ints, Ints]:
         """Return `split.seen(which)`, computed once: the distinct items of each shopper's history as CSR."""
@@ -105,12 +105,12 @@ class Platform:
         return to_device(torch.from_numpy(self.split.holders(which, len(self.catalogue))), self.device)
 
     @cached_property
-    def _transitions_train(self) -> sparse.csr_matrix:
-        return transitions(self.split, "train", len(self.catalogue))
+    def _memory_train(self) -> Memory:
+        return own_memory(self.split, "train", len(self.catalogue))
 
     @cached_property
-    def _transitions_test(self) -> sparse.csr_matrix:
-        return transitions(self.split, "test", len(self.catalogue))
+    def _memory_test(self) -> Memory:
+        return own_memory(self.split, "test", len(self.catalogue))
 
     @cached_property
     def test_users(self) -> np.ndarray:
@@ -123,19 +123,23 @@ class Platform:
         return np.flatnonzero(self.split.valid_target >= 0)
 
 
-@lru_cache(maxsize=32)
-def prepare_platform(
-    site: "HashableSite",
-    encoder_names: tuple[str, ...],
-    width: int,
-    history_length: int,
-) -> Platform:
-    """Load a platform's data and features. Cached per process: a client is asked once a round.
+@dataclass(frozen=True, eq=False)
+class PlatformEvents:
+    """A platform's catalogue and what its shoppers did, without any feature: all that the shared table needs."""
 
-    Raises DataError for unusable files, EncoderError for unusable encoders, DeviceError for a device that is not there.
+    catalogue: Catalogue
+    split: Split
+    reports: tuple[CleaningReport, CleaningReport]
+    fingerprint: str
+
+
+@lru_cache(maxsize=32)
+def read_events(site: "HashableSite") -> PlatformEvents:
+    """Read a platform's data as its task wants it. Cached per process: a client is asked once a round.
+
+    Raises DataError for unusable files.
     """
     settings = site.settings
-    device = resolve_device(settings.compute.device)
     data = read_data(settings)
     sequences = data.sequences
     if settings.task.first_purchases:
@@ -143,8 +147,25 @@ def prepare_platform(
     if settings.task.hold_out == "event":
         sequences = single_events(sequences)
     split = leave_one_out(sequences, first_time_only=settings.task.filter_seen, seed=settings.seed)
+    reports = (data.items_report, data.events_report)
+    return PlatformEvents(data.catalogue, split, reports, data.sequences.fingerprint())
+
+
+@lru_cache(maxsize=32)
+def prepare_platform(
+    site: "HashableSite",
+    encoder_names: tuple[str, ...],
+    history_length: int,
+) -> Platform:
+    """Load a platform's data and features. Cached per process.
+
+    Raises DataError for unusable files, EncoderError for unusable encoders, DeviceError for a device that is not there.
+    """
+    settings = site.settings
+    device = resolve_device(settings.compute.device)
+    data = read_events(site)
     encoders = make_encoders(encoder_names)
-    spec = ModelSpec.of([e.identity for e in encoders], width, history_length)
+    spec = ModelSpec.of([e.identity for e in encoders], history_length)
     attributes = replace(
         data.catalogue.attributes(),
         images={
@@ -159,15 +180,15 @@ def prepare_platform(
     return Platform(
         name=settings.name,
         catalogue=data.catalogue,
-        split=split,
+        split=data.split,
         spec=spec,
         features=features,
         norms=norms,
         isolation=catalogue_isolation(encoders, texts, spec, features, norms, cache),
         scoring=torch.bfloat16 if settings.compute.scoring == "bfloat16" else torch.float32,
         filter_seen=settings.task.filter_seen,
-        reports=(data.items_report, data.events_report),
-        fingerprint=data.sequences.fingerprint(),
+        reports=data.reports,
+        fingerprint=data.fingerprint,
     )
 
 

@@ -21,7 +21,6 @@ from clients.data.sources.settings import EventSource, FeedbackSource, ItemSourc
 from clients.errors import SiteError
 from federation.address import checked_address
 
-Compile = Literal["auto", "always", "never"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -94,14 +93,10 @@ class ComputeSettings(_Section):
     """How this machine computes. It decides speed and last bits, never what is private."""
 
     device: Device = "auto"
-    """Where features, gradients and scores are: "cuda", "mps", "cpu", or the fastest of them that is there. With "cpu" no
+    """Where features and scores are: "cuda", "mps", "cpu", or the fastest of them that is there. With "cpu" no
     GPU is visible to a deployed client."""
     scoring: Literal["float32", "bfloat16"] = "float32"
-    """The precision in which items are scored. "bfloat16" needs half the memory traffic and moves few ranks; gradients
-    and clipping are float32 always."""
-    compile: Compile = "auto"
-    """Whether per-shopper gradients are compiled, which needs a C++ compiler: "auto" for long runs on a CPU, "always"
-    or "never". Without a compiler they are computed as they are."""
+    """The precision in which items are scored. "bfloat16" needs half the memory traffic and moves few ranks."""
 
 
 class ServingSettings(_Section):
@@ -150,8 +145,7 @@ class SiteSettings(_Section):
     """Everything a client needs to know about its own platform.
 
     `population` names the shoppers that the ledger belongs to, `population_size` is the *declared*, public,
-    rounded number of them: it scales updates and weights the platform in the average, and no count of the data
-    ever replaces it.
+    rounded number of them: it bounds what the platform's sums can be, and no count of the data ever replaces it.
     """
 
     name: Name
@@ -187,6 +181,8 @@ class SiteSettings(_Section):
     """Folder for the outbox; one per run in simulations."""
     cache: Path
     """Folder for item features."""
+    vocabulary: Path | None = None
+    """File of the federation's vocabulary that this platform approved; none before `fedcart client vocabulary`."""
     allow_plain_training: bool = False
     """Take part in runs without privacy (ε "none"): for research on public data only."""
     reproducible_noise: bool = False
@@ -230,7 +226,7 @@ class SiteSettings(_Section):
 
     def located(self, folder: Path) -> "SiteSettings":
         """Return the settings with relative paths taken from `folder`."""
-        names = ("events", "items", "work", "cache", "store", "ledger_key")
+        names = ("events", "items", "work", "cache", "store", "ledger_key", "vocabulary")
         keys = [k for k in names if getattr(self, k) is not None]
         paths = {key: folder / getattr(self, key) for key in keys}
         places = {k: _place(getattr(self, k), folder) for k in ("ledger", "feedback")}

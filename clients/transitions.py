@@ -1,40 +1,31 @@
-"""Which items this platform's shoppers take near each other: a local, noise-free item-to-item memory.
+"""A platform's own memory: how many of its shoppers have each item, and take each pair near each other.
 
-    K[i, j] = Σ over pairs of events of i and j, at most `WINDOW` events apart in one shopper's history,
-              of  w · w′ · max(gap, 1)^(−½)  /  ( n_i^½ · n_j^¼ )
+    pairs[i, j] = Σ over shoppers of the sum, over pairs of their events of i and j at most `WINDOW` events apart,
+                  of  w · w′ · max(gap, 1)^(−½)
 
-gap counts baskets, w and w′ are the events' weights (1 unless the platform weighs kinds of events), n_i the shoppers who
-have item i, each by their weightiest event of it. Both directions count alike. It is an item-based neighbourhood
-(Deshpande & Karypis 2004) with sequential weights (Garg et al. 2019); the smaller power on the candidate's side lets
-popular items keep a part of their lead. A shopper's score of item j sums K over their own recent events:
-
-    t(u, j) = Σ_l exp(−λ·age_l) · K[item_l, j]
-
-K is a function of all shoppers: it belongs to the platform's local layer, never enters shared training and never
-leaves. An item that nobody has is a zero row and column, and is ranked by the other parts of the score.
+gap counts baskets, w and w′ are the events' weights (1 unless the platform weighs kinds of events). Both directions count
+alike (sequential weights: Garg et al. 2019). popularity is the number of shoppers who have an item, each by their
+weightiest event of it. Both are functions of all shoppers: they are local, never enter shared training, and never leave.
 
 | case                                  | what happens                                       |
 |---------------------------------------|-----------------------------------------------------|
 | an item is repeated next to itself    | the pair does not count                             |
-| no events, or one event a shopper     | K is empty, t is zero everywhere                    |
+| no events, or one event a shopper     | no pairs                                            |
 | same basket                           | gap 0 counts as 1                                   |
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from clients.data.split import Part, Split
+from clients.memory import Memory
 
 WINDOW = 20
 """At most so many events apart."""
-DECAY = 0.31
-"""λ: how fast a shopper's own events lose weight, by basket."""
-_SELF_POWER, _OTHER_POWER = 0.5, 0.25
 
 
-def transitions(split: Split, which: Part, items: int) -> sparse.csr_matrix:
-    """Return K, (I, I) float32, from what the shoppers had before what `which` holds out."""
+def own_memory(split: Split, which: Part, items: int) -> Memory:
+    """Return what the shoppers did before what `which` holds out, for `items` = I items."""
     sequences = split.sequences
     users = sequences.event_users
     inside = np.arange(sequences.items.size) < split.ends(which)[users]
@@ -49,18 +40,4 @@ def transitions(split: Split, which: Part, items: int) -> sparse.csr_matrix:
         if weights is not None:
             weight *= weights[apart:][pair] * weights[:-apart][pair]
         matrix = matrix + sparse.csr_matrix((weight, (first, second)), shape=(items, items))
-    matrix = matrix + matrix.T
-    holders = np.maximum(split.holders(which, items), 1)
-    scaled = sparse.diags(holders**-_SELF_POWER) @ matrix @ sparse.diags(holders**-_OTHER_POWER)
-    return sparse.csr_matrix(scaled, dtype=np.float32)
-
-
-def transition_scores(
-    matrix: sparse.csr_matrix, items: NDArray[np.int64], ages: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Return t, (B, I) float32, for histories as `Split.padded` gives them: (B, L) items (−1: none) and ages."""
-    real = items >= 0
-    weights = np.exp(-DECAY * ages[real]).astype(np.float32)
-    shape = (len(items), matrix.shape[0])
-    recent = sparse.csr_matrix((weights, (np.nonzero(real)[0], items[real])), shape=shape)
-    return np.asarray((recent @ matrix).toarray(), dtype=np.float32)
+    return Memory(split.holders(which, items).astype(np.float64), sparse.csr_matrix(matrix + matrix.T))

@@ -57,7 +57,7 @@ def run(grid: Grid, settings: FederationSettings, folder: Path) -> None:
             say(event, values)
             trace.observe(event, values)
 
-        observe("started", {"run": run_id, "strategy": settings.strategy, "versions": versions()})
+        observe("started", {"run": run_id, "versions": versions()})
         _run(grid, settings, folder, observe)
 
 

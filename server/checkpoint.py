@@ -17,7 +17,7 @@ from privacy.ledger import Head
 from shared_model.errors import CheckpointError
 
 NAME = "checkpoint.safetensors"
-_MAGIC = b"fedcart checkpoint 2\n"
+_MAGIC = b"fedcart checkpoint 3\n"
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,14 @@ class Checkpoint:
     run_id: str
     round: int
     arrays: Mapping[str, NDArray]
-    strategy: Mapping[str, NDArray]
     heads: Mapping[str, Head] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint so that a crash at any moment leaves the old one or the new one, whole."""
-    tensors = {f"arrays/{name}": array for name, array in checkpoint.arrays.items()}
-    tensors |= {f"strategy/{name}": array for name, array in checkpoint.strategy.items()}
     heads = {name: head.to_json() for name, head in checkpoint.heads.items()}
     state = json.dumps({"run_id": checkpoint.run_id, "round": checkpoint.round, "heads": heads})
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
     body = save(contiguous, metadata={"state": state})
     path, temporary = folder / NAME, folder / f"{NAME}.tmp"
     with temporary.open("wb") as file:
@@ -70,8 +67,4 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         heads = {str(name): Head.from_json(head) for name, head in state["heads"].items()}
     except (SafetensorError, LedgerError, AttributeError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}.") from None
-    parts: dict[str, dict[str, NDArray]] = {"arrays": {}, "strategy": {}}
-    for name, array in tensors.items():
-        group, tensor = name.split("/", 1)
-        parts[group][tensor] = np.array(array)
-    return Checkpoint(run_id, number, parts["arrays"], parts["strategy"], heads)
+    return Checkpoint(run_id, number, {name: np.array(array) for name, array in tensors.items()}, heads)

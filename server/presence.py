@@ -13,13 +13,9 @@ _POLL = 2.0
 
 @dataclass(frozen=True)
 class Present:
-    """Node → the member's registered name, empty in simulations. Strategies take it for the Grid they draw from."""
+    """Node → the member's registered name, empty in simulations."""
 
     names: Mapping[int, str]
-
-    def get_node_ids(self) -> list[int]:
-        """The nodes that may be asked."""
-        return list(self.names)
 
     def name(self, node: int) -> str:
         """What to call a node."""

@@ -1,8 +1,8 @@
-"""Replies are checked before anything is averaged: who, for what, which tensors, how far they moved, which weight.
+"""Replies are checked before anything is added up: who, for what, and which tensors.
 
 | a reply …                                             | code of its refusal          |
 |-------------------------------------------------------|------------------------------|
-| of other records than arrays, metrics and a receipt   | `reply.form`                 |
+| of other records than arrays and a receipt            | `reply.form`                 |
 | of somebody who is no member, or for another platform | `reply.stranger`             |
 | for another run, round, plan or base model            | `reply.stale`                |
 | that is its platform's second                         | `reply.twice`                |
@@ -10,7 +10,7 @@
 | has no good ε or ledger head                          |                              |
 | with other tensors, shapes or types, or undecodable   | `exchange`                   |
 | with NaN or inf                                       | `exchange.not-finite`        |
-| further from the start than training moves it         | `exchange.reach`             |
+| whose sum is larger than the declared shoppers' rows  | `exchange.reach`             |
 | whose ledger went back, or is another's               | `ledger.rollback`, `ledger.mismatch` |
 | that says no by itself                                | the client's own code        |
 | of Flower, for a node that is gone                    | `node`                       |
@@ -23,14 +23,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from privacy.errors import LedgerError, LedgerRolledBackError
 from privacy.ledger import Head, Receipt, Witness
 from server.errors import ReplyError
 from server.settings import FederationSettings
-from server.strategies import WEIGHT_KEY
 from shared_model.errors import ExchangeError
 from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
@@ -39,14 +38,14 @@ from shared_model.reach import require_reach
 
 @dataclass(frozen=True)
 class GoodReply:
-    """A validated reply, its message carrying the declared weight of its platform.
+    """A validated reply: the platform's noised sum.
 
     `receipt` is signed by the key of the platform's ledger, and `noise` is what it says of its noise; without privacy
     there is no receipt, and `noise` is the platform's unsigned word.
     """
 
     platform: str
-    message: Message
+    arrays: Mapping[str, NDArray]
     noise: str
     receipt: Receipt | None
 
@@ -68,10 +67,12 @@ class BadReply:
 
 @dataclass(frozen=True)
 class Question:
-    """What all members were asked in one round: instructions as they were sent, and the tensors to begin with."""
+    """What all members were asked in one round: instructions as they were sent, and the tensors that came with them."""
 
     ask: TrainInstructions
     arrays: Mapping[str, NDArray]
+    noise: float
+    """σ of the noise in each number of an answer; 0 without privacy."""
 
     @cached_property
     def base(self) -> str:
@@ -86,10 +87,9 @@ def sort_replies(
     witness: Witness,
     registered: Mapping[str, str],
 ) -> tuple[list[GoodReply], list[BadReply]]:
-    """Split a round's replies into those that may be averaged and those that may not.
+    """Split a round's replies into those that may be added up and those that may not.
 
-    The weight of a good reply is replaced by the platform's declared one, so no client can buy influence, and
-    no private count can enter. Good replies come in the order of their platforms' names: sums of floats then do
+    Good replies come in the order of their platforms' names: sums of floats then do
     not depend on who answered first. A second reply of a platform in the same round is refused, and so is one whose
     ledger went back against what `witness` holds.
 
@@ -199,26 +199,21 @@ def _signed(said: Mapping[str, object], name: str, members: Collection[str], del
 def _check(message: Message, question: Question, settings: FederationSettings) -> GoodReply:
     content, ask = message.content, question.ask
     name = _name(message)
-    if _shape(content) != {"arrays": ArrayRecord, "metrics": MetricRecord, "receipt": ConfigRecord}:
+    if _shape(content) != {"arrays": ArrayRecord, "receipt": ConfigRecord}:
         raise ReplyError(
             "form",
-            f"{name}: a reply must hold arrays, metrics and a receipt, each of its kind, not {sorted(content)}",
+            f"{name}: a reply must hold arrays and a receipt, each of its kind, not {sorted(content)}",
         )
     said = dict(content.config_records["receipt"])
     _require_fresh(name, said, question)
-    if name not in settings.weights:
-        raise ReplyError(
-            "stranger", f"{name}: is no member of this run ({', '.join(sorted(settings.weights))})"
-        )
-    receipt = _signed(said, name, settings.weights, ask.delta) if ask.epsilon > 0 else None
+    if name not in settings.sizes:
+        raise ReplyError("stranger", f"{name}: is no member of this run ({', '.join(sorted(settings.sizes))})")
+    receipt = _signed(said, name, settings.sizes, ask.delta) if ask.epsilon > 0 else None
     where = f"{name}, round {ask.round}"
     arrays = _decode(content.array_records["arrays"], name)
-    ask.spec.exchange.validate(arrays, where)
-    require_reach(question.arrays, arrays, ask, where)
-    # In the spec's order, whatever the sender's was: FedAvgM and Krum go by position.
-    content["arrays"] = ArrayRecord({t.name: Array(arrays[t.name]) for t in ask.spec.exchange.tensors})
-    content["metrics"] = MetricRecord({WEIGHT_KEY: float(settings.weights[name])})
-    return GoodReply(name, message, str(said.get("noise", "")), receipt)
+    ask.shape.answer(ask.stage).validate(arrays, where)
+    require_reach(arrays[ask.stage.value], settings.sizes[name], question.noise, where)
+    return GoodReply(name, arrays, str(said.get("noise", "")), receipt)
 
 
 def _require_fresh(name: str, receipt: Mapping[str, object], question: Question) -> None:

@@ -1,95 +1,116 @@
-"""The round loop: ask, check, average, checkpoint. Resumes after the last checkpoint, never before it."""
+"""The round loop: ask, check, add up, checkpoint. Resumes after the last checkpoint, never before it."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
 from privacy.ledger import Witness
+from privacy.release import ReleasePlan
 from server.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
 from server.presence import Observer, Presence, Present
 from server.replies import BadReply, GoodReply, Question, sort_replies
-from server.robust import aggregate, require_tolerance
 from server.settings import FederationSettings
-from server.strategies import make_strategy, restore_strategy, strategy_state
 from shared_model.errors import CheckpointError, RunFailedError
 from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
-from shared_model.model import initial_shared
+from shared_model.stages import Stage, part_of, published, read_published
+from shared_model.table import ProductTable
+
+
+START = "start.safetensors"
+"""In a run's folder: the published table that the run adds to, where there is one."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The shared tensors after the last round."""
+    """The table after the last round, as it is published."""
 
     arrays: dict[str, NDArray]
     rounds: int
 
 
+@dataclass(frozen=True)
+class Run:
+    """What stays the same through a run's rounds."""
+
+    grid: Grid
+    presence: Presence
+    settings: FederationSettings
+    witness: Witness
+    observe: Observer
+
+
 def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: Observer) -> Outcome:
     """Run or resume the rounds of `settings`, with a checkpoint in `folder` after each.
 
-    A client that fails is reported and left out of its round. A round with fewer than `min_replies` good replies is
-    asked again, `attempts` times in all, with the same request: who answered before sends what it stored then, and is
-    not charged again. Raises RunFailedError if that does not help: the checkpoint stays at the round before, and the
-    run can be resumed.
-
-    Raises BadInputError if a robust strategy would withstand nobody with `min_replies` replies.
+    What the members send is added to the table of `start_table`. A client that fails is reported and left out of its
+    round. A round with fewer than `min_replies` good replies is asked again, `attempts` times in all, with the same
+    request: who answered before sends what it stored then, and is not charged again. Raises RunFailedError if that does
+    not help: the checkpoint stays at the round before, and the run can be resumed.
 
     The heads of the platforms' ledgers are on the disk before a round counts. Raises LedgerError if they cannot be kept.
     """
     ask = settings.instructions
-    spec = ask.spec.exchange
-    strategy = make_strategy(settings.strategy, settings.strategy_options)
-    require_tolerance(strategy, settings.min_replies)
     checkpoint = load_checkpoint(folder)
     if checkpoint is None:
-        start = spec.to_numpy(initial_shared(ask.spec), "initial model")
-        checkpoint = Checkpoint(ask.run_id, 0, start, {})
+        checkpoint = Checkpoint(ask.run_id, 0, published(start_table(folder, ask)))
         save_checkpoint(folder, checkpoint)
     elif checkpoint.run_id != ask.run_id:
         raise CheckpointError(
             f"{folder}: the checkpoint is of run {checkpoint.run_id!r}, not {ask.run_id!r}."
         )
     else:
-        restore_strategy(strategy, checkpoint.strategy)
         observe("resumed", {"after_round": checkpoint.round, "rounds": ask.rounds})
-    spec.validate(checkpoint.arrays, f"{folder}, checkpoint")
+    ask.shape.exchange.validate(checkpoint.arrays, f"{folder}, checkpoint")
     witness = Witness(folder)
     witness.require(checkpoint.heads, NAME)
     if witness.cut:
         observe("witness-mended", {"bytes": witness.cut})
-    arrays = dict(checkpoint.arrays)
-    presence = Presence(grid, settings.weights, settings.member_wait, observe)
+    table = read_published(checkpoint.arrays, f"{folder}, checkpoint")
+    presence = Presence(grid, settings.sizes, settings.member_wait, observe)
+    run = Run(grid, presence, settings, witness, observe)
     for number in range(checkpoint.round + 1, ask.rounds + 1):
-        now = ask.model_copy(update={"round": number})
-        arrays = _round(grid, presence, strategy, settings, now, arrays, witness, observe)
-        state = strategy_state(strategy)
-        save_checkpoint(folder, Checkpoint(ask.run_id, number, arrays, state, witness.latest))
-    return Outcome(arrays, ask.rounds)
+        table = _round(run, ask.model_copy(update={"round": number}), table)
+        save_checkpoint(folder, Checkpoint(ask.run_id, number, published(table), witness.latest))
+    return Outcome(published(table), ask.rounds)
 
 
-def _round(
-    grid: Grid,
-    presence: Presence,
-    strategy: FedAvg,
-    settings: FederationSettings,
-    ask: TrainInstructions,
-    arrays: dict[str, NDArray],
-    witness: Witness,
-    observe: Observer,
-) -> dict[str, NDArray]:
-    """Return the shared tensors after one round."""
-    good = _enough_replies(grid, presence, strategy, settings, ask, arrays, witness, observe)
-    result = aggregate(strategy, ask.round, [reply.message for reply in good], arrays)
-    ask.spec.exchange.validate(result, f"round {ask.round}, after averaging")
-    observe(
+def start_table(folder: Path, ask: TrainInstructions) -> ProductTable:
+    """Return the table that a run adds to: the one in its folder (`START`), or an empty one, which is the prior."""
+    file = folder / START
+    if not file.exists():
+        return ProductTable.empty(ask.products, ask.edges)
+    try:
+        arrays = load_file(file)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{file}: the table to add to cannot be read: {error}.") from None
+    ask.shape.exchange.validate(arrays, str(file))
+    return read_published(arrays, str(file))
+
+
+def _round(run: Run, ask: TrainInstructions, table: ProductTable) -> ProductTable:
+    """Return the table with one round's sums added."""
+    stage = ask.stage
+    if stage is Stage.EDGES:
+        table = table.fixed_temper()
+    given = {"temper": np.asarray(table.temper, dtype=np.float32)} if stage is Stage.EDGES else {}
+    good = _enough_replies(run, ask, given)
+    before = table
+    for reply in good:
+        table = table.plus(part_of(ask.shape, stage, reply.arrays, noise_variance(ask), given.get("temper")))
+    if stage is Stage.POPULARITY:
+        table = replace(table, runs=table.runs + 1)
+    moved = getattr(table, stage.value) - getattr(before, stage.value)
+    run.observe(
         "round",
         {
             "round": ask.round,
@@ -99,37 +120,38 @@ def _round(
             "caps": {r.platform: r.receipt.cap for r in good if r.receipt},
             "noise": {r.platform: r.noise[:40] for r in good},
             "receipts": {r.platform: r.receipt.to_mapping() for r in good if r.receipt},
-            "update_norm": float(np.sqrt(sum(np.square(result[n] - arrays[n]).sum() for n in result))),
-            "model": fingerprint(result),
+            "update_norm": float(np.sqrt(np.square(moved).sum())),
+            "model": fingerprint(published(table)),
         },
     )
-    return result
+    return table
+
+
+def noise_variance(ask: TrainInstructions) -> float:
+    """Return the variance of the noise in each number that one member sends in this round; 0 without privacy."""
+    if not ask.epsilon:
+        return 0.0
+    plan = ReleasePlan.calibrated(epsilon=ask.epsilon, delta=ask.delta, shares=ask.shares)
+    return plan.noise_of(ask.stage.number) ** 2
 
 
 def _enough_replies(
-    grid: Grid,
-    presence: Presence,
-    strategy: FedAvg,
-    settings: FederationSettings,
-    ask: TrainInstructions,
-    arrays: dict[str, NDArray],
-    witness: Witness,
-    observe: Observer,
-) -> list[GoodReply]:
+    run: Run, ask: TrainInstructions, given: dict[str, NDArray]
+) -> Sequence[GoodReply]:
     """Ask until `min_replies` good replies have come in one attempt; raise RunFailedError after the last one."""
-    reasons = "no client answered"
-    good: list[GoodReply] = []
+    reasons, settings = "no client answered", run.settings
+    good: Sequence[GoodReply] = []
     for attempt in range(1, settings.attempts + 1):
-        present = presence.gather(ask.round, settings.min_replies)
+        present = run.presence.gather(ask.round, settings.min_replies)
         if len(present.names) < settings.min_replies:
             good, reasons = [], f"{len(present.names)} members are online"
         else:
-            good, bad = _ask(grid, present, strategy, settings, ask, arrays, witness, observe)
+            good, bad = _ask(run, present, ask, given)
             if len(good) >= settings.min_replies:
                 return good
             reasons = "; ".join(f"{b.platform}: {b.reason}" for b in bad) or "no client answered"
         if attempt < settings.attempts:
-            observe(
+            run.observe(
                 "repeated",
                 {
                     "round": ask.round,
@@ -146,42 +168,37 @@ def _enough_replies(
 
 
 def _ask(
-    grid: Grid,
-    present: Present,
-    strategy: FedAvg,
-    settings: FederationSettings,
-    ask: TrainInstructions,
-    arrays: dict[str, NDArray],
-    witness: Witness,
-    observe: Observer,
-) -> tuple[list[GoodReply], list[BadReply]]:
+    run: Run, present: Present, ask: TrainInstructions, given: dict[str, NDArray]
+) -> tuple[Sequence[GoodReply], Sequence[BadReply]]:
     """Ask everybody present once; report who failed, and who gave no reply in time."""
-    # In the spec's order: FedAvgM pairs old and new tensors by their position.
-    record = ArrayRecord({t.name: Array(arrays[t.name]) for t in ask.spec.exchange.tensors})
-    config = ConfigRecord(ask.model_dump())
-    # Flower's strategies draw nodes from a Grid and wait for ever if there are none: they get those who are there.
-    messages = list(strategy.configure_train(ask.round, record, config, cast(Grid, present)))
-    for message in messages:
-        _keep_to_instructions(message.content.config_records["config"])
-        ask = TrainInstructions.from_mapping(dict(message.content.config_records["config"]))
-    names = [present.name(message.metadata.dst_node_id) for message in messages]
-    size = sum(array.nbytes for array in arrays.values())
+    settings, observe = run.settings, run.observe
+    nodes = sorted(present.names)
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord({name: Array(array) for name, array in given.items()}),
+            "config": ConfigRecord(ask.model_dump()),
+        }
+    )
+    messages = [Message(content, dst_node_id=node, message_type=MessageType.TRAIN) for node in nodes]
+    names = [present.name(node) for node in nodes]
+    size = sum(array.nbytes for array in given.values())
     asking = {"platforms": names, "limit_s": settings.round_timeout, "bytes": size * len(messages)}
     observe("asked", {"round": ask.round} | asking)
     began = time.monotonic()
     # Flower empties the messages while it sends them, and gives each its id.
     addressed = [(message.metadata, message.metadata.dst_node_id) for message in messages]
-    replies = list(grid.send_and_receive(messages, timeout=settings.round_timeout))
+    replies = list(run.grid.send_and_receive(messages, timeout=settings.round_timeout))
     asked = {metadata.message_id: present.name(node) for metadata, node in addressed}
     registered = asked if any(present.names.values()) else {}
     seconds = round(time.monotonic() - began, 3)
-    good, bad = sort_replies(replies, Question(ask, arrays), settings, witness, registered)
+    good, bad = sort_replies(replies, Question(ask, given, noise_variance(ask) ** 0.5), settings, run.witness, registered)
     refused = {b.platform: b.head for b in bad if b.head}
-    witness.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
+    run.witness.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
     counted = [reply.platform for reply in good]
+    received = sum(array.nbytes for reply in good for array in reply.arrays.values())
     observe(
         "answered",
-        {"round": ask.round, "platforms": counted, "bytes": size * len(good), "seconds": seconds},
+        {"round": ask.round, "platforms": counted, "bytes": received, "seconds": seconds},
     )
     for failure in bad:
         said = {"platform": failure.platform, "code": failure.code, "reason": failure.reason}
@@ -191,13 +208,3 @@ def _ask(
     if late:
         observe("no-reply", {"round": ask.round, "platforms": late, "timeout_s": settings.round_timeout})
     return good, bad
-
-
-def _keep_to_instructions(config: ConfigRecord) -> None:
-    """Turn what Flower's strategies add to the request into instructions, which admit no other keys.
-
-    Doing it twice changes nothing: all messages of a round share one record.
-    """
-    config.pop("server-round", None)
-    if "proximal-mu" in config:
-        config["proximal"] = float(config.pop("proximal-mu"))  # type: ignore[arg-type]

@@ -14,12 +14,10 @@ class FederationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    strategy: str
-    strategy_options: dict[str, float | int] = {}
-    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
-    """Declared, public weight of each platform in the average; a reply from anyone else is refused."""
+    sizes: dict[str, Annotated[int, Field(ge=1)]]
+    """Declared, public number of shoppers of each member; a reply from anyone else is refused."""
     min_replies: Annotated[int, Field(ge=1)] = 1
-    """A round with fewer good replies is not averaged: it is repeated, or ends the run."""
+    """A round with fewer good replies does not count: it is repeated, or ends the run."""
     attempts: Annotated[int, Field(ge=1)] = 1
     """How often a round is tried that gets too few good replies."""
     member_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0

@@ -7,7 +7,7 @@
     │   └── (DataError …)    2  data           in `clients.errors`
     ├── ExchangeError        1  exchange       a tensor that the exchange spec does not admit
     │   ├── NotFiniteError   1  exchange.not-finite  a tensor that holds NaN or inf
-    │   └── ReachError       1  exchange.reach       a tensor further from its start than training moves it
+    │   └── ReachError       1  exchange.reach       a sum longer than the declared shoppers' rows
     ├── CheckpointError      4  checkpoint     a checkpoint or model file that cannot be read
     └── RunFailedError       1  run-failed     the run ended without a usable result
 
@@ -56,7 +56,7 @@ class NotFiniteError(ExchangeError):
 
 
 class ReachError(ExchangeError):
-    """A tensor that is further from the round's start than honest training can have moved it."""
+    """A sum that is longer than the rows of its platform's declared shoppers can be."""
 
     code = "exchange.reach"
 

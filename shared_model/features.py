@@ -151,7 +151,7 @@ def catalogue_isolation(
     cache: FeatureCache,
 ) -> torch.Tensor:
     """Return `isolation` (I,) of what `encode_catalogue` gave, where `features` are; from the cache if it is there."""
-    digest = hashlib.sha256(f"isolation 1 {spec}".encode())
+    digest = hashlib.sha256(f"isolation 2 {spec}".encode())
     for encoder, block in zip(encoders, features.split(spec.encoder_dimensions, -1), strict=True):
         if isinstance(encoder, AttributeEncoder):
             digest.update(np.ascontiguousarray(block.cpu().numpy()).data)

@@ -3,15 +3,15 @@
 from hashlib import sha256
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from shared_model.encoders import EncoderIdentity, identities_from_json
 from shared_model.errors import BadInputError
-from shared_model.model import ModelSpec
+from shared_model.stages import Stage, TableShape
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+MOST_PRODUCTS, MOST_EDGES = 10_000_000, 200_000_000
 
 
 class TrainInstructions(BaseModel):
@@ -25,28 +25,35 @@ class TrainInstructions(BaseModel):
 
     run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
     round: Count
-    """The round, from 1."""
-    rounds: Count
-    """How many rounds the run has; with `local_steps` it fixes the noise for the whole run."""
-    local_steps: Count
+    """The round, from 1: popularity is released in the first, edges in the second."""
+    rounds: Annotated[int, Field(ge=1, le=2)]
+    """2; or 1, for popularity alone."""
     epsilon: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """Target ε of the whole run for each platform, or 0 for none."""
     delta: Annotated[float, Field(gt=0, lt=1)]
-    clip_norm: Positive
-    sample_rate: Fraction
-    learning_rate: Positive
-    scalar_learning_rate: Positive
-    negatives: Count
-    targets: Count
-    proximal: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    encoders: str
-    """The encoder names in order, comma-separated."""
-    encoder_identities: str
-    """Their identities as JSON; a client whose encoders differ refuses."""
-    width: Annotated[int, Field(ge=0)]
-    history_length: Annotated[int, Field(ge=2)]
+    share: Fraction
+    """The part of the budget that popularity gets; 1 in a run of one round."""
+    encoders: Annotated[str, Field(max_length=500)]
+    """The federation's encoder names in order, comma-separated: items without a product's key are found by text."""
+    vocabulary: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of the vocabulary, whose products and edges the sums are over."""
+    products: Annotated[int, Field(ge=0, le=MOST_PRODUCTS)]
+    """V."""
+    edges: Annotated[int, Field(ge=0, le=MOST_EDGES)]
+    """E."""
     seed: int
-    """Seeds the public draws (negatives), and in reproducible simulations everything."""
+    """Seeds the noise of reproducible simulations, and nothing else."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.round > self.rounds:
+            raise ValueError(f"round {self.round} of a run of {self.rounds} is none")
+        if (self.rounds == 1) != (self.share == 1.0):
+            raise ValueError(
+                f"share = {self.share:g} in a run of {self.rounds} rounds: popularity alone has all of the budget, and "
+                "with edges less than all"
+            )
+        return self
 
     @classmethod
     def from_mapping(cls, values: dict[str, object]) -> Self:
@@ -70,11 +77,16 @@ class TrainInstructions(BaseModel):
         return tuple(self.encoders.split(","))
 
     @property
-    def identities(self) -> list[EncoderIdentity]:
-        """The identities that every party must share."""
-        return identities_from_json(self.encoder_identities)
+    def stage(self) -> Stage:
+        """What this round releases."""
+        return Stage.POPULARITY if self.round == 1 else Stage.EDGES
 
     @property
-    def spec(self) -> ModelSpec:
-        """The public shape of the model."""
-        return ModelSpec.of(self.identities, self.width, self.history_length)
+    def shape(self) -> TableShape:
+        """The public shape of the table."""
+        return TableShape(self.products, self.edges)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The part of the budget of each round's sum."""
+        return (1.0,) if self.rounds == 1 else (self.share, 1.0 - self.share)

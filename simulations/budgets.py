@@ -8,7 +8,7 @@ from clients.site import SiteSettings
 from privacy.errors import BudgetRefusedError, LedgerUnreadableError, PlanError, PrivacyError
 from privacy.ledger import Budget, Kind, Ledger, Preview
 from privacy.ledger.keys import key_path
-from privacy.plan import PrivacyPlan
+from privacy.release import ReleasePlan
 from shared_model.instructions import TrainInstructions
 
 
@@ -60,9 +60,9 @@ def preview_run(sites: list[SiteSettings], ask: TrainInstructions) -> dict[str, 
     previews, refused = {}, []
     for site in sites:
         ledger, plan = open_ledger(site), plan_for(site, ask)
-        done = [spend.steps for spend in ledger.runs() if spend.run == ask.run_id]
+        done = sum(spend.steps for spend in ledger.runs() if spend.run == ask.run_id)
         if done:
-            previews[site.name] = _rest(ledger, plan, plan.steps - sum(done))
+            previews[site.name] = _rest(ledger, plan, done)
             continue
         preview = ledger.preview(plan.event)
         previews[site.name] = preview
@@ -78,9 +78,10 @@ def preview_run(sites: list[SiteSettings], ask: TrainInstructions) -> dict[str, 
     return previews
 
 
-def _rest(ledger: Ledger, plan: PrivacyPlan, steps: int) -> Preview:
-    if steps > 0:
-        return ledger.preview(plan.event_of(steps))
+def _rest(ledger: Ledger, plan: ReleasePlan, done: int) -> Preview:
+    """Return what is left of a run of which `done` sums are in the ledger: the last one, or nothing."""
+    if done < len(plan.shares):
+        return ledger.preview(plan.event_of(done))
     held = ledger.budget()
     return Preview(held.committed, held.committed, held.cap)
 

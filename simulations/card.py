@@ -20,27 +20,33 @@ def render(card: dict[str, Any]) -> str:
         "| | |",
         "|---|---|",
         f"| run | {card['run']} |",
-        f"| shared parameters | {card['parameters']:,} |",
+        f"| shared numbers | {card['shared_numbers']:,}: {card['products']:,} products, {card['edges']:,} edges |",
+        f"| contributing shoppers, as declared | {sum(card['sizes'].values()):,} |",
+        f"| noise on the sums | {_noise(card)} |",
+        f"| vocabulary | `{card['vocabulary'][:16]}` |",
         f"| exchange spec | `{card['exchange_fingerprint'][:16]}` |",
         f"| model | `{card['model_fingerprint'][:16]}` |",
         f"| encoders | {', '.join(card['encoders'])} |",
-        f"| strategy | {card['strategy']}, {card['rounds']} rounds of {card['local_steps']} local steps |",
         "",
-        "| member | ε | δ | noise multiplier | steps | sample rate |",
-        "|---|---|---|---|---|---|",
+        "| member | ε | δ | noise multiplier | share of popularity |",
+        "|---|---|---|---|---|",
     ]
     for name, spent in card["members"].items():
         if spent is None:
-            lines.append(f"| {name} | no privacy | | | | |")
+            lines.append(f"| {name} | no privacy | | | |")
         else:
             lines.append(
                 f"| {name} | {spent['epsilon']:.3f} | {spent['delta']:g} | {spent['noise_multiplier']:.4g} | "
-                f"{spent['steps']} | {spent['sample_rate']:g} |"
+                f"{spent['share']:g} |"
             )
     lines += [
         "",
         "Unit of privacy: one shopper of one platform with all of their events; neighbours differ in one "
-        "shopper added or removed. Local layers (popularity, blend) and served lists are outside the claim.",
+        "shopper added or removed. Local layers (own counts, weights) and served lists are outside the claim.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _noise(card: dict[str, Any]) -> str:
+    return ", ".join(f"σ {sigma:.3g} on {name}" for name, sigma in card["noise_of_sums"].items() if sigma) or "none"

@@ -37,7 +37,6 @@ def simulate(
         Path | None, typer.Option(help="Scenario file (TOML); the grocery scenario where left out.")
     ] = None,
     epsilon: Annotated[str | None, typer.Option(help='ε for each member, or "none".')] = None,
-    rounds: Annotated[int | None, typer.Option(help="Rounds of the federation.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the simulation.")] = None,
     backend: Annotated[Backend | None, typer.Option(help="Where the clients run.")] = None,
     secure_noise: Annotated[
@@ -70,13 +69,12 @@ def simulate(
     stderr = Console(stderr=True, highlight=False, soft_wrap=True)
     say = stderr.print
     if resume is not None:
-        if any(option is not None for option in (scenario, epsilon, rounds, seed, backend)) or secure_noise:
+        if any(option is not None for option in (scenario, epsilon, seed, backend)) or secure_noise:
             raise BadInputError("--resume continues a run as it was started; it takes no other settings.")
         run, chosen = open_run(resume)
     else:
         chosen = (load_scenario(scenario) if scenario else _default()).with_options(
             epsilon=epsilon,
-            rounds=rounds,
             seed=seed,
             backend=backend.value if backend else None,
             noise="secure" if secure_noise else None,

@@ -8,7 +8,8 @@ runs/<time>-<name>/
   work/<name>/          outboxes
   checkpoint.safetensors, events.jsonl, model.safetensors, model_card.md, model_card.json
   witness.jsonl         the signed heads of the members' ledgers, as the server saw them
-  baselines/            the same federation without privacy, local and pooled training, for comparison
+  vocabulary.safetensors  the products and edges of all platforms' public catalogues
+  baselines/            the same federation without privacy, for comparison
   result.json           written last
 """
 
@@ -21,10 +22,10 @@ from pathlib import Path
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.site import SiteSettings, save_site
 from server.settings import FederationSettings
-from shared_model.encoders import identities_to_json
 from shared_model.errors import BadInputError
-from shared_model.features import make_encoders
 from shared_model.instructions import TrainInstructions
+from shared_model.table import release_share
+from shared_model.vocabulary import Vocabulary
 from simulations.scenario import PlatformSection, Scenario, parse_scenario
 
 
@@ -38,6 +39,11 @@ class RunFolder:
     def result(self) -> Path:
         """The final result; there only when the run is complete."""
         return self.path / "result.json"
+
+    @property
+    def vocabulary(self) -> Path:
+        """The products that all platforms' catalogues have, and their edges."""
+        return self.path / "vocabulary.safetensors"
 
     @property
     def baselines(self) -> Path:
@@ -100,6 +106,7 @@ def site_of(
         ledger_key=platform.ledger_key,
         work=run.path / "work" / platform.name,
         cache=cache_folder() / "features",
+        vocabulary=run.vocabulary,
         allow_plain_training=scenario.epsilon == 0,
         reproducible_noise=scenario.privacy.noise == "reproducible",
         seed=scenario.scenario.seed,
@@ -109,7 +116,7 @@ def site_of(
 def prepare(site: SiteSettings, scenario: Scenario) -> Platform:
     """Load one platform as its client would."""
     model = scenario.model
-    return prepare_platform(HashableSite(site), tuple(model.encoders), model.width, model.history_length)
+    return prepare_platform(HashableSite(site), tuple(model.encoders), model.history_length)
 
 
 def declared_size(platform: PlatformSection, shoppers: int) -> int:
@@ -120,33 +127,29 @@ def declared_size(platform: PlatformSection, shoppers: int) -> int:
     return max(1, round(shoppers / magnitude) * magnitude)
 
 
-def settings_of(run_id: str, scenario: Scenario, sizes: dict[str, int]) -> FederationSettings:
-    """Return what the server asks for, with the members' declared sizes as weights."""
-    federation, model, privacy = scenario.federation, scenario.model, scenario.privacy
-    identities = [encoder.identity for encoder in make_encoders(model.encoders)]
+def settings_of(
+    run_id: str, scenario: Scenario, sizes: dict[str, int], vocabulary: Vocabulary
+) -> FederationSettings:
+    """Return what the server asks for, with the members' declared sizes."""
+    federation, privacy = scenario.federation, scenario.privacy
+    members = {platform.name: sizes[platform.name] for platform in scenario.members}
+    share = release_share(sum(members.values())) if privacy.share is None else privacy.share
+    rounds = 2 if len(vocabulary.edges) and share < 1 else 1
     return FederationSettings(
-        strategy=federation.strategy,
-        strategy_options=federation.strategy_options,
-        weights={platform.name: float(sizes[platform.name]) for platform in scenario.members},
+        sizes=members,
         min_replies=federation.min_replies,
         round_timeout=federation.round_timeout,
         instructions=TrainInstructions(
             run_id=run_id,
             round=1,
-            rounds=federation.rounds,
-            local_steps=federation.local_steps,
+            rounds=rounds,
             epsilon=scenario.epsilon,
             delta=privacy.delta,
-            clip_norm=privacy.clip_norm,
-            sample_rate=privacy.sample_rate,
-            learning_rate=model.learning_rate,
-            scalar_learning_rate=model.scalar_learning_rate,
-            negatives=model.negatives,
-            targets=model.targets,
-            encoders=",".join(model.encoders),
-            encoder_identities=identities_to_json(identities),
-            width=model.width,
-            history_length=model.history_length,
+            share=share if rounds == 2 else 1.0,
+            encoders=",".join(scenario.model.encoders),
+            vocabulary=vocabulary.digest,
+            products=len(vocabulary),
+            edges=len(vocabulary.edges),
             seed=scenario.scenario.seed,
         ),
     )

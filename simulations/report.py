@@ -8,25 +8,14 @@ from rich.text import Text
 
 from server.refusals import refusal_lines
 
-METHODS = (
-    "popularity",
-    "prior",
-    "prior_local",
-    "local_only",
-    "federated",
-    "federated_private",
-    "adopted",
-    "centralised",
-)
+METHODS = ("popularity", "prior", "own", "federated", "federated_private", "adopted")
 _TITLES = {
     "popularity": "popularity",
-    "prior": "prior, no training",
-    "prior_local": "prior + local layer",
-    "local_only": "local only, trained",
-    "federated": "federated, no privacy",
-    "federated_private": "federated, private",
-    "adopted": "adopted + local layer",
-    "centralised": "centralised (research)",
+    "prior": "prior, text alone",
+    "own": "own layer",
+    "federated": "with the federation, no privacy",
+    "federated_private": "with the federation, private",
+    "adopted": "with own shoppers and the federation",
 }
 
 
@@ -37,8 +26,8 @@ def result_view(result: dict[str, Any]) -> Group:
         parts.append(_privacy(result))
     notes = [
         "NDCG@10 / Recall@10 over the whole catalogue, with the 95 % bootstrap interval of NDCG@10. Members rank "
-        "with the local layer and the blend that their own validation shoppers chose; the newcomer has trained "
-        "nothing and, but for the two lines that say local layer, chosen nothing (zero-shot)."
+        "with the weights that their own validation shoppers chose; with the federation, the newcomer has nothing of "
+        "its own but its catalogue: no shopper's past, no choice."
     ]
     notes += [f"Not private: {reason}." for reason in result["taints"]]
     notes += [line.strip() + "." for line in refusal_lines(result.get("refused", []))]
@@ -50,7 +39,7 @@ def _quality(result: dict[str, Any]) -> Table:
     table = Table(title=f"{result['name']}, seed {result['seed']}", title_justify="left")
     table.add_column("platform")
     table.add_column("method")
-    for column in ("NDCG@10", "95 %", "Recall@10", "vs prior", "blend"):
+    for column in ("NDCG@10", "95 %", "Recall@10", "vs prior", "others"):
         table.add_column(column, justify="right")
     for name, platform in result["platforms"].items():
         floor = platform["methods"]["prior"]["ndcg@10"]
@@ -60,7 +49,7 @@ def _quality(result: dict[str, Any]) -> Table:
             if values is None:
                 continue
             low, high = values["intervals"]["ndcg@10"]
-            blend = values.get("local_layer", {}).get("blend")
+            others = values.get("local_layer", {}).get("others")
             table.add_row(
                 label,
                 _TITLES[method],
@@ -68,7 +57,7 @@ def _quality(result: dict[str, Any]) -> Table:
                 f"{low:.3f}–{high:.3f}",
                 f"{values['recall@10']:.4f}",
                 "" if method == "prior" or not floor else f"{values['ndcg@10'] / floor - 1:+.1%}",
-                "" if blend is None or method == "prior" else f"{blend:g}",
+                "" if not method.startswith(("federated", "adopted")) else "used" if others else "not used",
             )
             label = ""
         table.add_section()
@@ -85,8 +74,7 @@ def _privacy(result: dict[str, Any]) -> Table:
         "left",
         "δ",
         "noise σ",
-        "steps",
-        "sample rate",
+        "popularity's share",
     ):
         table.add_column(column, justify="left" if column == "platform" else "right")
     for name, platform in result["platforms"].items():
@@ -100,8 +88,7 @@ def _privacy(result: dict[str, Any]) -> Table:
                 f"{spent['epsilon_left']:.3f}",
                 f"{spent['delta']:g}",
                 f"{spent['noise_multiplier']:.3f}",
-                str(spent["steps"]),
-                f"{spent['sample_rate']:g}",
+                f"{spent['share']:g}",
             )
     return table
 

@@ -17,9 +17,13 @@ from typing import Any
 import torch
 
 from clients.app import app as client_app
+from clients.memory import Memory
+from clients.others import exact_table, others_memory, sent_table
 from clients.participate import plan_for
 from clients.platform import Platform
+from clients.products import Products
 from clients.site import SiteSettings
+from clients.training import ShopperEvents
 from server.app import MODEL
 from server.app import app as server_app
 from server.checkpoint import load_checkpoint
@@ -27,13 +31,18 @@ from server.events import EventLog, read_events
 from server.refusals import refusals
 from server.settings import FederationSettings
 from shared_model.errors import RunFailedError
-from shared_model.exchange import SharedTensors, fingerprint
+from shared_model.exchange import fingerprint
+from shared_model.features import make_encoders
+from shared_model.stages import published
+from shared_model.table import ProductTable
 from shared_model.version import VERSION
+from shared_model.vocabulary import Vocabulary
+from shared_model.vocabulary_file import vocabulary_bytes
 from simulations.budgets import ensure_ledger, lines_after, lines_before, preview_run, spend_of
 from simulations.card import write_card
 from simulations.folder import RunFolder, declared_size, prepare, settings_of, site_of, write_federation
 from simulations.grid import ray_executor, run_inline, run_server
-from simulations.methods import Judge, Outcome, read_shared, train_in_one_place
+from simulations.methods import Judge, Outcome, read_table
 from simulations.scenario import Scenario
 
 Say = Callable[[str], None]
@@ -47,6 +56,7 @@ class Simulation:
     run: RunFolder
     scenario: Scenario
     platforms: dict[str, Platform]
+    products: dict[str, Products]
     sites: list[SiteSettings]
     """The members' sites, in the order of the scenario."""
     settings: FederationSettings
@@ -86,8 +96,13 @@ def load(run: RunFolder, scenario: Scenario, say: Say) -> Simulation:
         for report in platform.reports:
             for line in report.lines():
                 say(f"    {line.strip()}")
-    settings = settings_of(run.path.name, scenario, sizes)
-    simulation = Simulation(run, scenario, platforms, sites, settings, say)
+    vocabulary = _vocabulary(run, scenario, list(platforms.values()))
+    names = tuple(scenario.model.encoders)
+    products = {name: Products.of(vocabulary, p.catalogue, names) for name, p in platforms.items()}
+    for name, found in products.items():
+        say(f"  {name}: {found.known:,} of {len(found.of_item):,} items are in the vocabulary")
+    settings = settings_of(run.path.name, scenario, sizes, vocabulary)
+    simulation = Simulation(run, scenario, platforms, products, sites, settings, say)
     if simulation.private:
         declared = {p.name: p.epsilon_cap is not None for p in scenario.members}
         for site in sites:
@@ -112,16 +127,17 @@ def simulate(simulation: Simulation) -> dict[str, Any]:
     finally:  # what was spent is spent, also if the run failed
         for line in lines_after(simulation.sites, ask.run_id) if simulation.private else ():
             say(f"  budget: {line}")
-    shared = {"federated_private" if simulation.private else "federated": read_shared(run.path / MODEL)}
-    with simulation.timed("comparisons"):
-        shared |= _comparisons(simulation)
+    tables = {"federated_private" if simulation.private else "federated": read_table(run.path / MODEL)}
+    if simulation.private:
+        with simulation.timed("comparisons"):
+            tables["federated"] = _without_privacy(simulation)
     say("evaluation, all items ranked for every test shopper")
     with simulation.timed("evaluation"):
         names = list(simulation.platforms)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # torch works outside the interpreter's lock
-            outcomes = dict(zip(names, pool.map(lambda n: _judge(simulation, n, shared), names), strict=True))
+            outcomes = dict(zip(names, pool.map(lambda n: _judge(simulation, n, tables), names), strict=True))
     result = _result(simulation, outcomes)
-    write_card(run.path, _card(simulation, shared))
+    write_card(run.path, _card(simulation, tables))
     temporary = run.result.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
     temporary.replace(run.result)
@@ -148,43 +164,53 @@ def federate(
         raise RunFailedError(f"{folder}: the federation ended without a model.")
 
 
-def _comparisons(simulation: Simulation) -> dict[str, Any]:
-    """Train, or read, the models that the federation is compared with. None of them is private."""
-    run, say, scenario = simulation.run, simulation.say, simulation.scenario
-    shared: dict[str, Any] = {}
-    if simulation.private:
-        say("comparison: the same federation without privacy")
-        folder = run.baselines / "federated"
-        ask = simulation.settings.instructions.model_copy(update={"epsilon": 0.0})
-        settings = simulation.settings.model_copy(update={"instructions": ask})
-        sites = [s.model_copy(update={"allow_plain_training": True}) for s in simulation.sites]
-        write_federation(folder, settings, sites)
-        federate(simulation, folder, sites, settings)
-        shared["federated"] = read_shared(folder / MODEL)
-    members = [simulation.platforms[p.name] for p in scenario.members]
-    say("comparison: each member alone")
-    files = {m.name: run.baselines / "local_only" / f"{m.name}.safetensors" for m in members}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        alone = pool.map(lambda m: train_in_one_place(files[m.name], [m], scenario), members)
-        shared |= {f"local_only/{m.name}": tensors for m, tensors in zip(members, alone, strict=True)}
-    say("comparison: centralised, all members' data pooled (an upper bound for research)")
-    shared["centralised"] = train_in_one_place(run.baselines / "centralised.safetensors", members, scenario)
-    return shared
+def _vocabulary(run: RunFolder, scenario: Scenario, platforms: list[Platform]) -> Vocabulary:
+    """Make the vocabulary of all platforms' public catalogues, and write it into the run's folder."""
+    encoders = make_encoders(scenario.model.encoders)
+    published_ = [platform.catalogue.published for platform in platforms]
+    vocabulary = Vocabulary.empty().grown(published_, encoders, scenario.model.neighbours)
+    run.vocabulary.write_bytes(vocabulary_bytes(vocabulary))
+    return vocabulary
 
 
-def _judge(simulation: Simulation, name: str, shared: dict[str, SharedTensors]) -> dict[str, Outcome]:
+def _without_privacy(simulation: Simulation) -> ProductTable:
+    """Run the same federation without privacy, or read what an earlier attempt left of it."""
+    simulation.say("comparison: the same federation without privacy")
+    folder = simulation.run.baselines / "federated"
+    ask = simulation.settings.instructions.model_copy(update={"epsilon": 0.0})
+    settings = simulation.settings.model_copy(update={"instructions": ask})
+    sites = [s.model_copy(update={"allow_plain_training": True}) for s in simulation.sites]
+    write_federation(folder, settings, sites)
+    federate(simulation, folder, sites, settings)
+    return read_table(folder / MODEL)
+
+
+def _others(simulation: Simulation, name: str, method: str, table: ProductTable) -> Memory:
+    """Return what the other members know of a platform's items, by one of the tables."""
+    products = simulation.products[name]
+    site = next((site for site in simulation.sites if site.name == name), None)
+    if site is not None:
+        run = {simulation.settings.instructions.run_id}
+        if method == "federated_private":
+            table = table.minus(sent_table(site, products.shape, run))
+        else:
+            events = ShopperEvents.of(simulation.platforms[name].split, products.of_item)
+            table = table.minus(exact_table(events, products, table))
+    return others_memory(table, products)
+
+
+def _judge(simulation: Simulation, name: str, tables: dict[str, ProductTable]) -> dict[str, Outcome]:
     """Return method → outcome on one platform."""
     member = any(p.name == name for p in simulation.scenario.members)
-    platform, seed = simulation.platforms[name], simulation.scenario.scenario.seed
-    trained: tuple[str, ...] = ("federated", "federated_private", "centralised")
-    models = {method: shared[method] for method in trained if method in shared}
-    judge = Judge.of(platform, member=member, seed=seed)
+    judge = Judge.of(simulation.platforms[name], seed=simulation.scenario.scenario.seed)
+    others = {method: _others(simulation, name, method, table) for method, table in tables.items()}
+    outcomes = judge.baselines()
     if member:
-        return judge.outcomes({"local_only": shared[f"local_only/{name}"], **models})
-    # The newcomer's second day: it still trains nothing, but chooses a local layer of its own.
-    adopted = models.get("federated_private", models["federated"])
-    settled = Judge.of(platform, member=True, seed=seed).outcomes({"adopted": adopted})
-    return judge.outcomes(models) | {method: settled[method] for method in ("prior_local", "adopted")}
+        return outcomes | {method: judge.joined(memory) for method, memory in others.items()}
+    # The newcomer's first day, and its second: it still sends nothing, but has shoppers of its own.
+    adopted = others.get("federated_private", others["federated"])
+    outcomes |= {method: judge.first_day(memory) for method, memory in others.items()}
+    return outcomes | {"adopted": judge.joined(adopted)}
 
 
 def taints(simulation: Simulation) -> list[str]:
@@ -224,10 +250,8 @@ def _spent(simulation: Simulation) -> dict[str, dict[str, Any] | None]:
             "epsilon_left": budget.left,
             "delta": budget.delta,
             "noise_multiplier": plan.noise_multiplier,
-            "steps": plan.steps,
-            "sample_rate": plan.sample_rate,
-            "clip_norm": plan.clip_norm,
-            "population_size": plan.population_size,
+            "share": ask.share,
+            "population_size": site.population_size,
             "epsilon_cap": budget.cap,
             "noise": simulation.scenario.privacy.noise,
         }
@@ -257,6 +281,7 @@ def _result(simulation: Simulation, outcomes: dict[str, dict[str, Outcome]]) -> 
         "seed": simulation.scenario.scenario.seed,
         "private": simulation.private and not taints(simulation),
         "taints": taints(simulation),
+        "model": _model(simulation),
         "platforms": platforms,
         "refused": refusals(read_events(simulation.run.path)),
         "timing": {phase: round(seconds, 3) for phase, seconds in simulation.timing.items()},
@@ -272,15 +297,14 @@ def versions() -> dict[str, str]:
     return found | {name: importlib.metadata.version(name) for name in _PINNED}
 
 
-def _card(simulation: Simulation, shared: dict[str, SharedTensors]) -> dict[str, Any]:
-    method = "federated_private" if simulation.private else "federated"
-    ask = simulation.settings.instructions
-    arrays = ask.spec.exchange.to_numpy(shared[method], "model card")
-    reasons = taints(simulation)
+def _card(simulation: Simulation, tables: dict[str, ProductTable]) -> dict[str, Any]:
+    table = tables["federated_private" if simulation.private else "federated"]
+    settings, ask = simulation.settings, simulation.settings.instructions
+    reasons, identities = taints(simulation), [e.identity for e in make_encoders(simulation.scenario.model.encoders)]
     claim = (
-        "Trained by a federation in which no platform sent an event."
+        "Made by a federation in which no platform sent an event."
         if not simulation.private
-        else f"Each member's updates were accounted at ε ≤ {ask.epsilon:g}, δ = {ask.delta:g} per shopper."
+        else f"Each member's sums were accounted at ε ≤ {ask.epsilon:g}, δ = {ask.delta:g} per shopper."
     )
     return {
         "name": simulation.scenario.scenario.name,
@@ -288,15 +312,25 @@ def _card(simulation: Simulation, shared: dict[str, SharedTensors]) -> dict[str,
         "claim": claim,
         "private": simulation.private and not reasons,
         "taints": reasons,
-        "parameters": ask.spec.exchange.parameters,
-        "exchange_fingerprint": ask.spec.exchange.fingerprint,
-        "model_fingerprint": fingerprint(arrays),
-        "encoders": [str(identity) for identity in ask.identities],
-        "encoder_identities": [asdict(identity) for identity in ask.identities],
-        "strategy": simulation.settings.strategy,
-        "rounds": ask.rounds,
-        "local_steps": ask.local_steps,
+        **_model(simulation),
+        "sizes": settings.sizes,
+        "noise_of_sums": {
+            "popularity": table.popularity_variance**0.5,
+            "edges": table.edges_variance**0.5,
+        },
+        "vocabulary": ask.vocabulary,
+        "exchange_fingerprint": ask.shape.exchange.fingerprint,
+        "model_fingerprint": fingerprint(published(table)),
+        "encoders": [str(identity) for identity in identities],
+        "encoder_identities": [asdict(identity) for identity in identities],
+        "share": ask.share,
         "members": _spent(simulation),
         "versions": versions(),
         "torch_threads": torch.get_num_threads(),
     }
+
+
+def _model(simulation: Simulation) -> dict[str, int]:
+    """Return how large the shared model is."""
+    ask = simulation.settings.instructions
+    return {"products": ask.products, "edges": ask.edges, "shared_numbers": ask.products + ask.edges}

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clients.site import ComputeSettings, Images, TaskSettings, explain
-from server.strategies import STRATEGIES
 from shared_model.errors import BadInputError
 from shared_model.features import encoder_choices, is_encoder
+from shared_model.vocabulary import NEIGHBOURS
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -35,10 +35,9 @@ class PrivacySection(_Section):
     epsilon: float | Literal["none"] = 8.0
     """ε of the whole run for each member, or "none" for a run without privacy."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
-    clip_norm: Positive = 0.3
-    """C: the L2 bound of what one shopper contributes to a step."""
-    sample_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """q: the chance of each shopper to be in a step's batch."""
+    share: Annotated[float, Field(ge=0.01, le=1)] | None = None
+    """The part of the budget that popularity gets, the rest goes to edges; a public rule of declared sizes where left
+    out (`shared_model.table.release_share`)."""
     noise: Literal["reproducible", "secure"] = "reproducible"
     """Where noise comes from. "reproducible" repeats a simulation exactly, so it is not private and the model
     card says so; "secure" is what a deployed client uses."""
@@ -56,10 +55,6 @@ class PrivacySection(_Section):
 class FederationSection(_Section):
     """`[federation]`."""
 
-    rounds: Count = 10
-    local_steps: Count = 8
-    strategy: str = "FedAvg"
-    strategy_options: dict[str, float | int] = {}
     backend: Literal["inline", "ray"] = "inline"
     ray_address: str | None = None
     """Address of a running Ray cluster; without one, Ray starts on this machine."""
@@ -71,16 +66,10 @@ class ModelSection(_Section):
     """`[model]`."""
 
     encoders: Annotated[list[str], Field(min_length=1)] = ["hashed-words"]
-    width: Annotated[int, Field(ge=0)] = 0
-    """D: the rank of a residual that is trained besides the scalars; 0 for none."""
     history_length: Annotated[int, Field(ge=2)] = 20
     """L: the last events of a shopper that count."""
-    targets: Count = 8
-    """T: how many of them serve as training targets."""
-    negatives: Count = 256
-    """N: the items near to a shopper's own that targets are ranked among; with a residual, negatives drawn for a step."""
-    learning_rate: Positive = 1e-3
-    scalar_learning_rate: Positive = 2e-2
+    neighbours: Annotated[int, Field(ge=0)] = NEIGHBOURS
+    """K: products that each product has a weight on, at least; its nearest by public text. 0 for popularity alone."""
 
 
 class PlatformSection(_Section):
@@ -124,10 +113,6 @@ class Scenario(_Section):
             raise ValueError(f"[[platform]] name {twice[0]!r} is used twice; give each platform its own name")
         if not self.members:
             raise ValueError('no [[platform]] has role = "member"; at least one must train')
-        if self.federation.strategy not in STRATEGIES:
-            raise ValueError(
-                f"[federation] strategy = {self.federation.strategy!r}: choose one of {', '.join(sorted(STRATEGIES))}"
-            )
         unknown = [name for name in self.model.encoders if not is_encoder(name)]
         if unknown:
             raise ValueError(f"[model] encoders: {unknown[0]!r} is unknown; choose from {encoder_choices()}")
@@ -151,7 +136,6 @@ class Scenario(_Section):
         self,
         *,
         epsilon: str | None = None,
-        rounds: int | None = None,
         seed: int | None = None,
         backend: str | None = None,
         noise: str | None = None,
@@ -160,7 +144,6 @@ class Scenario(_Section):
         document = self.model_dump(mode="json")
         changes: list[tuple[str, str, Any]] = [
             ("privacy", "epsilon", None if epsilon is None else _number_or_text(epsilon)),
-            ("federation", "rounds", rounds),
             ("scenario", "seed", seed),
             ("federation", "backend", backend),
             ("privacy", "noise", noise),

@@ -1,10 +1,9 @@
-"""One arm's score of items for a history: the model, popularity and transitions, as `clients.recommender` has them.
+"""One arm's score of items for a history: text, popularity and transitions, as `clients.recommender` has them.
 
-    score(i) = Σ_m a_m · pool_m(i)  +  β · log(1 + popularity_i)  +  κ · log(1 + 10 · t_i)
+    score(i) = pool(i)  +  β · log(1 + popularity_i)  +  κ · log(1 + 10 · t_i)
 
-m runs over the platform's own text scores (a = 1 − blend) and the trained model (a = blend); pool compares an item with
-every event (`shared_model.model.pooled`). Everything here is a
-pure function of what it is given. Shapes: B histories, M models, I items, F feature width.
+pool compares an item with every event (`shared_model.model.pooled`). Everything here is a pure function of what it is
+given. Shapes: B histories, I items, F feature width.
 """
 
 from collections.abc import Sequence
@@ -16,10 +15,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from clients.recommender import LocalLayer
+from clients.memory import DECAY
+from clients.recommender import LocalLayer, Memories
 from clients.serving.history import History
-from clients.transitions import DECAY
-from shared_model.exchange import SharedTensors
 from shared_model.model import (
     ModelSpec,
     block_norms,
@@ -28,27 +26,11 @@ from shared_model.model import (
     pooled,
     queries,
     recency,
-    standing_apart,
 )
 
 Floats = NDArray[np.float32]
 _BLOCK = 65_536
 """Items taken at a time where all are gone through."""
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One model's part: its weight a, its tensors, the scale of each item (I,), and what its isolation adds (I,).
-
-    reach : the largest length of an item, scaled. off : the largest of what `Scoring.half` takes from or adds to it.
-    """
-
-    weight: float
-    shared: SharedTensors
-    scales: torch.Tensor
-    apart: torch.Tensor
-    reach: float
-    off: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +43,7 @@ class Near:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A history as each model sees it: (M, L, F) `event_vectors`, (M, 1, L) `recency`; and its transitions' part."""
+    """A history as text sees it: (L, F) `event_vectors`, (1, L) `recency`; and its transitions' part."""
 
     vectors: torch.Tensor
     shares: torch.Tensor
@@ -70,18 +52,25 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Scoring:
-    """features : (I, F) as scored. bias : (I,), β·log(1 + popularity). transitions : (I, I) or None where κ is 0.
+    """features : (I, F) as scored. scales : (I,) what products with an item are multiplied by. apart : (I,) what its
+    isolation adds. bias : (I,), β·log(1 + popularity). transitions : (I, I) or None where κ is 0.
 
-    half : the features in bfloat16, for a quick pass over all of them; None where there is none.
+    memories : whose counts these are, for explanations. half : the features in bfloat16, for a quick pass over all of
+    them; None where there is none. reach : the largest length of an item, scaled. off : the largest of what `half` takes
+    from or adds to it.
     """
 
     spec: ModelSpec
     features: torch.Tensor
-    parts: tuple[Part, ...]
+    scales: torch.Tensor
+    apart: torch.Tensor
     bias: torch.Tensor
     transitions: sparse.csr_matrix | None
     local: LocalLayer
-    half: torch.Tensor | None = None
+    memories: Memories
+    half: torch.Tensor | None
+    reach: float
+    off: float
 
     @classmethod
     def of(
@@ -90,29 +79,29 @@ class Scoring:
         table: torch.Tensor,
         norms: torch.Tensor,
         isolation: torch.Tensor,
-        shared: SharedTensors,
         local: LocalLayer,
-        popularity: torch.Tensor,
-        transitions: sparse.csr_matrix | None,
+        memories: Memories,
         half: torch.Tensor | None = None,
     ) -> "Scoring":
-        """Build from a platform's features (I, F), norms (I, E) and isolation (I,), a model, and its local layer.
+        """Build from a platform's features (I, F), norms (I, E) and isolation (I,), a local layer, and its memories.
 
         half : see there.
         """
-        models = [(1.0 - local.blend, local.own(spec)), (local.blend, local.serving(shared))]
-        lengths = norms.norm(dim=-1)
+        scales, memory = item_scales(spec, norms), memories.of(local)
         off = torch.zeros(len(table)) if half is None else _distances(table, half)
-        parts = []
-        for weight, tensors in models:
-            if weight > 0:
-                scales = item_scales(spec, norms)
-                reach, most = _largest(scales * lengths), _largest(scales * off)
-                apart = standing_apart(tensors, isolation)
-                parts.append(Part(weight, tensors, scales, apart, reach, most))
-        bias = popularity.log1p() * local.popularity
-        near = transitions if local.transitions > 0 else None
-        return cls(spec, table, tuple(parts), bias, near, local, half)
+        return cls(
+            spec,
+            table,
+            scales,
+            local.isolation * isolation,
+            torch.from_numpy(memory.popularity.astype(np.float32)).log1p() * local.popularity,
+            memory.matrix if local.transitions > 0 else None,
+            local,
+            memories,
+            half,
+            _largest(scales * norms.norm(dim=-1)),
+            _largest(scales * off),
+        )
 
     @cached_property
     def most_bias(self) -> float:
@@ -135,27 +124,26 @@ class Scoring:
         """Return what items are compared with: made once for each question."""
         norms = block_norms(self.spec, history.vectors)
         ages = torch.from_numpy(history.ages).unsqueeze(0)
-        vectors = [event_vectors(p.shared, self.spec, history.vectors, norms) for p in self.parts]
-        shares = [recency(p.shared, ages) for p in self.parts]
         rows, _, total = self._transitions(history)
         near = Near(rows, (self.local.transitions * np.log1p(10 * total)).astype(np.float32))
-        return Asked(torch.stack(vectors), torch.stack(shares), near)
+        return Asked(
+            event_vectors(self.spec, history.vectors, norms), recency(self.local.text, ages), near
+        )
 
     def direction(self, asked: Asked) -> torch.Tensor:
-        """Return (F,): where items gain most without sharpness, the query of the weighted sum of the models."""
-        weights = torch.tensor([part.weight for part in self.parts])
-        return weights @ queries(asked.shares, asked.vectors)[:, 0]
+        """Return (F,): where items gain most without sharpness."""
+        return queries(asked.shares, asked.vectors)[0]
 
     def block(self, asked: Sequence[Asked], at: slice | torch.Tensor) -> torch.Tensor:
         """Return (B, n) scores of B histories for the items `at`, without transitions: one pass over them."""
-        features, lengths = _taken(self.features, at), [one.vectors.shape[1] for one in asked]
+        features = _taken(self.features, at)
         total = _taken(self.bias, at).repeat(len(asked), 1)
-        for number, part in enumerate(self.parts):
-            events = torch.cat([one.vectors[number] for one in asked])  # (Σ L, F)
-            similar = (events.to(features.dtype) @ features.T).float()
-            similar = similar * _taken(part.scales, at) + _taken(part.apart, at)
-            for row, (one, own) in enumerate(zip(asked, similar.split(lengths), strict=True)):
-                total[row] += part.weight * pooled(part.shared, own, one.shares[number])[0]
+        events = torch.cat([one.vectors for one in asked])  # (Σ L, F)
+        similar = (events.to(features.dtype) @ features.T).float()
+        similar = similar * _taken(self.scales, at) + _taken(self.apart, at)
+        parts = zip(asked, similar.split([len(one.vectors) for one in asked]), strict=True)
+        for row, (one, own) in enumerate(parts):
+            total[row] += pooled(self.local.text, own, one.shares)[0]
         return total
 
     def scores(self, asked: Asked, rows: NDArray[np.int64]) -> Floats:
@@ -175,10 +163,9 @@ class Scoring:
         norms = block_norms(self.spec, vectors)
         since = torch.from_numpy(ages).float().where(real, torch.inf).unsqueeze(1)
         target, score = self.features[row].float(), torch.zeros(len(rows)) + self.bias[row]
-        for part in self.parts:
-            events = event_vectors(part.shared, self.spec, vectors, norms)
-            similar = (events @ target * part.scales[row] + part.apart[row]).unsqueeze(-1)  # (B, L, 1)
-            score += part.weight * pooled(part.shared, similar, recency(part.shared, since))[:, 0, 0]
+        events = event_vectors(self.spec, vectors, norms)
+        similar = (events @ target * self.scales[row] + self.apart[row]).unsqueeze(-1)  # (B, L, 1)
+        score += pooled(self.local.text, similar, recency(self.local.text, since))[:, 0, 0]
         total: Floats = score.numpy()
         if self.transitions is not None:
             column = np.asarray(self.transitions[:, [row]].todense())[:, 0]
@@ -199,14 +186,12 @@ class Scoring:
             vectors, item = history.vectors.double(), self.features[row].double()
             norms = block_norms(self.spec, vectors)
             ages = torch.from_numpy(history.ages).double().unsqueeze(0)
-            for part in self.parts:
-                shared = {name: tensor.double() for name, tensor in part.shared.items()}
-                events = event_vectors(shared, self.spec, vectors, norms)
-                products = events @ item * float(part.scales[row]) + float(part.apart[row])
-                similar = products.unsqueeze(-1).requires_grad_()  # (L, 1)
-                score = pooled(shared, similar, recency(shared, ages)).sum()
-                (pull,) = torch.autograd.grad(score, similar)
-                alike += (score.detach() * (pull / pull.sum()))[:, 0].numpy() * part.weight
+            products = event_vectors(self.spec, vectors, norms) @ item
+            products = products * float(self.scales[row]) + float(self.apart[row])
+            similar = products.unsqueeze(-1).requires_grad_()  # (L, 1)
+            score = pooled(self.local.text, similar, recency(self.local.text, ages)).sum()
+            (pull,) = torch.autograd.grad(score, similar)
+            alike = (score.detach() * (pull / pull.sum()))[:, 0].numpy()
         _, parts, _ = self._transitions(history, row)
         total = float(parts.sum())
         logged = self.local.transitions * np.log1p(10 * total)

@@ -3,7 +3,7 @@
 Products of two and more events with the items are taken in bfloat16 where the processor multiplies it natively; one event
 with the items by numpy, whose product of a matrix and a vector goes at the speed of memory on every processor. Then
 
-    score(i) = Σ_m a_m · s/τ_m · log( Σ_l v_l exp(τ_m·c_li) )  +  bias_i
+    score(i) = s/τ · log( Σ_l v_l exp(τ·c_li) )  +  bias_i
 
 in one product of (n, Σ L) exponentials and (Σ L, B) shares. A pool moves by at most s times what a similarity moves by,
 whatever τ is; so `slack` bounds by how much a score of `sweep` and one of `Scoring.block` can differ.
@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 
 from clients.bfloat16 import multiplies_bfloat16
-from clients.serving.scoring import Asked, Part, Scoring
-from shared_model.model import SCALE, sharpness_of
+from clients.serving.scoring import Asked, Scoring
+from shared_model.model import SCALE
 
 EXPONENT = 80.0
 """Beyond, exp leaves the range of float32: such similarities are pooled with their maximum taken out, as ever."""
@@ -33,51 +33,41 @@ def half_copy(table: torch.Tensor) -> torch.Tensor | None:
 
 def sweep(scoring: Scoring, asked: Sequence[Asked], at: slice) -> torch.Tensor:
     """Return (B, n): scores of the items `at`, without transitions, off by at most `slack`."""
-    lengths = torch.tensor([one.vectors.shape[1] for one in asked])
+    lengths = torch.tensor([len(one.vectors) for one in asked])
     owners = torch.arange(len(asked)).repeat_interleave(lengths)
     total = scoring.bias[at].repeat(len(asked), 1)
     some = lengths > 0
-    for number, part in enumerate(scoring.parts):
-        if not len(owners):
-            break
-        similar = _products(scoring, torch.cat([one.vectors[number] for one in asked]), at)
-        alone = len(owners) == int(some.sum())  # one event each: its pool is its similarity
-        factor = part.weight * SCALE if alone else _sharpness(part)
-        text = similar.mul_(factor * part.scales[at, None]).add_(factor * part.apart[at, None])
-        if not alone:
-            shares = similar.new_zeros(len(owners), len(asked))
-            shares[torch.arange(len(owners)), owners] = torch.cat([one.shares[number][0] for one in asked])
-            text = (text.exp_() @ shares[:, some]).log_().mul_(part.weight * SCALE / factor)
-        if some.all():
-            total += text.T
-        else:
-            total[some] += text.T
+    if not len(owners):
+        return total
+    similar = _products(scoring, torch.cat([one.vectors for one in asked]), at)
+    alone = len(owners) == int(some.sum())  # one event each: its pool is its similarity
+    factor = SCALE if alone else scoring.local.text.pool_sharpness
+    text = similar.mul_(factor * scoring.scales[at, None]).add_(factor * scoring.apart[at, None])
+    if not alone:
+        shares = similar.new_zeros(len(owners), len(asked))
+        shares[torch.arange(len(owners)), owners] = torch.cat([one.shares[0] for one in asked])
+        text = (text.exp_() @ shares[:, some]).log_().mul_(SCALE / factor)
+    if some.all():
+        total += text.T
+    else:
+        total[some] += text.T
     return total
 
 
 def slack(scoring: Scoring, asked: Asked) -> float:
     """Return by how much a score of `sweep` can differ from the precise one; inf where `sweep` cannot be used."""
-    most = 0.0
-    length, width = asked.vectors.shape[1:]
-    for number, part in enumerate(scoring.parts):
-        events = asked.vectors[number].float()
-        if not length:
-            continue
-        size = float(events.norm(dim=-1).max())
-        apart = float(part.apart.abs().max())
-        if _sharpness(part) * (size * part.reach + apart) > EXPONENT:
-            return float("inf")
-        off = 4 * (width + length) * _SINGLE * (part.reach * size + apart + 1 / _sharpness(part))
-        if scoring.half is not None:
-            moved = float((events - events.bfloat16().float()).norm(dim=-1).max())
-            off += part.off * size + (part.reach + part.off) * moved + _HALF * part.reach * size
-        most += part.weight * SCALE * off
-    return most
-
-
-def _sharpness(part: Part) -> float:
-    """τ, as `shared_model.model.pooled` has it."""
-    return float(sharpness_of(part.shared))
+    length, width = asked.vectors.shape
+    if not length:
+        return 0.0
+    events, sharpness = asked.vectors.float(), scoring.local.text.pool_sharpness
+    size, apart = float(events.norm(dim=-1).max()), float(scoring.apart.abs().max())
+    if sharpness * (size * scoring.reach + apart) > EXPONENT:
+        return float("inf")
+    off = 4 * (width + length) * _SINGLE * (scoring.reach * size + apart + 1 / sharpness)
+    if scoring.half is not None:
+        moved = float((events - events.bfloat16().float()).norm(dim=-1).max())
+        off += scoring.off * size + (scoring.reach + scoring.off) * moved + _HALF * scoring.reach * size
+    return SCALE * off
 
 
 def _products(scoring: Scoring, events: torch.Tensor, at: slice) -> torch.Tensor:

@@ -1,0 +1,57 @@
+"""What a federation's other members know, for one platform: the published table without what the platform sent itself.
+
+A platform knows its own noised sums exactly, for they lie in its outbox. It takes them off, noise and all, and adds its own
+exact counts instead (`clients.memory`): nothing of its own shoppers counts twice.
+
+| case                                                   | what happens                                        |
+|--------------------------------------------------------|-----------------------------------------------------|
+| a platform that sent nothing (a newcomer)              | the table as it is                                  |
+| a run of it that the table does not hold               | is not taken off                                    |
+| an update that the ledger knows and the outbox lost    | stays in: its own shoppers count a little twice     |
+| no item is a product of the vocabulary                 | others know nothing: zeros                          |
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from clients.memory import Memory, spread
+from clients.outbox import Outbox
+from clients.participate import open_ledger
+from clients.products import Products
+from clients.site import SiteSettings
+from clients.training import ShopperEvents, exact_sum
+from privacy.events import event_from_json
+from privacy.ledger.entry import Kind
+from shared_model.stages import Stage, TableShape, part_of
+from shared_model.table import ProductTable
+
+
+def others_memory(table: ProductTable, products: Products) -> Memory:
+    """Return what a table says about a platform's items."""
+    return spread(table.counts(products.vocabulary.edges), products.vocabulary.edges, products.of_item)
+
+
+def sent_table(site: SiteSettings, shape: TableShape, runs: Collection[str]) -> ProductTable:
+    """Return what a platform sent in these runs, noise and its variance included; raise LedgerError, OutboxError."""
+    total, outbox = ProductTable.empty(shape.products, shape.edges), Outbox(site.work / "outbox")
+    for entry in open_ledger(site).history():
+        if entry.kind is not Kind.RESERVE or entry.body["run"] not in runs:
+            continue
+        answer = outbox.get(entry.body["key"])
+        stage = next((stage for stage in Stage if answer is not None and set(answer) == {stage.value}), None)
+        if answer is None or stage is None:
+            continue
+        shape.answer(stage).validate(answer, "from the outbox")
+        variance = event_from_json(entry.body["event"]).noise_multiplier ** 2
+        total = total.plus(part_of(shape, stage, answer, variance))
+    return total
+
+
+def exact_table(events: ShopperEvents, products: Products, table: ProductTable) -> ProductTable:
+    """Return what a platform adds to a table without privacy, for research."""
+    given, count = {"temper": table.temper}, products.shape.products
+    edges = products.vocabulary.edges
+    popularity = exact_sum(Stage.POPULARITY, events, edges, given, count)
+    pairs = exact_sum(Stage.EDGES, events, edges, given, count) if table.temper.any() else np.zeros(len(edges))
+    return ProductTable(popularity, pairs, table.temper)

@@ -1,0 +1,59 @@
+"""A platform's items as products of the federation's vocabulary."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.data.catalogue import Catalogue
+from clients.errors import SiteError
+from clients.site import SiteSettings
+from shared_model.features import make_encoders
+from shared_model.stages import TableShape
+from shared_model.vocabulary import Vocabulary, public_texts
+from shared_model.vocabulary_file import load_vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """of_item : (I,) the product of each item of a platform's catalogue, −1 for none."""
+
+    vocabulary: Vocabulary
+    of_item: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, catalogue: Catalogue, encoder_names: tuple[str, ...]) -> "Products":
+        """Find each item's product: by its key, else by its public text where that is nearly the same."""
+        public = catalogue.public
+        texts = public_texts(public.titles, public.brands, public.categories)
+        found = vocabulary.products_by_text(public.keys, texts, make_encoders(encoder_names))
+        return cls(vocabulary, found)
+
+    @property
+    def shape(self) -> TableShape:
+        """The shape of the vocabulary's tables."""
+        return TableShape(len(self.vocabulary), len(self.vocabulary.edges))
+
+    @property
+    def known(self) -> int:
+        """How many items are a product of the vocabulary."""
+        return int((self.of_item >= 0).sum())
+
+
+def site_vocabulary(site: SiteSettings) -> Vocabulary:
+    """Return the vocabulary that a platform approved; raise SiteError if there is none, CheckpointError if it is damaged."""
+    if site.vocabulary is None:
+        raise SiteError(
+            f"{site.name}: has no vocabulary of the federation yet. Get its file from the operator: fedcart client "
+            "vocabulary FILE."
+        )
+    state = site.vocabulary.stat() if site.vocabulary.exists() else None
+    return _loaded(site.vocabulary, state and (state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: Path, state: tuple[int, int] | None) -> Vocabulary:
+    """Read a vocabulary once for each state of its file."""
+    return load_vocabulary(path)
