@@ -6,8 +6,7 @@
 | signed by another key than the one confirmed at enrolment     | WrongSignerError     |
 | another federation's                                          | WrongFederationError |
 | made with other encoders than those that are installed here   | EncoderError         |
-| of another shape than the federation's card, or the site's    | ExchangeError        |
-| policy, allows                                                |                      |
+| over another vocabulary than the one approved here            | ExchangeError        |
 | a transfer that breaks off                                    | TruncatedError       |
 | older than what was adopted here                              | OlderModelError      |
 | a list that went back or was written anew                     | HistoryError         |
@@ -30,6 +29,7 @@ from clients.models import (
     VersionFiles,
     require_encoders,
 )
+from clients.products import site_vocabulary
 from clients.registry import RegistryClient
 from federation.errors import TamperedError
 from federation.files import read_material
@@ -45,6 +45,7 @@ from federation.registry.errors import HistoryError, UnknownVersionError
 from federation.registry.versions import VersionList, read_list
 from shared_model.encoders import require_same_identity
 from shared_model.errors import ExchangeError
+from shared_model.stages import TableShape
 
 WAIT_SECONDS = 1.0
 """How soon a registry that ended a watch is asked again."""
@@ -121,7 +122,9 @@ class Adopter:
             files = self._models.files(version)
             self._judge(files.card, where)
         else:
-            largest = self._membership.kit.card.model.spec.exchange.parameters * 4 + HEADER_LIMIT
+            vocabulary = site_vocabulary(self._site)
+            shape = TableShape(len(vocabulary), len(vocabulary.edges))
+            largest = shape.exchange.parameters * 4 + HEADER_LIMIT
             accept = self._acceptor(listing, version, where)
             files = VersionFiles(*client.fetch(version, largest, accept))
         return self._adopt(files, seen, where)
@@ -166,12 +169,14 @@ class Adopter:
         require_encoders(card)
         ours = self._membership.kit.card.model
         require_same_identity(ours.identities, card.model.identities)
-        allowed = self._site.policy.exchange or (ours.spec.exchange.fingerprint,)
-        if card.exchange not in allowed or card.model.history_length != ours.history_length:
+        vocabulary = site_vocabulary(self._site)
+        wanted = (vocabulary.digest, ours.history_length)
+        if (card.vocabulary, card.model.history_length) != wanted:
             raise ExchangeError(
-                f"{where}: is a model of exchange spec {card.exchange}, width {card.model.width} and history length "
-                f"{card.model.history_length}; this platform takes {', '.join(allowed)} with history length "
-                f"{ours.history_length}. Nothing was changed."
+                f"{where}: is a table over vocabulary {card.vocabulary[:16]} with history length "
+                f"{card.model.history_length}; this platform approved {vocabulary.digest[:16]} and has history length "
+                f"{ours.history_length}. Nothing was changed. Get the newer vocabulary from the operator: fedcart client "
+                "vocabulary FILE."
             )
         return card
 

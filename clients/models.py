@@ -27,9 +27,10 @@ from federation.registry.versions import VersionList
 from federation.signed import digest
 from shared_model.encoders import EncoderIdentity, require_same_identity
 from shared_model.errors import ExchangeError
-from shared_model.exchange import SharedTensors
 from shared_model.features import is_encoder, make_encoders
 from shared_model.model import ModelSpec
+from shared_model.stages import read_published
+from shared_model.table import ProductTable
 
 CARD, PAGE, MODEL, RECORD, LOCK = "card.json", "card.md", "model.safetensors", "adopted.json", ".lock"
 
@@ -76,11 +77,11 @@ class SeenList:
 
 @dataclass(frozen=True, eq=False)
 class AdoptedModel:
-    """The current version, ready to rank with: `Recommender(platform, model.shared, local)`."""
+    """The current version: what the federation's members know together, before a platform takes its own part off."""
 
     version: str
     card: ModelCard
-    shared: SharedTensors
+    table: ProductTable
 
     @property
     def spec(self) -> ModelSpec:
@@ -107,7 +108,7 @@ def load_adopted(folder: Path) -> AdoptedModel:
         raise SiteError(f"{folder}: no model is adopted yet: fedcart client adopt.")
     version = models.read(record.current)
     require_encoders(version.card)
-    return AdoptedModel(version.name, version.card, models.tensors(version))
+    return AdoptedModel(version.name, version.card, models.table(version))
 
 
 def require_encoders(card: ModelCard) -> None:
@@ -151,8 +152,8 @@ class InstalledModels:
         except EnrolmentError as error:
             raise FolderError(f"{error} Adopt the version again.") from None
 
-    def tensors(self, version: Version) -> SharedTensors:
-        """Return a version's shared tensors; raise FolderError unless the file is what was installed."""
+    def table(self, version: Version) -> ProductTable:
+        """Return a version's table; raise FolderError unless the file is what was installed."""
         file = self._path / version.name / MODEL
         try:
             arrays = read_model(file.read_bytes(), version.card, str(file))
@@ -162,7 +163,7 @@ class InstalledModels:
             ) from None
         except (EnrolmentError, ExchangeError) as error:
             raise FolderError(f"{error} Adopt the version again.") from None
-        return version.card.model.spec.exchange.to_torch(arrays, str(file))
+        return read_published(arrays, str(file))
 
     def names(self) -> list[str]:
         """Return the names of all that is installed, whole or not."""
@@ -179,7 +180,7 @@ class InstalledModels:
     def has(self, version: str) -> bool:
         """Whether a version is installed and whole."""
         try:
-            self.tensors(self.read(version))
+            self.table(self.read(version))
         except FolderError:
             return False
         return True
@@ -274,7 +275,7 @@ class InstalledModels:
                 raise SiteError("There is no version from before to go back to: fedcart client models.")
             read = self.read(version)
             require_encoders(read.card)
-            self.tensors(read)
+            self.table(read)
             self._put(record.model_copy(update={"current": version, "before": before}))
         return read
 

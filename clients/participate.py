@@ -22,7 +22,8 @@ from clients.errors import PolicyError
 from clients.fresh import added_so_far, mark_trained
 from clients.outbox import Outbox
 from clients.platform import HashableSite, read_events
-from clients.products import Products, site_vocabulary
+from clients.policy import require_vocabulary
+from clients.products import Products
 from clients.site import SiteSettings
 from clients.training import ShopperEvents, exact_sum, private_sum
 from federation.telemetry import span
@@ -60,13 +61,7 @@ def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, ND
     Raises FedcartError or PrivacyError; their `code` is all that may be told to the server.
     """
     ask.shape.question(ask.stage).validate(arrays, f"round {ask.round}, from the server")
-    vocabulary = site_vocabulary(site)
-    if (vocabulary.digest, len(vocabulary), len(vocabulary.edges)) != (ask.vocabulary, ask.products, ask.edges):
-        raise PolicyError(
-            f"{site.name}: the run is over vocabulary {ask.vocabulary[:16]}, this platform approved "
-            f"{vocabulary.digest[:16]}. Get the newer one from the operator: fedcart client vocabulary FILE.",
-            "vocabulary",
-        )
+    vocabulary = require_vocabulary(site, ask)
     added = added_so_far(site)  # before the data is read: what comes in meanwhile stays new
     data = read_events(HashableSite(site))
     products = Products.of(vocabulary, data.catalogue, ask.encoder_names)

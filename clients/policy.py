@@ -10,7 +10,8 @@ data; the words stay on the platform.
 | within quiet hours                                           | policy.quiet-hours |
 | ε above the cap or the limit of a run; none, if not allowed  | policy.epsilon     |
 | another δ than declared                                      | policy.delta       |
-| tensors of another shape than the card's, or than those listed | policy.exchange  |
+| other encoders than the card's                               | policy.terms       |
+| another vocabulary than the one approved here                | policy.vocabulary  |
 | the ledger allows more than `client.toml`                    | policy.cap         |
 | reproducible noise is set, which protects nobody             | policy.noise       |
 """
@@ -22,12 +23,15 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from clients.errors import PolicyError, SiteError
+from clients.products import site_vocabulary
 from clients.site import SiteSettings
 from federation.bundle import differences, digest
 from federation.errors import FolderError, WrongPartyError
 from federation.files import PUBLIC, replace
+from federation.kit import ModelTerms
 from privacy.ledger import Budget
 from shared_model.instructions import TrainInstructions
+from shared_model.vocabulary import Vocabulary
 
 _LINE = re.compile(r"(?P<digest>[0-9a-f]{64})(\s.*)?")
 _HEADER = (
@@ -98,12 +102,9 @@ def require_bundle(site: SiteSettings, approvals: Path, data: bytes, installed: 
 
 
 def require_plan(
-    site: SiteSettings, ask: TrainInstructions, card_exchange: str, budget: Budget, time: datetime
+    site: SiteSettings, ask: TrainInstructions, terms: ModelTerms, budget: Budget, time: datetime
 ) -> None:
-    """Raise PolicyError unless a request is within what the platform's settings allow.
-
-    `card_exchange` is the fingerprint on the federation's card, which is allowed where the settings list none.
-    """
+    """Raise PolicyError unless a request is within what the platform's settings and the federation's card allow."""
     policy, name = site.policy, site.name
     if site.reproducible_noise:
         raise PolicyError(f"{name}: reproducible_noise is for simulations: it protects nobody.", "noise")
@@ -119,17 +120,31 @@ def require_plan(
         raise PolicyError(
             f"{name}: the run asks for delta {ask.delta:g}, declared is {site.delta:g}.", "delta"
         )
-    exchange = ask.spec.exchange.fingerprint
-    if exchange not in (policy.exchange or (card_exchange,)):
+    if ask.encoders != terms.encoders:
         raise PolicyError(
-            f"{name}: the run exchanges tensors of spec {exchange}, which is not allowed.", "exchange"
+            f"{name}: the run names encoders {ask.encoders!r}, the federation's card {terms.encoders!r}.", "terms"
         )
+    require_vocabulary(site, ask)
     if not budget.cap <= site.epsilon_cap:
         raise PolicyError(
             f"{name}: the ledger's cap is {budget.cap:g}, client.toml's is {site.epsilon_cap:g}. Put the lower one "
             "into the ledger: fedcart client cap.",
             "cap",
         )
+
+
+def require_vocabulary(site: SiteSettings, ask: TrainInstructions) -> Vocabulary:
+    """Return the vocabulary that this platform approved; raise PolicyError unless the run is over it."""
+    vocabulary = site_vocabulary(site)
+    ours = (vocabulary.digest, len(vocabulary), len(vocabulary.edges))
+    if ours != (ask.vocabulary, ask.products, ask.edges):
+        raise PolicyError(
+            f"{site.name}: the run is over vocabulary {ask.vocabulary[:16]} with {ask.products:,} products and "
+            f"{ask.edges:,} edges, this platform approved {ours[0][:16]} with {ours[1]:,} and {ours[2]:,}. Get the newer "
+            "one from the operator: fedcart client vocabulary FILE.",
+            "vocabulary",
+        )
+    return vocabulary
 
 
 def _within(time: str, hours: str) -> bool:

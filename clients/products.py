@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.data.catalogue import Catalogue
+from clients.data.products import products_of
 from clients.errors import SiteError
 from clients.site import SiteSettings
 from shared_model.features import make_encoders
 from shared_model.stages import TableShape
-from shared_model.vocabulary import Vocabulary, public_texts
+from shared_model.vocabulary import Vocabulary
 from shared_model.vocabulary_file import load_vocabulary
 
 
@@ -26,9 +27,7 @@ class Products:
     @classmethod
     def of(cls, vocabulary: Vocabulary, catalogue: Catalogue, encoder_names: tuple[str, ...]) -> "Products":
         """Find each item's product: by its key, else by its public text where that is nearly the same."""
-        texts = public_texts(catalogue.titles, catalogue.column("brand"), catalogue.column("category"))
-        found = vocabulary.products_by_text(catalogue.keys.texts, texts, make_encoders(encoder_names))
-        return cls(vocabulary, found)
+        return cls(vocabulary, products_of(catalogue, vocabulary, make_encoders(encoder_names)))
 
     @property
     def shape(self) -> TableShape:

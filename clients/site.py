@@ -55,8 +55,6 @@ class PolicySettings(_Section):
 
     bundles: tuple[Sha256, ...] = ()
     """Approved app bundles, beside those of `fedcart client approve`; no other bundle's run is taken part in."""
-    exchange: tuple[Sha256, ...] = ()
-    """Fingerprints of what may be exchanged; the federation's card decides where none is listed."""
     epsilon_per_run: Positive | None = None
     """The most that one run may ask for; the cap where left out."""
     quiet_hours: tuple[Annotated[str, Field(pattern=_HOURS)], ...] = ()

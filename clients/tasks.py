@@ -31,7 +31,8 @@ from structlog.contextvars import bound_contextvars
 from clients.errors import SiteError
 from clients.folder import ClientFolder
 from clients.gate import Task, answer, instructions_of
-from clients.platform import HashableSite, prepare_platform
+from clients.platform import HashableSite, prepare_platform, read_events
+from clients.products import site_vocabulary
 from federation.bundle import digest
 from federation.errors import KeyFileError
 from federation.files import read_private
@@ -92,6 +93,7 @@ def _forgotten(folder: ClientFolder, before: HashableSite) -> HashableSite:
         return before
     if data != before:
         prepare_platform.cache_clear()
+        read_events.cache_clear()
     return data
 
 
@@ -162,7 +164,7 @@ def _asked(message: Message) -> Asked:
 
 def _seconds(folder: ClientFolder) -> float:
     """How long the content of a message may take to come through the SuperNode from the server."""
-    return READ_SECONDS + 4 * folder.membership().kit.card.model.spec.exchange.parameters / SLOWEST
+    return READ_SECONDS + 4 * len(site_vocabulary(folder.site())) / SLOWEST
 
 
 def _read(client: RuntimeHttpClient, seconds: float) -> tuple[Message, Context, Fab]:

@@ -26,11 +26,13 @@ class _Strict(BaseModel):
 
 
 class ModelTerms(_Strict):
-    """The model that the federation trains: its encoders' names and identities, and its shape."""
+    """The prior that all members share: its encoders' names and identities, and how long a history counts.
+
+    The vocabulary is not among the terms: it grows, and every version is signed by itself.
+    """
 
     encoders: Annotated[str, Field(max_length=500)]
     encoder_identities: Annotated[str, Field(max_length=5000)]
-    width: Annotated[int, Field(ge=0)]
     history_length: Annotated[int, Field(ge=2)]
 
     @property
@@ -45,8 +47,8 @@ class ModelTerms(_Strict):
 
     @property
     def spec(self) -> ModelSpec:
-        """The shape of the model."""
-        return ModelSpec.of(self.identities, self.width, self.history_length)
+        """The shape of the prior."""
+        return ModelSpec.of(self.identities, self.history_length)
 
 
 class Card(_Strict):
@@ -85,7 +87,7 @@ class Card(_Strict):
             f"FINGERPRINT      {spoken(fingerprint(self.signing_key))}",
             *(f"certificates     {spoken(digits)}" for digits in authorities),
             f"encoders         {', '.join(map(str, self.model.identities))}",
-            f"exchange         {self.model.spec.exchange.fingerprint}",
+            f"history          {self.model.history_length} events",
             f"versions         fedcart {self.fedcart}, flwr {self.flower}",
         ]
 

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from clients.app import app as client_app
+from clients.data.products import published as published_catalogue
 from clients.memory import Memory
 from clients.others import exact_table, others_memory, sent_table
 from clients.participate import plan_for
 from clients.platform import Platform
-from clients.products import Products, public_catalogue
+from clients.products import Products
 from clients.site import SiteSettings
 from clients.training import ShopperEvents
 from server.app import MODEL
@@ -167,7 +168,7 @@ def federate(
 def _vocabulary(run: RunFolder, scenario: Scenario, platforms: list[Platform]) -> Vocabulary:
     """Make the vocabulary of all platforms' public catalogues, and write it into the run's folder."""
     encoders = make_encoders(scenario.model.encoders)
-    catalogues = [public_catalogue(platform.catalogue) for platform in platforms]
+    catalogues = [published_catalogue(platform.catalogue) for platform in platforms]
     vocabulary = Vocabulary.empty().grown(catalogues, encoders, scenario.model.neighbours)
     run.vocabulary.write_bytes(vocabulary_bytes(vocabulary))
     return vocabulary

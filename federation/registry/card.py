@@ -25,6 +25,7 @@ from privacy.errors import LedgerError
 from privacy.ledger import Head, Receipt
 from shared_model.errors import BadInputError
 from shared_model.exchange import fingerprint
+from shared_model.stages import TableShape
 
 FORMAT = "fedcart-model/1"
 CARD_LIMIT = 262_144
@@ -49,14 +50,12 @@ class RunFacts(_Strict):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
     origin: Literal["federation", "simulation"]
     """A simulation trains where all platforms' data lies."""
-    strategy: Short
     rounds: Count
-    local_steps: Count
+    share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    """The part of the budget that popularity got."""
     epsilon: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
     """What the whole run may cost a member's shoppers; 0: trained without differential privacy."""
     delta: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-    clip_norm: Number
-    sample_rate: Number
     versions: Annotated[dict[Short, Short], Field(max_length=20)]
     """Versions of the server that ran it; empty if the run does not say."""
 
@@ -119,8 +118,18 @@ class ModelCard(_Strict):
     published: Moment
     run: RunFacts
     model: ModelTerms
-    exchange: Sha256
-    """Fingerprint of the exchange spec."""
+    vocabulary: Sha256
+    """Digest of the vocabulary that the table is over."""
+    products: Annotated[int, Field(ge=0, le=10**8)]
+    edges: Annotated[int, Field(ge=0, le=10**9)]
+    runs: Annotated[list[Short], Field(min_length=1, max_length=10_000)]
+    """The runs whose sums were added up, the last one last."""
+    shoppers: Annotated[int, Field(ge=0, le=10**12)]
+    """What the members that contributed to the last run declare together."""
+    noise: Annotated[dict[Literal["popularity", "edges"], Number], Field(max_length=2)]
+    """Standard deviation of the noise on each number of a sum."""
+    standing_out: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    """The share of the edges whose noised number is above three standard deviations; all above 0 where there is no noise."""
     tensors: Sha256
     """Fingerprint of the shared tensors, as events and ledgers name them."""
     file: Sha256
@@ -136,15 +145,18 @@ class ModelCard(_Strict):
     def _check(self) -> Self:
         if (self.number == 1) != (self.parent is None):
             raise ValueError("the first version, and no other, has no parent")
-        if self.model.spec.exchange.fingerprint != self.exchange:
-            raise ValueError("the exchange spec is not the one of the model's terms")
-        if self.size > self.model.spec.exchange.parameters * 4 + HEADER_LIMIT:
+        if self.size > self.shape.exchange.parameters * 4 + HEADER_LIMIT:
             raise ValueError("the model file is larger than such a model is")
         if self.run.epsilon == 0 and not self.taints:
             raise ValueError("a model without privacy must say so")
         if not all(text.isprintable() for text in self.taints):
             raise ValueError("a taint has characters that cannot be printed")
         return self
+
+    @property
+    def shape(self) -> TableShape:
+        """The shape of the table."""
+        return TableShape(self.products, self.edges)
 
     @property
     def private(self) -> bool:
@@ -223,7 +235,7 @@ def read_model(data: bytes, card: ModelCard, where: str) -> dict[str, NDArray]:
         arrays = load(data)
     except SafetensorError as error:
         raise TamperedError(f"{where}: cannot be read ({error}).") from None
-    card.model.spec.exchange.validate(arrays, where)
+    card.shape.exchange.validate(arrays, where)
     if fingerprint(arrays) != card.tensors:
         raise TamperedError(f"{where}: its tensors are not those of the card.")
     return arrays

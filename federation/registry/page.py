@@ -49,8 +49,9 @@ def card_lines(card: ModelCard, version: str) -> list[str]:
         f"version          {card.number}  {version}",
         f"federation       {card.federation}, published {card.published}",
         f"run              {run.id}, {ORIGINS[run.origin]}",
-        f"training         {run.strategy}, {run.rounds} rounds of {run.local_steps} steps",
-        f"model            {card.model.spec.exchange.parameters:,} shared numbers, exchange {card.exchange[:16]}",
+        f"model            {card.products:,} products, {card.edges:,} edges, vocabulary {card.vocabulary[:16]}",
+        f"made of          {_made_of(card)}",
+        f"edges            {card.standing_out:.2%} stand out of the noise",
         f"encoders         {', '.join(map(str, card.model.identities))}",
         *privacy_lines(card),
     ]
@@ -74,12 +75,12 @@ def markdown(card: ModelCard, version: str) -> str:
         f"| parent | {f'`{card.parent}`' if card.parent else 'none, it is the first'} |",
         f"| published | {card.published} |",
         f"| run | {run.id}, {ORIGINS[run.origin]} |",
-        f"| training | {run.strategy}, {run.rounds} rounds of {run.local_steps} local steps |",
-        f"| plan | clip norm {run.clip_norm:g}, sample rate {run.sample_rate:g} |",
-        f"| model | {card.model.spec.exchange.parameters:,} shared numbers, width {card.model.width}, "
-        f"history {card.model.history_length} |",
+        f"| model | {card.products:,} products, {card.edges:,} edges |",
+        f"| made of | {_made_of(card)} |",
+        f"| edges that stand out of the noise | {card.standing_out:.2%} |",
+        f"| plan | rows of norm 1; popularity gets {run.share:.0%} of the budget |",
         f"| encoders | {', '.join(map(str, card.model.identities))} |",
-        f"| exchange spec | `{card.exchange}` |",
+        f"| vocabulary | `{card.vocabulary}` |",
         f"| tensors | `{card.tensors}` |",
         f"| file | `{card.file}`, {card.size:,} bytes |",
         f"| versions | {', '.join(f'{k} {v}' for k, v in run.versions.items()) or 'not recorded'} |",
@@ -91,7 +92,7 @@ def markdown(card: ModelCard, version: str) -> str:
         "|---|---|---|---|---|---|---|",
         *(_member_row(member, card) for member in card.members),
         "",
-        "*ε of this run* is computed by the server from the public plan, for the rounds in which an update of the member "
+        "*ε of this run* is computed by the server from the public plan, for the rounds in which a sum of the member "
         "came. *ε of its ledger* is what the member's last receipt says of all that was ever released about its "
         "shoppers. That number, and where the noise came from, are the member's word, unsigned.",
         "",
@@ -105,6 +106,12 @@ def markdown(card: ModelCard, version: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _made_of(card: ModelCard) -> str:
+    noise = ", ".join(f"σ {sigma:.3g} on {name}" for name, sigma in card.noise.items()) or "no noise"
+    runs = f" and {len(card.runs) - 1} earlier runs" if len(card.runs) > 1 else ""
+    return f"sums over {card.shoppers:,} shoppers as declared{runs}; {noise}"
 
 
 def _member_row(member: MemberFacts, card: ModelCard) -> str:
@@ -126,7 +133,7 @@ def _evaluation(card: ModelCard) -> list[str]:
     if card.evaluation is None:
         return [
             "None is published: a metric over shoppers may only leave a platform with noise and a charge to its "
-            "ledger, or not at all. Each platform judges the model on its own validation shoppers when it blends it."
+            "ledger, or not at all. Each platform judges the model on its own validation shoppers when it adopts it."
         ]
     names = sorted({name for result in card.evaluation for name in result.metrics})
     return [
