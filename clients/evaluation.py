@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from clients.data.split import Part
-from clients.platform import Platform
 from clients.memory import Memory
+from clients.platform import Platform
 from clients.recommender import LocalLayer, Memories, ScoreParts
 from shared_model.device import to_device
 from shared_model.metrics import ndcg_at, target_ranks, top_items

@@ -65,7 +65,6 @@ def init(
     name: Annotated[str, typer.Option(help="The federation's name.")],
     address: Annotated[str, typer.Option(help="Where platforms reach the server: host:port.")],
     encoder: Annotated[list[str] | None, typer.Option(help="Text encoder; repeat for several.")] = None,
-    width: Annotated[int, typer.Option(help="Rank of the residual.")] = _MODEL.width,
     history_length: Annotated[
         int, typer.Option(help="Events of a shopper that count.")
     ] = _MODEL.history_length,
@@ -82,7 +81,7 @@ def init(
             name=name,
             address=address,
             model=ModelChoice(
-                encoders=encoder or _MODEL.encoders, width=width, history_length=history_length
+                encoders=encoder or _MODEL.encoders, history_length=history_length
             ),
             superlink=SuperLinkSettings(port=superlink_port, health_port=superlink_port + 1),
             front=FrontSettings(host=listen),
@@ -302,7 +301,6 @@ def start(folder: FolderOption = Path()) -> None:
 @server.command()
 def run(
     folder: FolderOption = Path(),
-    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds; [run] where left out.")] = None,
     epsilon: Annotated[float | None, typer.Option(help="ε of the whole run for each member.")] = None,
     min_members: Annotated[int | None, typer.Option(min=1, help="Good replies that a round needs.")] = None,
     round_timeout: Annotated[
@@ -318,7 +316,7 @@ def run(
     place = ServerFolder(folder)
     settings = place.settings()
     if resume is None:
-        given = {"rounds": rounds, "epsilon": epsilon, "min_members": min_members}
+        given = {"epsilon": epsilon, "min_members": min_members}
         wanted = settings.run.model_dump() | {key: value for key, value in given.items() if value is not None}
         try:
             chosen = RunSettings.model_validate(wanted)
@@ -326,7 +324,7 @@ def run(
             problems = "; ".join(f"{e['loc'][-1]} = {e['input']!r}: {e['msg']}" for e in error.errors())
             raise FederationError(f"The run's settings cannot be used: {problems}.") from None
         run_folder = prepare(place, chosen, round_timeout)
-    elif any(option is not None for option in (rounds, epsilon, min_members, round_timeout)):
+    elif any(option is not None for option in (epsilon, min_members, round_timeout)):
         raise FederationError(_BAD_OPTIONS)
     else:
         run_folder = find_run(place, resume)

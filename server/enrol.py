@@ -96,7 +96,6 @@ def card_of(folder: ServerFolder) -> Card:
         model=ModelTerms(
             encoders=",".join(model.encoders),
             encoder_identities=identities_to_json(identities),
-            width=model.width,
             history_length=model.history_length,
         ),
         fedcart=VERSION,

@@ -42,10 +42,9 @@ class _Section(BaseModel):
 
 
 class ModelChoice(_Section):
-    """`[model]`: what every member trains."""
+    """`[model]`: the prior that every member shares."""
 
     encoders: Annotated[list[str], Field(min_length=1)] = ["hashed-words"]
-    width: Annotated[int, Field(ge=0)] = 0
     history_length: Annotated[int, Field(ge=2)] = 20
 
 
@@ -86,22 +85,15 @@ class MetricsSettings(_Section):
 class RunSettings(_Section):
     """`[run]`: what `fedcart server run` asks for where its options do not say otherwise."""
 
-    rounds: Annotated[int, Field(ge=1)] = 10
     epsilon: Positive = 8.0
     """ε of the whole run for each member."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
     """δ, which must be the one that every member declared."""
-    local_steps: Annotated[int, Field(ge=1)] = 8
-    clip_norm: Positive = 0.3
-    sample_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
-    learning_rate: Positive = 1e-3
-    scalar_learning_rate: Positive = 2e-2
-    targets: Annotated[int, Field(ge=1)] = 8
-    negatives: Annotated[int, Field(ge=1)] = 256
-    strategy: str = "FedAvg"
-    strategy_options: dict[str, float | int] = {}
+    share: Annotated[float, Field(ge=0.01, le=1)] | None = None
+    """The part of the budget that popularity gets, the rest goes to edges; 1 for popularity alone; a public rule of the
+    members' declared sizes where left out."""
     min_members: Annotated[int, Field(ge=1)] = 2
-    """Good replies that a round needs; with fewer it is repeated, never averaged."""
+    """Good replies that a round needs; with fewer it is repeated, and never counts."""
 
 
 class OperatorSettings(_Section):

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors.numpy import save_file
+
 from federation.bundle import build_bundle
 from federation.files import replace
 from federation.lock import held, is_held
@@ -26,11 +28,14 @@ from server.events import EventReader
 from server.folder import RunSettings, ServerFolder
 from server.lines import describe
 from server.members import Members
-from server.robust import require_tolerance
+from server.registry.start import start_of
+from server.rounds import START
 from server.settings import FederationSettings
-from server.strategies import make_strategy
+from server.vocabulary.store import versions
 from shared_model.errors import BadInputError, RunFailedError
 from shared_model.instructions import TrainInstructions
+from shared_model.stages import published
+from shared_model.table import release_share
 
 START_LIMIT = 180.0
 """Seconds in which the server app must have started."""
@@ -45,15 +50,14 @@ _POLL = 1.0
 Say = Callable[[str], None]
 
 
-def round_limit(run: RunSettings, largest: int, parameters: int) -> float:
-    """Seconds that a round's replies may take: 120, and 20 ms for each shopper's gradient on the largest platform,
-    and the model there and back at 100 kB/s. Generous on purpose: who is later was trained, and charged, for nothing.
+def round_limit(largest: int, parameters: int) -> float:
+    """Seconds that a round's replies may take: 120, and 2 ms for each shopper's row on the largest platform, and the
+    numbers there and back at 100 kB/s. Generous on purpose: who is later made a sum, and was charged, for nothing.
 
-    >>> round_limit(RunSettings(), largest=500, parameters=12_000)
-    129.0
+    >>> round_limit(largest=500, parameters=12_000)
+    122.0
     """
-    gradients = run.local_steps * run.sample_rate * largest
-    return float(round(120 + 0.02 * gradients + 2 * 4 * parameters / 100_000))
+    return float(round(120 + 0.002 * largest + 2 * 4 * parameters / 100_000))
 
 
 def prepare(folder: ServerFolder, run: RunSettings, round_timeout: float | None) -> Path:
@@ -66,45 +70,49 @@ def prepare(folder: ServerFolder, run: RunSettings, round_timeout: float | None)
             "--min-members."
         )
     logging.getLogger("flwr").setLevel(logging.ERROR)  # it would say that nothing is evaluated
-    require_tolerance(make_strategy(run.strategy, run.strategy_options), run.min_members)
-    model = card_of(folder).model
+    found = versions(folder)
+    if not found:
+        raise FederationError(
+            f"{folder.path}: has no vocabulary yet, so there is nothing to sum over. Get the members' catalogues (fedcart "
+            "client catalogue --out FILE), then: fedcart server vocabulary build FILES."
+        )
+    vocabulary, model = found[-1].record, card_of(folder).model
+    sizes = {member.name: member.population_size for member in members}
+    share = run.share if run.share is not None else release_share(sum(sizes.values()))
+    rounds = 2 if vocabulary.edges and share < 1 else 1
     run_id = f"{settings.name}-{now():%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
     ask = TrainInstructions(
         run_id=run_id,
         round=1,
-        rounds=run.rounds,
-        local_steps=run.local_steps,
+        rounds=rounds,
         epsilon=run.epsilon,
         delta=run.delta,
-        clip_norm=run.clip_norm,
-        sample_rate=run.sample_rate,
-        learning_rate=run.learning_rate,
-        scalar_learning_rate=run.scalar_learning_rate,
-        negatives=run.negatives,
-        targets=run.targets,
+        share=share if rounds == 2 else 1.0,
         encoders=model.encoders,
-        encoder_identities=model.encoder_identities,
-        width=model.width,
-        history_length=model.history_length,
+        vocabulary=vocabulary.digest,
+        products=vocabulary.products,
+        edges=vocabulary.edges,
         seed=secrets.randbelow(2**31),
     )
-    limit = round_timeout or round_limit(
-        run, max(m.population_size for m in members), ask.spec.exchange.parameters
-    )
+    limit = round_timeout or round_limit(max(sizes.values()), ask.shape.exchange.parameters)
+    start = start_of(folder, found)
     prepared = FederationSettings(
-        strategy=run.strategy,
-        strategy_options=run.strategy_options,
-        weights={member.name: float(member.population_size) for member in members},
+        sizes=sizes,
         min_replies=run.min_members,
         round_timeout=limit,
         attempts=ATTEMPTS,
         member_wait=MEMBER_WAIT,
         log="json",
+        history_length=model.history_length,
+        encoder_identities=model.encoder_identities,
+        earlier=start.runs if start else (),
         instructions=ask,
     )
     place = folder.runs.absolute() / run_id
     place.mkdir(parents=True, mode=0o700)
     prepared.save(place)
+    if start is not None:
+        save_file(published(start.table), place / START)
     return place
 
 

@@ -47,7 +47,7 @@ def describe(event: str, values: Values) -> str | None:
 def _round(values: Values) -> str:
     spent = ", ".join(f"{name} ε {value:.2f}" for name, value in values["epsilon"].items())
     replies, moved = len(values["platforms"]), values["update_norm"]
-    line = f"  round {values['round']:>3}/{values['rounds']}  {replies} replies  update {moved:.3f}  {spent}"
+    line = f"  round {values['round']:>3}/{values['rounds']}  {replies} replies  length {moved:.1f}  {spent}"
     return line.rstrip()
 
 
@@ -68,7 +68,7 @@ _LINES: Mapping[str, Callable[[Values], str]] = {
     "no-reply": _of_round(lambda v: f"{_names(v)} gave no reply in {v['timeout_s']:.0f} s, left out"),
     "repeated": _of_round(
         lambda v: (
-            f"{v['good']} good replies, {v['needed']} are needed: nothing is averaged; asked again "
+            f"{v['good']} good replies, {v['needed']} are needed: nothing is added up; asked again "
             f"(attempt {v['attempt']} of {v['attempts']})"
         )
     ),

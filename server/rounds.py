@@ -9,7 +9,6 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
-
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -24,7 +23,6 @@ from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
 from shared_model.stages import Stage, part_of, published, read_published
 from shared_model.table import ProductTable
-
 
 START = "start.safetensors"
 """In a run's folder: the published table that the run adds to, where there is one."""

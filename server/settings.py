@@ -26,6 +26,12 @@ class FederationSettings(BaseModel):
     """What the server app writes to standard error: lines for a person, or JSON for a deployed server's log."""
     round_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
     """Seconds to wait for a round's replies."""
+    history_length: Annotated[int, Field(ge=2)] = 20
+    """The events of a shopper that count when members rank; no part of a release."""
+    encoder_identities: str = "[]"
+    """The identities of the federation's encoders, as JSON; for the model's card."""
+    earlier: tuple[str, ...] = ()
+    """The runs whose sums are in the table that this run adds to."""
     instructions: TrainInstructions
 
     @property

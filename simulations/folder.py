@@ -22,7 +22,9 @@ from pathlib import Path
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.site import SiteSettings, save_site
 from server.settings import FederationSettings
+from shared_model.encoders import identities_to_json
 from shared_model.errors import BadInputError
+from shared_model.features import make_encoders
 from shared_model.instructions import TrainInstructions
 from shared_model.table import release_share
 from shared_model.vocabulary import Vocabulary
@@ -139,6 +141,8 @@ def settings_of(
         sizes=members,
         min_replies=federation.min_replies,
         round_timeout=federation.round_timeout,
+        history_length=scenario.model.history_length,
+        encoder_identities=identities_to_json([e.identity for e in make_encoders(scenario.model.encoders)]),
         instructions=TrainInstructions(
             run_id=run_id,
             round=1,

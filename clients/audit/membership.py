@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from shared_model.loss import shopper_loss
 
 from clients.audit.parallel import in_threads
 from clients.audit.subject import Progress, Subject
@@ -23,7 +24,6 @@ from privacy.audit import MembershipInference, leave_one_out, membership_inferen
 from privacy.checks import whole
 from privacy.errors import PlanError
 from shared_model.exchange import SharedTensors
-from shared_model.loss import shopper_loss
 from shared_model.model import initial_shared
 
 MOST_SHOPPERS = 2000

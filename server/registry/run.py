@@ -5,24 +5,23 @@ the ε of a run is computed from its plan. What is unknown counts against the mo
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from federation.kit import ModelTerms
 from federation.registry.card import MemberFacts, PlatformResult, RunFacts
-from privacy.accounting import calibrate_noise, epsilon
+from privacy.accounting import epsilon
 from privacy.errors import LedgerError, LedgerTamperedError
-from privacy.events import PoissonGaussian
 from privacy.ledger import Head, Receipt
 from privacy.ledger.witness import NAME as WITNESS
 from privacy.ledger.witness import Kept, read_witness_file
 from privacy.noise import SecureNoise
+from privacy.release import ReleasePlan
 from server.app import MODEL
 from server.checkpoint import NAME as CHECKPOINT
 from server.checkpoint import Checkpoint, load_checkpoint
@@ -32,8 +31,11 @@ from server.settings import FederationSettings
 from shared_model.errors import CheckpointError
 from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
+from shared_model.stages import read_published
+from shared_model.table import ProductTable
 
 _SECURE = SecureNoise.name
+_STANDS_OUT = 3.0
 _METHODS = ("federated_private", "federated")
 """Under which names a simulation's result holds its own model, the one that is meant first."""
 
@@ -42,12 +44,30 @@ _METHODS = ("federated_private", "federated")
 class FinishedRun:
     """A run that made its last round: what its card is written from."""
 
-    arrays: Mapping[str, NDArray]
+    table: ProductTable
+    vocabulary: str
+    runs: Sequence[str]
+    """The runs that were added up, the last one last."""
+    shoppers: int
+    """What the members that contributed to the last run declare together."""
     terms: ModelTerms
     facts: RunFacts
     members: Sequence[MemberFacts]
     taints: Sequence[str]
     evaluation: Sequence[PlatformResult] | None
+
+    @property
+    def noise(self) -> dict[str, float]:
+        """The standard deviation of the noise in each number of a sum that has any."""
+        table = self.table
+        variances = {"popularity": table.popularity_variance, "edges": table.edges_variance}
+        return {name: variance**0.5 for name, variance in variances.items() if variance > 0}
+
+    @property
+    def standing_out(self) -> float:
+        """The share of the edges whose noised number is above three standard deviations."""
+        edges = self.table.edges
+        return float((edges > _STANDS_OUT * self.table.edges_variance**0.5).mean()) if edges.size else 0.0
 
 
 def read_run(folder: Path, *, with_evaluation: bool = False) -> FinishedRun:
@@ -72,7 +92,7 @@ def read_run(folder: Path, *, with_evaluation: bool = False) -> FinishedRun:
     rounds = {e["round"]: e for e in log if e.get("event") == "round" and type(e.get("round")) is int}
     started = [e for e in log if e.get("event") == "started"]
     simulated = (folder / "scenario.json").exists()
-    members = _members(ask, settings.weights, kept, rounds)
+    members = _members(ask, settings.sizes, kept, rounds)
     taints = _taints(ask, members, kept, rounds)
     if simulated:
         taints += _of_simulation(folder, checkpoint)
@@ -81,23 +101,22 @@ def read_run(folder: Path, *, with_evaluation: bool = False) -> FinishedRun:
         results = _results(folder)
         taints.append("its card shows results on shoppers that were measured without noise")
     return FinishedRun(
-        arrays={t.name: checkpoint.arrays[t.name] for t in ask.spec.exchange.tensors},
+        table=read_published(checkpoint.arrays, f"{folder}, {CHECKPOINT}"),
+        vocabulary=ask.vocabulary,
+        runs=[*settings.earlier, ask.run_id],
+        shoppers=sum(settings.sizes[member.platform] for member in members),
         terms=ModelTerms(
             encoders=ask.encoders,
-            encoder_identities=ask.encoder_identities,
-            width=ask.width,
-            history_length=ask.history_length,
+            encoder_identities=settings.encoder_identities,
+            history_length=settings.history_length,
         ),
         facts=RunFacts(
             id=ask.run_id,
             origin="simulation" if simulated else "federation",
-            strategy=settings.strategy,
             rounds=ask.rounds,
-            local_steps=ask.local_steps,
+            share=ask.share,
             epsilon=ask.epsilon,
             delta=ask.delta,
-            clip_norm=ask.clip_norm,
-            sample_rate=ask.sample_rate,
             versions={str(k): str(v) for k, v in started[-1].get("versions", {}).items()} if started else {},
         ),
         members=members,
@@ -117,7 +136,7 @@ def _finished(folder: Path, ask: TrainInstructions) -> Checkpoint:
         raise CheckpointError(
             f"{folder}: the checkpoint is of run {checkpoint.run_id!r}, not {ask.run_id!r}."
         )
-    ask.spec.exchange.validate(checkpoint.arrays, f"{folder}, {CHECKPOINT}")
+    ask.shape.exchange.validate(checkpoint.arrays, f"{folder}, {CHECKPOINT}")
     try:
         model = load_file(folder / MODEL)
     except (OSError, SafetensorError, ValueError) as error:
@@ -145,7 +164,7 @@ def _witnessed(folder: Path, checkpoint: Checkpoint) -> Sequence[Kept]:
 
 def _members(
     ask: TrainInstructions,
-    weights: Mapping[str, float],
+    sizes: Mapping[str, int],
     kept: Sequence[Kept],
     rounds: Mapping[int, Mapping[str, Any]],
 ) -> list[MemberFacts]:
@@ -153,7 +172,7 @@ def _members(
     private = ask.epsilon > 0
     heads: dict[str, dict[int, Head]] = {}
     for line in kept:
-        if not line.refused and line.platform in weights:
+        if not line.refused and line.platform in sizes:
             heads.setdefault(line.platform, {})[line.round] = line.head
     last: dict[str, Receipt | None] = {}
     noise: dict[str, str] = {}
@@ -168,16 +187,11 @@ def _members(
             # One round whose noise is not known to be secure decides for all of them.
             if noise.get(name, _SECURE) == _SECURE:
                 noise[name] = source
-    sigma = (
-        calibrate_noise(ask.epsilon, ask.delta, ask.sample_rate, ask.local_steps * ask.rounds)
-        if private
-        else 0.0
-    )
     return [
         MemberFacts(
             platform=name,
             rounds=len(numbers),
-            epsilon_run=_cost(ask, sigma, len(numbers)) if private else None,
+            epsilon_run=_cost(ask, numbers) if private else None,
             epsilon_ledger=receipt.committed if receipt else None,
             noise=noise.get(name, ""),
             head=_last(heads.get(name, {})),
@@ -203,9 +217,10 @@ def _receipt(
     return receipt if fits and head in {None, receipt.head} else None
 
 
-def _cost(ask: TrainInstructions, sigma: float, rounds: int) -> float:
-    """ε of `rounds` rounds under the plan that every member calibrates from the same public numbers."""
-    return epsilon([PoissonGaussian(ask.sample_rate, sigma, ask.local_steps * rounds)], ask.delta)
+def _cost(ask: TrainInstructions, rounds: Collection[int]) -> float:
+    """ε of some rounds, from 1, under the plan that every member calibrates from the same public numbers."""
+    plan = ReleasePlan.calibrated(epsilon=ask.epsilon, delta=ask.delta, shares=ask.shares)
+    return epsilon([plan.event_of(number - 1) for number in rounds], ask.delta)
 
 
 def _last(heads: Mapping[int, Head]) -> dict[str, Any] | None:

@@ -40,6 +40,7 @@ from server.registry.run import FinishedRun
 from shared_model.encoders import require_same_identity
 from shared_model.errors import ExchangeError
 from shared_model.exchange import fingerprint
+from shared_model.stages import published
 
 LIST, LOCK, CARD, PAGE, MODEL = "list.json", ".lock", "card.json", "card.md", "model.safetensors"
 
@@ -145,7 +146,8 @@ class ModelStore:
         """
         self._require_ours(run)
         key = self._folder.signing_key()
-        body = model_file(run.arrays)
+        arrays = published(run.table)
+        body = model_file(arrays)
         with self._locked():
             before = self.listing()
             versions = list(before.versions) if before else []
@@ -158,8 +160,14 @@ class ModelStore:
                     "published": moment(time),
                     "run": run.facts.model_dump(),
                     "model": run.terms.model_dump(),
-                    "exchange": run.terms.spec.exchange.fingerprint,
-                    "tensors": fingerprint(run.arrays),
+                    "vocabulary": run.vocabulary,
+                    "products": run.table.popularity.size,
+                    "edges": run.table.edges.size,
+                    "runs": list(run.runs),
+                    "shoppers": run.shoppers,
+                    "noise": run.noise,
+                    "standing_out": run.standing_out,
+                    "tensors": fingerprint(arrays),
                     "file": sha256(body).hexdigest(),
                     "size": len(body),
                     "members": [m.model_dump() for m in run.members],
@@ -171,18 +179,18 @@ class ModelStore:
                 key,
             )
             version = version_of(data)
-            published = Published(version, read_card(data, CARD))
+            made = Published(version, read_card(data, CARD))
             serial = before.serial + 1 if before else 1
             listing = make_list(self._federation, key, [*versions, version], version, serial, time)
 
             def fill(new: Path) -> None:
                 create(new / MODEL, body)
                 create(new / CARD, data)
-                create(new / PAGE, markdown(published.card, version).encode())
+                create(new / PAGE, markdown(made.card, version).encode())
 
             self._make(version, fill)
             self._put(listing)
-        return published
+        return made
 
     def make_current(self, wanted: str, reason: str, time: datetime) -> VersionList:
         """Make a listed version the current one, by its number or name; raise UnknownVersionError."""
@@ -209,15 +217,14 @@ class ModelStore:
     def _require_ours(self, run: FinishedRun) -> None:
         ours = card_of(self._folder).model
         require_same_identity(ours.identities, run.terms.identities)
-        if (ours.width, ours.history_length) != (run.terms.width, run.terms.history_length):
+        if ours.history_length != run.terms.history_length:
             raise FederationError(
-                f"The run's model has width {run.terms.width} and history length {run.terms.history_length}, the "
-                f"federation's {ours.width} and {ours.history_length} ([model] in federation.toml): platforms would "
-                "refuse it."
+                f"The run's model has history length {run.terms.history_length}, the federation's "
+                f"{ours.history_length} ([model] in federation.toml): platforms would refuse it."
             )
 
     def _refuse_again(self, run: FinishedRun, versions: list[str]) -> None:
-        made = fingerprint(run.arrays)
+        made = fingerprint(published(run.table))
         for version in versions:
             card = self._read(version).card
             if (card.run.id, card.tensors) == (run.facts.id, made):
