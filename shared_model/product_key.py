@@ -57,11 +57,11 @@ class ProductKey:
 
 MAX_CODE, MAX_WORDS = 100, 300
 """Letters of a code at most, and letters of a title or brand that count in a key."""
-_LABEL = re.compile(r"(?:urn:)?(?:isbn|gtin|ean|upc|jan)(?:[- ]?(?:8|1[0-4]))?[:#\s]+", re.IGNORECASE)
+_LABELS = re.compile(r"(?:(?:urn:)?(?:isbn|gtin|ean|upc|jan)(?:[- ]?(?:8|1[0-4]))?[:# ]+)+")
 _PUNCTUATION = re.compile(r"[\s\-\u2010-\u2015\u2212]+")
 _FLOAT = re.compile(r"([0-9]+)\.0*")
 _DIGITS, _ISBN10 = re.compile(r"[0-9]+"), re.compile(r"[0-9]{9}[0-9X]")
-_ROUNDED = re.compile(r"\d[.,]\d+e\+?\d+", re.IGNORECASE)
+_ROUNDED = re.compile(r"\d[.,]\d+e\+?\d+")
 _NO_WORD = re.compile(r"[\W_]+")
 _PLACEHOLDERS = frozenset(
     {"n/a", "na", "nan", "none", "null", "unknown", "does not apply", "not available", "tbd"}
@@ -104,14 +104,14 @@ def check_digit(digits: str) -> str:
 
 
 def _read_code(code: str) -> ProductKey | Fault:
-    blanks = " ".join(unicodedata.normalize("NFKC", code).split())
-    text = "".join(letter for letter in blanks if not unicodedata.category(letter).startswith("C"))
-    text = _LABEL.sub("", text, count=1) if _LABEL.match(text) else text
+    text = " ".join(_folded(code).split())
+    label = _LABELS.match(text)
+    text = text[label.end() :] if label else text
     if _ROUNDED.fullmatch(text):
         return Fault.ROUNDED
     whole = _FLOAT.fullmatch(text)
     text = whole[1] if whole else text
-    return _number(_PUNCTUATION.sub("", text).upper()) or _text_code(text.casefold().strip())
+    return _number(_PUNCTUATION.sub("", text).upper()) or _text_code(text)
 
 
 def _number(digits: str) -> ProductKey | Fault | None:
@@ -153,4 +153,12 @@ def _isbn10(digits: str) -> ProductKey | Fault:
 
 def _words(text: str) -> str:
     """Return the words of a text, case-folded, single blanks between them."""
-    return _NO_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    return _NO_WORD.sub(" ", _folded(text)).strip()
+
+
+def _folded(text: str) -> str:
+    """Return a text without regard to width and case of letters, and without letters that are not seen."""
+    text = "".join(letter for letter in text if letter.isspace() or unicodedata.category(letter)[0] != "C")
+    while (again := unicodedata.normalize("NFKC", text).casefold()) != text:
+        text = again
+    return text

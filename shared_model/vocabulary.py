@@ -26,6 +26,8 @@ from shared_model.product_key import Kind, product_key
 
 NEIGHBOURS = 100
 """K, neighbours by text that each product has an edge with, at least."""
+MAX_TEXT = 500
+"""Letters of a published title, brand or category at most."""
 TEXT_MATCH = 0.95
 """Cosine by public text from which on an item without a product's key is that product."""
 
@@ -59,16 +61,21 @@ class PublicCatalogue:
         """Return what is published of I items, in the order of keys: the first item of each key describes it."""
         first = {key: row for row, key in reversed(list(enumerate(keys))) if key}
         rows = [first[key] for key in sorted(first)]
-        picked = [tuple(clean(column[row]) for row in rows) for column in (titles, brands, categories)]
+        picked = [tuple(public_text(column[row]) for row in rows) for column in (titles, brands, categories)]
         return cls(tuple(keys[row] for row in rows), *picked)
 
     def __len__(self) -> int:
         return len(self.keys)
 
 
-def clean(text: str) -> str:
-    """Return a text without line breaks and runs of blanks, which no published text has."""
-    return " ".join(text.split())
+def public_text(text: str) -> str:
+    """Return a text as it may be published: at most `MAX_TEXT` letters, all of them printable, single blanks.
+
+    >>> public_text("Oat milk\\u202e,\\n 1 l")
+    'Oat milk, 1 l'
+    """
+    shown = "".join(letter for letter in text if letter.isprintable() or letter.isspace())
+    return " ".join(shown.split())[:MAX_TEXT].rstrip()
 
 
 def _require_keys(keys: Sequence[str]) -> None:
@@ -215,7 +222,7 @@ def public_texts(titles: Sequence[str], brands: Sequence[str], categories: Seque
     >>> public_texts(["Oat milk"], [""], ["Food > Drinks"])
     ['Oat milk Food > Drinks']
     """
-    return [clean(" ".join(parts)) for parts in zip(titles, categories, brands, strict=True)]
+    return [" ".join(" ".join(parts).split()) for parts in zip(titles, categories, brands, strict=True)]
 
 
 def carried(old: Vocabulary, new: Vocabulary, values: NDArray[Any]) -> NDArray[Any]:

@@ -20,11 +20,10 @@ from clients.data.wanted import CODE, TEXT_COLUMNS
 from clients.errors import DataError
 from shared_model.attributes import Attributes
 from shared_model.item_keys import ItemKeys, item_keys
+from shared_model.vocabulary import public_text
 
 _FEW = 4
 """Less than this part of the catalogue is few items to look up."""
-MAX_TITLE = 500
-"""Letters of a title at most, of which a product's key and what is published are made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +76,19 @@ class Catalogue:
 
     @cached_property
     def titles(self) -> tuple[str, ...]:
-        """One title per item, at most `MAX_TITLE` letters: the title, else the text."""
+        """The title of each item, else its text, as it may be published."""
         pairs = zip(self.column("title"), self.column("text"), strict=True)
-        return tuple(" ".join((title or text).split())[:MAX_TITLE].strip() for title, text in pairs)
+        return tuple(public_text(title or text) for title, text in pairs)
+
+    @cached_property
+    def brands(self) -> tuple[str, ...]:
+        """The brand of each item as it may be published, "" where unknown."""
+        return tuple(map(public_text, self.column("brand")))
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """The category of each item as it may be published, "" where unknown."""
+        return tuple(map(public_text, self.column("category")))
 
     @cached_property
     def keys(self) -> ItemKeys:
@@ -89,7 +98,7 @@ class Catalogue:
             if CODE in self.frame
             else None
         )
-        return item_keys(None if codes is None else codes.tolist(), self.titles, self.column("brand"))
+        return item_keys(None if codes is None else codes.tolist(), self.titles, self.brands)
 
     def attributes(self) -> Attributes:
         """Brands, category paths and prices, as far as the file has the columns; no images."""

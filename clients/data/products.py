@@ -22,9 +22,7 @@ def published(catalogue: Catalogue) -> PublicCatalogue:
     In the order of keys, so that it does not tell in which order the platform lists its items. Items without a key
     are left out; of several items with one key, the first describes it.
     """
-    return PublicCatalogue.of(
-        catalogue.keys.texts, catalogue.titles, catalogue.column("brand"), catalogue.column("category")
-    )
+    return PublicCatalogue.of(catalogue.keys.texts, catalogue.titles, catalogue.brands, catalogue.categories)
 
 
 def products_of(
@@ -34,7 +32,7 @@ def products_of(
 
     Items with one key are one product, which stands here once for each.
     """
-    texts = public_texts(catalogue.titles, catalogue.column("brand"), catalogue.column("category"))
+    texts = public_texts(catalogue.titles, catalogue.brands, catalogue.categories)
     return vocabulary.products_by_text(catalogue.keys.texts, texts, encoders)
 
 

@@ -123,6 +123,8 @@ def test_any_other_text_is_a_code_of_the_trade(code, text):
 
 
 @given(st.text(max_size=30), st.text(max_size=30), st.text(max_size=30))
+@example("EAN EAN 5", "", "")
+@example("ǰ\u0323ﬁ", "", "")
 @settings(max_examples=200, deadline=None)
 def test_a_key_of_anything_is_one_line_and_stays_what_it_is(code, title, brand):
     once = product_key(code, title, brand)

@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from clients.data import Catalogue, build_catalogue, items_table
 from clients.data.columns import ItemColumns
@@ -11,6 +13,7 @@ from clients.data.products import CodeReport, products_of, published
 from clients.data.read import read_items
 from clients.errors import DataError
 from shared_model.features import make_encoders
+from shared_model.product_key import product_key
 from shared_model.vocabulary import Vocabulary
 
 ENCODERS = make_encoders(["hashed-words"])
@@ -207,3 +210,23 @@ def test_where_there_is_no_title_the_beginning_of_the_text_is_published() -> Non
     frame = pd.DataFrame({"item_id": ["a"], "text": ["word " * 300], "product_code": ["x"]})
     public = published(build_catalogue(items_table(frame))[0])
     assert len(public.titles[0]) == 499  # cut at 500 letters, without the blank at its end
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=20), st.text(max_size=20), st.text(max_size=8)), min_size=1, max_size=5
+    )
+)
+@example([("co\u00adop\u200b", "a\u202eb", "EAN EAN 5"), ("x" * 700, "b. " * 400, None)])
+@settings(max_examples=100, deadline=None)
+def test_whoever_reads_what_is_published_finds_the_same_keys(rows: list[tuple[str, str, str]]) -> None:
+    titles, brands, codes = zip(*rows, strict=True)
+    ids = [str(n) for n in range(len(rows))]
+    frame = pd.DataFrame({"item_id": ids, "title": titles, "brand": brands, "product_code": codes})
+    catalogue = build_catalogue(items_table(frame), require_text=False)[0]
+    public = published(catalogue)
+    for key, title, brand in zip(public.keys, public.titles, public.brands, strict=True):
+        kind, _, text = key.partition(":")
+        assert str(product_key(None if kind == "title" else text, title, brand)) == key
+        assert title.isprintable()
+    assert set(public.keys) == set(catalogue.keys.texts) - {""}
