@@ -13,10 +13,10 @@ import torch
 from clients.bfloat16 import multiplies_bfloat16
 from clients.data import PlatformData
 from clients.folder import ClientFolder, Membership
-from clients.gradients import CHUNK
 from clients.participate import open_ledger
 from clients.platform import check_encoders, read_data
 from clients.policy import approved_bundles
+from clients.products import Products, site_vocabulary
 from clients.registry import RegistryClient
 from clients.site import SiteSettings
 from federation.certificates import read_certificates
@@ -29,12 +29,12 @@ from federation.registry.card import require_signer
 from federation.registry.versions import read_list
 from federation.versions import FLOWER
 from privacy.ledger.location import shown
-from privacy.plan import PrivacyPlan
+from privacy.release import ReleasePlan
 from shared_model.device import resolve_device
+from shared_model.table import TYPICAL_PRODUCTS, release_share
 
-SIGNAL_OVER_NOISE = 10.0
-"""Below this, what the shoppers of a whole run could add up to, if all pulled the same way, is less than ten times
-the noise; shoppers agree to about a tenth at best, so nothing could be learnt. A rule of thumb."""
+_HEARD = 30 * math.sqrt(TYPICAL_PRODUCTS)
+"""So many shoppers for each σ: a product that a tenth of them have then stands three σ out of the noise."""
 WARN_BEFORE = timedelta(days=30)
 
 
@@ -43,8 +43,6 @@ class Target:
     """The run that the platform wants to be ready for; ε is the policy's limit where None."""
 
     epsilon: float | None
-    sample_rate: float
-    steps: int
 
 
 def examine_client(folder: ClientFolder, target: Target, time: datetime) -> list[Finding]:
@@ -61,6 +59,7 @@ def examine_client(folder: ClientFolder, target: Target, time: datetime) -> list
         ("models", patient.models),
         ("bundles", patient.bundles),
         ("data", patient.data),
+        ("vocabulary", patient.vocabulary),
         ("shoppers", patient.shoppers),
         ("encoders", patient.encoders),
         ("ledger", patient.ledger),
@@ -109,17 +108,12 @@ class Patient:
         return look(self._membership.kit.card.address, self._membership.authorities)
 
     @cached_property
-    def _plan(self) -> PrivacyPlan:
+    def _plan(self) -> ReleasePlan:
         site, target = self.site, self.target
         epsilon = target.epsilon or min(site.epsilon_cap, site.policy.epsilon_per_run or site.epsilon_cap)
-        return PrivacyPlan.calibrated(
-            epsilon=epsilon,
-            delta=site.delta,
-            clip_norm=1.0,
-            sample_rate=target.sample_rate,
-            population_size=site.population_size,
-            steps=target.steps,
-        )
+        share = release_share(site.population_size)
+        shares = (share, 1 - share) if share < 1 else (1.0,)
+        return ReleasePlan.calibrated(epsilon=epsilon, delta=site.delta, shares=shares)
 
     def keys(self) -> str:
         """Keys and secret are there, of their kind, and for their owner alone."""
@@ -231,23 +225,32 @@ class Patient:
         if not 0.5 <= site.population_size / max(count, 1) <= 2:
             raise ProblemError(
                 f"population_size = {site.population_size:,} is declared, the data has {count:,} usable shoppers: "
-                "updates would be scaled wrongly",
+                "a larger sum than declared is refused by the server",
                 "Declare a rounded number of about this size in client.toml, and tell the operator.",
             )
-        noise = plan.noise_multiplier * math.sqrt(self._parameters())
-        strength = plan.sample_rate * count * math.sqrt(plan.steps) / noise
-        if strength < SIGNAL_OVER_NOISE:
-            enough = math.ceil(count * SIGNAL_OVER_NOISE / strength)
+        enough = math.ceil(_HEARD * plan.noise_of(0))
+        if count < enough:
             raise ProblemError(
-                f"{count:,} shoppers are too few to be heard through the noise of ε = {plan.epsilon:g} over "
-                f"{plan.steps} steps at sample rate {plan.sample_rate:g} (about {enough:,} would do)",
-                "Take part all the same (a platform keeps its prior where training does not help), ask for a larger ε, "
-                "sample rate or number of steps, or for a narrower model.",
+                f"{count:,} shoppers are few: through the noise of ε = {plan.epsilon:g}, the federation would not even hear "
+                f"which products a tenth of them have (about {enough:,} would do)",
+                "Take part all the same (a platform keeps its own layer where the federation does not help), or ask for a "
+                "larger ε.",
             )
-        return f"{count:,}, {strength / SIGNAL_OVER_NOISE:.1f} times what ε = {plan.epsilon:g} needs"
+        return f"{count:,}, {count / enough:.1f} times what ε = {plan.epsilon:g} needs"
 
-    def _parameters(self) -> int:
-        return self._membership.kit.card.model.spec.exchange.parameters
+    def vocabulary(self) -> str:
+        """The federation's vocabulary is approved here, and knows some of the catalogue."""
+        vocabulary = site_vocabulary(self.site)
+        model = self._membership.kit.card.model
+        known = Products.of(vocabulary, self._loaded.catalogue, model.encoder_names).known
+        items = len(self._loaded.catalogue)
+        if not known:
+            raise ProblemError(
+                f"none of the {items:,} items is a product of the federation's vocabulary {vocabulary.number}: this "
+                "platform would give nothing and get nothing",
+                "Send the operator your catalogue: fedcart client catalogue --out FILE. It may take part all the same.",
+            )
+        return f"version {vocabulary.number}, {known:,} of {items:,} items are in it"
 
     def encoders(self) -> str:
         """The federation's encoders are installed, and are the same."""
@@ -300,11 +303,12 @@ class Patient:
         return check_disk(folders)
 
     def memory(self) -> str:
-        """There is room for the data as it was loaded, its features, and the gradients of a chunk of shoppers."""
+        """There is room for the data as it was loaded, its features, and the table."""
         spec = self._membership.kit.card.model.spec
         features = 3 * 4 * len(self._loaded.catalogue) * spec.feature_width
-        gradients = 4 * 4 * CHUNK * spec.exchange.parameters
-        return check_memory(current_memory() + features + gradients)
+        vocabulary = site_vocabulary(self.site)
+        sums = 4 * 8 * (len(vocabulary) + len(vocabulary.edges))
+        return check_memory(current_memory() + features + sums)
 
     def device(self) -> str:
         """What `client.toml` wants to compute on is there; a precision that this processor is slow at is named."""

@@ -1,6 +1,7 @@
 """A platform's folder: what lies where, and which membership is in force.
 
 client.toml               the platform's own settings; fedcart never writes it again
+vocabulary.json, .safetensors   the federation's vocabulary that the platform approved (`clients.vocabulary`)
 keys/1/                   identity.key signs requests, node.key authenticates the node; 2/ after a rotation, …
 keys/worker.secret        shared by the node and the worker on this machine
 requests/                 every request that was made
@@ -107,6 +108,11 @@ class ClientFolder:
         return self.path / "approved-bundles.txt"
 
     @property
+    def vocabulary(self) -> Path:
+        """The approved vocabulary; its signed record lies beside it."""
+        return self.path / "vocabulary.safetensors"
+
+    @property
     def secret(self) -> Path:
         """The secret that the node and the worker share."""
         return self.path / "keys" / "worker.secret"
@@ -128,7 +134,10 @@ class ClientFolder:
                 f"{self.path}: is no platform's folder: it has no client.toml. Name one with --folder, or make one: "
                 "fedcart client init."
             )
-        return load_site(self.site_file)
+        site = load_site(self.site_file)
+        if site.vocabulary is None and self.vocabulary.exists():
+            return site.model_copy(update={"vocabulary": self.vocabulary})
+        return site
 
     def keys(self, number: int) -> Keys:
         """A generation of keys, which may not be there yet."""

@@ -15,6 +15,7 @@ from clients.policy import approve as approve_bundle
 from clients.start import start as run_client
 from clients.status import client_status, client_status_lines
 from clients.template import SiteAnswers
+from clients.vocabulary import approve_vocabulary
 from federation.auditlog_page import HeadOption, VerifyOption, show_log
 from federation.bundle import CLIENT_PACKAGES, digest, installed_code
 from federation.checkup import exit_code, report_document, report_lines
@@ -203,22 +204,43 @@ def cap(
 
 
 @member_commands.command()
+def vocabulary(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The signed record, its vocabulary beside it.")],
+    folder: FolderOption = Path(),
+    format: FormatOption = Format.table,
+) -> None:
+    """Approve a version of the federation's vocabulary: the products that this platform's sums are over."""
+    place = ClientFolder(folder)
+    with place.log().act("vocabulary") as facts:
+        approved = approve_vocabulary(place, file)
+        facts["number"], facts["digest"] = approved.record.number, approved.record.digest
+    if format is Format.json:
+        write_json(approved.record.model_dump() | {"new": approved.new})
+        return
+    record = approved.record
+    write_lines(
+        [
+            f"approved version {record.number}: {record.products:,} products, {record.edges:,} edges"
+            if approved.new
+            else f"version {record.number} was approved before; nothing was changed",
+            f"digest {record.digest}",
+        ]
+    )
+
+
+@member_commands.command()
 def doctor(
     folder: FolderOption = Path(),
     epsilon: Annotated[
         float | None, typer.Option(help="ε of the run to be ready for; the policy's limit where left out.")
     ] = None,
-    sample_rate: Annotated[
-        float, typer.Option(help="Chance of each shopper to join one step of that run.")
-    ] = 0.1,
-    steps: Annotated[int, typer.Option(help="Steps of that run: rounds times local steps.")] = 80,
     format: FormatOption = Format.table,
 ) -> None:
     """Check whether this platform is ready: each line has passed, or names a problem and its fix.
 
     Exit code 0: all passed; 1: a problem; 4: something cannot be read or written.
     """
-    findings = examine_client(ClientFolder(folder), Target(epsilon, sample_rate, steps), now())
+    findings = examine_client(ClientFolder(folder), Target(epsilon), now())
     if format is Format.json:
         write_json(report_document(findings))
     else:

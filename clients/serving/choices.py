@@ -17,9 +17,10 @@ class _Chosen(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    blend: float
     popularity: float
     transitions: float
+    own: bool
+    others: bool
     decay: float
     sharpness: float
     isolation: float

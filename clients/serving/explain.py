@@ -28,9 +28,10 @@ class PastItem:
 
 @dataclass(frozen=True)
 class TakenAfter:
-    """A past item after which shoppers take this one."""
+    """A past item near which shoppers take this one: the platform's own, or others of the federation's."""
 
     item: str
+    others: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Typed:
 
 @dataclass(frozen=True)
 class Popularity:
-    """How many shoppers have the item."""
+    """How many shoppers have the item: the platform's own, or others of the federation's."""
+
+    others: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,16 +72,18 @@ def explain(snapshot: Snapshot, who: Who, item: str, boosts: tuple[Boost, ...] =
     row = require_item(snapshot, item)
     known = look_up(snapshot, who)
     scoring, history, ids = snapshot.arms[known.arm].scoring, known.history, snapshot.shelf.ids
-    alike, after, popularity = scoring.contributions(history, row)
+    alike, after, popularity = scoring.contributions(history, row)  # own and others' parts side by side
     amounts: dict[Reason, float] = {}
     for at, past in enumerate(history.rows.tolist()):
         reason = Typed(history.texts[at]) if past < 0 else PastItem(ids[past])
         amounts[reason] = amounts.get(reason, 0.0) + float(alike[at])
-        if after[at]:
-            taken = TakenAfter(ids[past])
-            amounts[taken] = amounts.get(taken, 0.0) + float(after[at])
-    if popularity:
-        amounts[Popularity()] = popularity
+        for others in (False, True):
+            if after[at, int(others)]:
+                taken = TakenAfter(ids[past], others)
+                amounts[taken] = amounts.get(taken, 0.0) + float(after[at, int(others)])
+    for others in (False, True):
+        if popularity[int(others)]:
+            amounts[Popularity(others)] = float(popularity[int(others)])
     extra = snapshot.shelf.boosted(boosts)
     if extra is not None and extra[row]:
         amounts[Boosted()] = float(extra[row])

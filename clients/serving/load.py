@@ -10,11 +10,14 @@ import numpy as np
 
 from clients.data import Catalogue
 from clients.errors import SiteError
-from clients.evaluation import choose_blend, choose_local
+from clients.evaluation import choose_joined, choose_local
 from clients.folder import ClientFolder
+from clients.memory import Memory
 from clients.models import AdoptedModel, InstalledModels, load_adopted
+from clients.others import others_memory, sent_table
 from clients.platform import HashableSite, Platform, prepare_platform
-from clients.recommender import LocalLayer
+from clients.products import Products, site_vocabulary
+from clients.recommender import LocalLayer, Memories
 from clients.serving.candidates import GATHERED, POPULAR
 from clients.serving.choices import cache_file, clear_choices, keep_choice, kept_choice
 from clients.serving.erased import erased_shoppers
@@ -26,9 +29,8 @@ from clients.serving.snapshot import Arm, Snapshot
 from clients.serving.sweep import half_copy
 from clients.site import SiteSettings
 from shared_model.encoders import Encode
-from shared_model.exchange import SharedTensors
 from shared_model.features import make_encoders
-from shared_model.model import initial_shared
+from shared_model.table import ProductTable
 from shared_model.version import VERSION
 
 PRIOR = "prior"
@@ -41,9 +43,10 @@ class Model:
     version: str
     number: int
     encoder_names: tuple[str, ...]
-    width: int
     history_length: int
-    shared: SharedTensors | None
+    table: ProductTable | None
+    runs: tuple[str, ...] = ()
+    """The runs whose sums are in the table."""
 
 
 def current_model(folder: ClientFolder) -> Model:
@@ -55,12 +58,12 @@ def current_model(folder: ClientFolder) -> Model:
             adopted.version,
             adopted.card.number,
             adopted.encoder_names,
-            terms.width,
             terms.history_length,
-            adopted.shared,
+            adopted.table,
+            tuple(adopted.card.runs),
         )
     terms = folder.membership().kit.card.model
-    return Model(PRIOR, 0, terms.encoder_names, terms.width, terms.history_length, None)
+    return Model(PRIOR, 0, terms.encoder_names, terms.history_length, None)
 
 
 def load_snapshot(folder: ClientFolder) -> Snapshot:
@@ -68,23 +71,39 @@ def load_snapshot(folder: ClientFolder) -> Snapshot:
     site, model = folder.site(), current_model(folder)
     # Not the cached function: a service that sees many catalogues must not keep them all.
     data = HashableSite(site)
-    platform = prepare_platform.__wrapped__(data, model.encoder_names, model.width, model.history_length)
+    platform = prepare_platform.__wrapped__(data, model.encoder_names, model.history_length)
     place = folder.path / "serving"
-    locals_ = _local_layers(platform, model, place)
+    others = others_of(site, platform, model)
+    locals_ = _local_layers(platform, model, others, place)
     if HashableSite(site) != data:
         clear_choices(place)  # they were made on data that changed meanwhile: a shopper may have been erased
-    snapshot = make_snapshot(platform, model, locals_, site, place)
+    snapshot = make_snapshot(platform, model, locals_, others, site, place)
     return snapshot.without(erased_shoppers(site, snapshot.shoppers.sequences.user_ids))
 
 
+def others_of(site: SiteSettings, platform: Platform, model: Model) -> Memory | None:
+    """Return what the federation's other members know of a platform's items; None before a model is adopted.
+
+    Raises SiteError, CheckpointError, LedgerError, OutboxError.
+    """
+    if model.table is None:
+        return None
+    products = Products.of(site_vocabulary(site), platform.catalogue, model.encoder_names)
+    sent = sent_table(site, products.shape, model.runs)
+    return others_memory(model.table.minus(sent), products)
+
+
 def make_snapshot(
-    platform: Platform, model: Model, local: dict[str, LocalLayer], site: SiteSettings, place: Path
+    platform: Platform,
+    model: Model,
+    local: dict[str, LocalLayer],
+    others: Memory | None,
+    site: SiteSettings,
+    place: Path,
 ) -> Snapshot:
     """Build a snapshot from a platform whose local layers are chosen."""
     everything = replace(platform, split=whole(platform.split.sequences))
-    shared = model.shared or initial_shared(platform.spec)
-    popularity = everything.popularity("test").cpu()
-    near = everything.transitions("test") if any(layer.transitions > 0 for layer in local.values()) else None
+    memories = Memories(everything.memory("test"), others)
     settings = site.serving
     arms = {}
     large = len(platform.catalogue) > settings.exact_items and find_spec("faiss") is not None
@@ -97,10 +116,8 @@ def make_snapshot(
             table,
             platform.norms.cpu(),
             platform.isolation.cpu(),
-            shared,
             layer,
-            popularity,
-            near,
+            memories,
             half,
         )
         arms[name] = Arm(scoring, _index(scoring, platform, place) if indexed else None)
@@ -131,19 +148,21 @@ def _typed(names: tuple[str, ...], catalogue: Catalogue) -> Encode:
     return lambda asked: np.concatenate([encode(asked) for encode in fitted()], axis=1)
 
 
-def _local_layers(platform: Platform, model: Model, place: Path) -> dict[str, LocalLayer]:
+def _local_layers(
+    platform: Platform, model: Model, others: Memory | None, place: Path
+) -> dict[str, LocalLayer]:
     """Choose the weights of each arm on validation shoppers, or read what was chosen for this model and data."""
     basis = f"{VERSION} {model.encoder_names} {platform.spec} {platform.fingerprint} {platform.catalogue.fingerprint}"
     floor = kept_choice(place, f"floor {basis}")
     if floor is None:
         floor = choose_local(platform)
         keep_choice(place, f"floor {basis}", floor)
-    if model.shared is None:
+    if others is None:
         return {"prior": floor}
     key = f"{model.version} {basis}"
     chosen = kept_choice(place, key)
     if chosen is None:
-        chosen = choose_blend(platform, model.shared, floor)
+        chosen = choose_joined(platform, others, floor)
         keep_choice(place, key, chosen)
     return {"model": chosen, "prior": floor}
 
@@ -163,13 +182,12 @@ def _shares(arms: list[str], site: SiteSettings) -> dict[str, float]:
 
 def _index(scoring: Scoring, platform: Platform, place: Path) -> NearIndex:
     """Return the index of one arm, from the cache where it was built for the same vectors."""
-    part = scoring.parts[-1]
     popular = np.argsort(-scoring.bias.numpy(), kind="stable")[:POPULAR].astype(np.int64)
-    digest = hashlib.sha256(np.ascontiguousarray(part.scales.numpy()).tobytes()).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(scoring.scales.numpy()).tobytes()).hexdigest()
     path = cache_file(place, f"{platform.catalogue.fingerprint} {platform.spec} {digest}", "faiss")
     index = load_index(path, *scoring.features.shape)
     if index is None:
-        index = build_index((scoring.features.float() * part.scales[:, None]).numpy())
+        index = build_index((scoring.features.float() * scoring.scales[:, None]).numpy())
         save_index(index, path)
     return NearIndex(index, popular)
 

@@ -116,11 +116,11 @@ def contribution(reason: Reason, amount: float) -> messages.Contribution:
     match reason:
         case PastItem(item):
             return messages.Contribution(past_item_id=item, amount=amount)
-        case TakenAfter(item):
-            return messages.Contribution(taken_after_item_id=item, amount=amount)
+        case TakenAfter(item, others):
+            return messages.Contribution(taken_after_item_id=item, amount=amount, others=others)
         case Typed(text):
             return messages.Contribution(text=text, amount=amount)
-        case Popularity():
-            return messages.Contribution(popularity=True, amount=amount)
+        case Popularity(others):
+            return messages.Contribution(popularity=True, amount=amount, others=others)
         case Boosted():
             return messages.Contribution(boost=True, amount=amount)

@@ -174,12 +174,13 @@ class Scoring:
             total = total + (self.local.transitions * np.log1p(10 * taken)).astype(np.float32)
         return total
 
-    def contributions(self, history: History, row: int) -> tuple[NDArray, NDArray, float]:
-        """Return what adds up to an item's score, in float64: (L,) of events by what they are, (L,) by transitions,
-        and popularity's.
+    def contributions(self, history: History, row: int) -> tuple[NDArray, NDArray, NDArray]:
+        """Return what adds up to an item's score, in float64: (L,) of events by what they are, (L, 2) by transitions,
+        and (2,) popularity's, each by the platform's own counts and by those of the federation's other members.
 
-        Both are shared out: the text's score in proportion to each event's part of the pool v_l·exp(τ·c_l), which is
-        the gradient of the score in its similarity; log(1 + 10 t) in proportion to each event's part of t.
+        All are shared out: the text's score in proportion to each event's part of the pool v_l·exp(τ·c_l), which is
+        the gradient of the score in its similarity; log(1 + 10 t) in proportion to each event's part of t, and this and
+        log(1 + popularity) in proportion to own and others' counts.
         """
         alike = np.zeros(len(history))
         if len(history):
@@ -196,7 +197,27 @@ class Scoring:
         total = float(parts.sum())
         logged = self.local.transitions * np.log1p(10 * total)
         after = parts / total * logged if total > 0 else parts
-        return alike, after, float(self.bias[row])
+        popularity, pairs = self._others_shares(history, row)
+        split = np.stack([1 - pairs, pairs], axis=1) * after[:, None]
+        return alike, split, np.array([1 - popularity, popularity]) * float(self.bias[row])
+
+    def _others_shares(self, history: History, row: int) -> tuple[float, NDArray[np.float64]]:
+        """Return which part of an item's popularity, and of its pairs with each event (L,), is the others' counts."""
+        shares = np.zeros(len(history))
+        others = self.memories.others
+        if others is None or not self.local.others:
+            return 0.0, shares
+        if not self.local.own:
+            return 1.0, np.ones(len(history))
+        total = self.memories.of(self.local)
+        real = np.flatnonzero(history.rows >= 0)
+        part, whole = (
+            np.asarray(memory.pairs[history.rows[real]][:, [row]].todense(), dtype=np.float64)[:, 0]
+            for memory in (others, total)
+        )
+        shares[real] = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+        popularity = float(total.popularity[row])
+        return (float(others.popularity[row]) / popularity if popularity > 0 else 0.0), shares
 
     def _transitions(self, history: History, row: int | None = None) -> tuple[NDArray, NDArray, NDArray]:
         """Return item rows with t > 0, each event's part of t at `row` (L,), and t at those rows."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from federation.registry.card import read_model
 from server.folder import ServerFolder
-from server.registry.store import Registry
+from server.registry.store import ModelStore
 from server.vocabulary.store import Version
 from shared_model.stages import read_published
 from shared_model.table import ProductTable
@@ -25,16 +25,16 @@ def start_of(folder: ServerFolder, vocabularies: Sequence[Version]) -> Start | N
 
     A table without privacy is never added to: its exact sums would be in every later version. Raises FolderError.
     """
-    registry = Registry(folder)
+    registry = ModelStore.open(folder)
     listing = registry.listing()
     if listing is None:
         return None
-    current = next(version for version in registry.all() if version.name == listing.current)
+    current = next(version for version in registry.all() if version.version == listing.current)
     made = next((one for one in vocabularies if one.record.digest == current.card.vocabulary), None)
     if made is None or not current.card.private:
         return None
-    with registry.open_model(current.name) as file:
-        table = read_published(read_model(file.read(), current.card, current.name), current.name)
+    with registry.open_model(current.version) as file:
+        table = read_published(read_model(file.read(), current.card, current.version), current.version)
     if made is not vocabularies[-1]:
         old, new = made.load(), vocabularies[-1].load()
         temper = carried_products(old, new, table.temper)

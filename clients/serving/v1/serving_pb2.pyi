@@ -234,20 +234,22 @@ class ExplainRequest(_message.Message):
     def __init__(self, who: _Optional[_Union[Who, _Mapping]] = ..., item_id: _Optional[str] = ..., boosts: _Optional[_Iterable[_Union[Boost, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class Contribution(_message.Message):
-    __slots__ = ("past_item_id", "text", "taken_after_item_id", "popularity", "boost", "amount")
+    __slots__ = ("past_item_id", "text", "taken_after_item_id", "popularity", "boost", "amount", "others")
     PAST_ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TAKEN_AFTER_ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     POPULARITY_FIELD_NUMBER: _ClassVar[int]
     BOOST_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
     past_item_id: str
     text: str
     taken_after_item_id: str
     popularity: bool
     boost: bool
     amount: float
-    def __init__(self, past_item_id: _Optional[str] = ..., text: _Optional[str] = ..., taken_after_item_id: _Optional[str] = ..., popularity: _Optional[bool] = ..., boost: _Optional[bool] = ..., amount: _Optional[float] = ...) -> None: ...
+    others: bool
+    def __init__(self, past_item_id: _Optional[str] = ..., text: _Optional[str] = ..., taken_after_item_id: _Optional[str] = ..., popularity: _Optional[bool] = ..., boost: _Optional[bool] = ..., amount: _Optional[float] = ..., others: _Optional[bool] = ...) -> None: ...
 
 class WordContribution(_message.Message):
     __slots__ = ("word", "amount")
