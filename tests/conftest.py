@@ -1,4 +1,4 @@
-"""What all tests share: their order, one thread for torch, Flower's identity, databases, the model written out plainly.
+"""What all tests share: their order, one thread for torch, Flower's identity, databases, the text prior written out plainly.
 
 ``FEDCART_TEST_POSTGRESQL`` and ``FEDCART_TEST_MARIADB`` name servers (SQLAlchemy URLs of an administrator's
 database); the defaults are local ones. Each session works in a database of its own and drops it afterwards.
@@ -65,57 +65,35 @@ def mariadb() -> Iterator[str]:
 
 
 class Reference:
-    """The model and its loss from their definition: float64, one shopper and one item at a time, no masks.
+    """The text prior from its definition: float64, one shopper and one item at a time, no masks.
 
-    An event is a pair of features and age; an item a pair of features and isolation; a moment is the events before a
-    target, and the target.
+    An event is a pair of features and age; an item a pair of features and isolation.
     """
-
-    @staticmethod
-    def double(shared):
-        return {name: tensor.detach().double().clone() for name, tensor in shared.items()}
 
     @staticmethod
     def fuse(x):
         """Scale the encoders' blocks as a whole to unit length: they weigh 1 each here."""
-        fused = x.double()
-        return fused / fused.norm() if fused.norm() > 0 else fused * 0
+        length = x.norm()
+        return x / length if length > 0 else x
 
     @classmethod
-    def similarity(cls, shared, dimensions, event, item):
-        event, x = (cls.fuse(row) for row in (event, item[0]))
-        if "residual_in" in shared:
-            event = event + (event @ shared["residual_in"]) @ shared["residual_out"]
-        return event @ x + shared["log_isolation"].exp()[0] / 6 * item[1]
+    def similarity(cls, weights, event, item):
+        x, isolation = item
+        return cls.fuse(event) @ cls.fuse(x) + weights.isolation * isolation
 
     @classmethod
-    def score(cls, shared, dimensions, events, item):
-        decay, sharpness = (
-            base * (shared[name].exp()[0] if name in shared else 1.0)
-            for name, base in (("log_decay", 0.5), ("log_sharpness", 3.0))
-        )
+    def score(cls, weights, events, item):
         if not events:
-            return sum(t.sum() for t in shared.values()) * 0.0
+            return torch.zeros((), dtype=torch.float64)
         pool = total = 0.0
         for event, age in events:
-            share = torch.exp(-torch.as_tensor(decay * age, dtype=torch.float64))
-            pool = pool + share * torch.exp(sharpness * cls.similarity(shared, dimensions, event, item))
+            share = torch.exp(-torch.as_tensor(weights.decay * age, dtype=torch.float64))
+            pool = pool + share * torch.exp(weights.sharpness * cls.similarity(weights, event, item))
             total = total + share
-        return 12.0 / sharpness * torch.log(pool / total)
-
-    @classmethod
-    def loss(cls, shared, dimensions, moments, negatives):
-        """Return the mean over moments of −log softmax of the target among itself and the negatives."""
-        terms = []
-        for events, target in moments:
-            positive = cls.score(shared, dimensions, events, target)
-            others = [cls.score(shared, dimensions, events, x) for x in negatives]
-            terms.append(torch.stack([positive, *others]).logsumexp(0) - positive)
-        zero = sum(t.sum() for t in shared.values()) * 0.0
-        return zero + (sum(terms) / len(terms) if terms else 0.0)
+        return 12.0 / weights.sharpness * torch.log(pool / total)
 
 
 @pytest.fixture(scope="session")
 def reference() -> type[Reference]:
-    """Return the plain model and loss."""
+    """Return the plain prior."""
     return Reference

@@ -119,7 +119,7 @@ def test_items_without_an_image_are_compared_by_the_blocks_that_they_have(there)
     text = HashedWordsEncoder(dimension=16)
     vectors = np.eye(4, dtype=np.float32) * np.array(there, dtype=np.float32)[:, None]
     encoders = [text, IMAGE]
-    spec = ModelSpec.of([e.identity for e in encoders], 2, 5)
+    spec = ModelSpec.of([e.identity for e in encoders], 5)
     rows = torch.from_numpy(encode_catalogue(encoders, TEXTS, None, Attributes(images={"clip": vectors})))
     norms = block_norms(spec, rows)
     scales = item_scales(spec, norms)

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from shared_model.errors import ExchangeError
 from shared_model.exchange import ExchangeSpec, TensorSpec, fingerprint
-from shared_model.model import ModelSpec, initial_shared
 
 SPEC = ExchangeSpec((TensorSpec("b", (2, 3)), TensorSpec("a", (1,))))
 
@@ -105,16 +104,3 @@ def test_a_spec_s_fingerprint_changes_with_every_field():
     assert len({spec.fingerprint for spec in specs}) == len(specs)
     assert SPEC.fingerprint == ExchangeSpec((TensorSpec("b", (2, 3)), TensorSpec("a", (1,)))).fingerprint
     assert SPEC.parameters == 7
-
-
-def test_the_model_s_own_spec_admits_its_initial_tensors_only():
-    spec, wider = ModelSpec((8, 16), 4, 5), ModelSpec((8, 16), 5, 5)
-    arrays = spec.exchange.to_numpy(initial_shared(spec), "start")
-    assert sorted(arrays) == [
-        "log_isolation",
-        "residual_in",
-        "residual_out",
-    ]
-    assert spec.exchange.parameters == 1 + 2 * 24 * 4
-    with pytest.raises(ExchangeError, match="residual_in"):
-        wider.exchange.validate(arrays, "start")

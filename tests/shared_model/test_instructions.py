@@ -4,56 +4,39 @@ import math
 
 import pytest
 
-from shared_model.encoders import EncoderIdentity, identities_to_json
-from shared_model.errors import BadInputError, EncoderError
+from shared_model.errors import BadInputError
 from shared_model.instructions import TrainInstructions
+from shared_model.stages import Stage, TableShape
 
-IDENTITIES = [
-    EncoderIdentity("hashed-words", "1", "ab" * 32, 16),
-    EncoderIdentity("minilm", "1", "cd" * 32, 8),
-]
 GOOD = {
     "run_id": "20260101-demo",
     "round": 1,
-    "rounds": 5,
-    "local_steps": 2,
+    "rounds": 2,
     "epsilon": 8.0,
     "delta": 1e-6,
-    "clip_norm": 0.5,
-    "sample_rate": 0.5,
-    "learning_rate": 0.01,
-    "scalar_learning_rate": 0.01,
-    "negatives": 8,
-    "targets": 2,
-    "proximal": 0.0,
+    "share": 0.25,
     "encoders": "hashed-words,minilm",
-    "encoder_identities": identities_to_json(IDENTITIES),
-    "width": 4,
-    "history_length": 6,
+    "vocabulary": "ab" * 32,
+    "products": 12,
+    "edges": 30,
     "seed": 0,
 }
 
 
-def test_good_instructions_make_the_round_trip_and_name_the_model():
+def test_good_instructions_make_the_round_trip_and_name_stage_and_table():
     ask = TrainInstructions.from_mapping(dict(GOOD))
     assert TrainInstructions.from_mapping(ask.model_dump()) == ask
     assert ask.model_dump() == GOOD
     assert ask.encoder_names == ("hashed-words", "minilm")
-    assert ask.identities == IDENTITIES
-    assert ask.spec.encoder_dimensions == (16, 8)
-    assert (ask.spec.width, ask.spec.history_length) == (4, 6)
+    assert ask.shape == TableShape(12, 30)
+    assert (ask.stage, ask.shares) == (Stage.POPULARITY, (0.25, 0.75))
+    assert ask.model_copy(update={"round": 2}).stage is Stage.EDGES
+    alone = TrainInstructions.from_mapping(GOOD | {"rounds": 1, "share": 1.0})
+    assert (alone.stage, alone.shares) == (Stage.POPULARITY, (1.0,))
 
 
-NUMBERS = (
-    "epsilon",
-    "delta",
-    "clip_norm",
-    "sample_rate",
-    "learning_rate",
-    "scalar_learning_rate",
-    "proximal",
-)
-COUNTS = ("round", "rounds", "local_steps", "negatives", "targets", "history_length")
+NUMBERS = ("epsilon", "delta", "share")
+COUNTS = ("round", "rounds")
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -61,13 +44,6 @@ COUNTS = ("round", "rounds", "local_steps", "negatives", "targets", "history_len
 def test_a_number_that_is_none_is_refused_by_name(name, value):
     with pytest.raises(BadInputError, match=f"{name} = "):
         TrainInstructions.from_mapping(GOOD | {name: value})
-
-
-@pytest.mark.parametrize("value", [-1, 1.0, math.nan, "3", None, True])
-def test_a_width_is_a_count_or_none(value):
-    assert TrainInstructions.from_mapping(GOOD | {"width": 0}).spec.width == 0
-    with pytest.raises(BadInputError, match="width = "):
-        TrainInstructions.from_mapping(GOOD | {"width": value})
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -82,11 +58,15 @@ def test_a_count_that_is_none_is_refused_by_name(name, value):
     [
         ("delta", 0.0),
         ("delta", 1.0),
-        ("clip_norm", 0.0),
-        ("sample_rate", 0.0),
-        ("sample_rate", 1.0001),
-        ("learning_rate", 0.0),
-        ("history_length", 1),
+        ("share", 0.0),
+        ("share", 1.0001),
+        ("rounds", 3),
+        ("products", -1),
+        ("products", 10**9),
+        ("edges", -1),
+        ("edges", 10**10),
+        ("vocabulary", "AB" * 32),
+        ("vocabulary", "ab"),
         ("run_id", ""),
         ("run_id", "../../etc"),
         ("run_id", "a" * 101),
@@ -101,13 +81,25 @@ def test_values_out_of_range_are_refused(name, value):
         TrainInstructions.from_mapping(GOOD | {name: value})
 
 
-@pytest.mark.parametrize("missing", sorted(set(GOOD) - {"proximal"}))
+@pytest.mark.parametrize("change", [{"round": 3}, {"round": 2, "rounds": 1, "share": 1.0}])
+def test_a_round_after_the_last_is_refused(change):
+    with pytest.raises(BadInputError):
+        TrainInstructions.from_mapping(GOOD | change)
+
+
+@pytest.mark.parametrize("change", [{"rounds": 1}, {"share": 1.0}])
+def test_popularity_alone_has_all_of_the_budget(change):
+    with pytest.raises(BadInputError, match="all of the budget"):
+        TrainInstructions.from_mapping(GOOD | change)
+
+
+@pytest.mark.parametrize("missing", sorted(GOOD))
 def test_a_missing_key_is_refused(missing):
     with pytest.raises(BadInputError, match=missing):
         TrainInstructions.from_mapping({k: v for k, v in GOOD.items() if k != missing})
 
 
-@pytest.mark.parametrize("extra", ["server-round", "proximal-mu", "code"])
+@pytest.mark.parametrize("extra", ["clip_norm", "code"])
 def test_an_extra_key_is_refused(extra):
     with pytest.raises(BadInputError, match=extra):
         TrainInstructions.from_mapping(GOOD | {extra: 1})
@@ -117,9 +109,3 @@ def test_instructions_cannot_be_changed():
     ask = TrainInstructions.from_mapping(dict(GOOD))
     with pytest.raises(ValueError, match="frozen"):
         ask.epsilon = 100.0
-
-
-def test_identities_that_cannot_be_read_are_the_encoders_problem():
-    ask = TrainInstructions.from_mapping(GOOD | {"encoder_identities": "[]x"})
-    with pytest.raises(EncoderError):
-        _ = ask.spec
