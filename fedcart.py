@@ -97,6 +97,7 @@ class Client(Later):
         "fresh": "clients.data_cli:fresh",
         "erase": "clients.data_cli:erase",
         "report": "clients.data_cli:report",
+        "catalogue": "clients.catalogue_cli:catalogue",
         "distill": "clients.distill.cli:distill",
     }
 

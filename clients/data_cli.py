@@ -13,11 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from clients.data.catalogue import Catalogue, build_catalogue
-from clients.data.columns import split_columns
 from clients.data.images import pictured
 from clients.data.ingest import Ingested, ingest
-from clients.data.read import read_items
 from clients.data.store import EventStore, open_store
 from clients.data.summary import summarise
 from clients.erasure import erase_shopper
@@ -27,7 +24,7 @@ from clients.feedback.report import METRICS, Period, feedback_report
 from clients.feedback.store import FeedbackStore
 from clients.folder import ClientFolder
 from clients.fresh import fresh_events
-from clients.platform import read_data
+from clients.platform import read_catalogue, read_data
 from clients.site import SiteSettings
 from privacy.cli.output import Format, number, write_json, write_lines, write_table
 
@@ -74,7 +71,7 @@ def ingest_command(
         model: pictured(file) for model, file in site.images.items()
     }  # first: nothing changes if one is bad
     done = _ingest(store, site, full=full, anew=anew)
-    summary, new = summarise(store, _catalogue(store, site), images), fresh_events(site)
+    summary, new = summarise(store, read_catalogue(site), images), fresh_events(site)
     if format is Format.json:
         write_json(
             {
@@ -202,12 +199,3 @@ def _ingest(store: EventStore, site: SiteSettings, *, full: bool, anew: bool) ->
         return ingest(
             store, site.sources, site.catalogue, now=time.time(), full=full, anew=anew, progress=show
         )
-
-
-def _catalogue(store: EventStore, site: SiteSettings) -> Catalogue:
-    made = store.manifest().items
-    if made is not None:
-        return build_catalogue(read_items(store.path / made))[0]
-    if site.items is None:
-        raise SiteError(f"{site.name}: set items, or [catalogue].")
-    return build_catalogue(read_items(site.items, split_columns(site.columns or None)[1]))[0]

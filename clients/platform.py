@@ -9,8 +9,10 @@ import torch
 from scipy import sparse
 
 from clients.data import PlatformData, load_platform, load_store
-from clients.data.catalogue import Catalogue
+from clients.data.catalogue import Catalogue, build_catalogue
+from clients.data.columns import split_columns
 from clients.data.images import read_images
+from clients.data.read import read_items
 from clients.data.report import CleaningReport
 from clients.data.sequences import Ints
 from clients.data.split import Part, Split, leave_one_out
@@ -194,6 +196,21 @@ def read_data(settings: SiteSettings) -> PlatformData:
         k_core=settings.task.research_k_core,
         name=name,
     )
+
+
+def read_catalogue(settings: SiteSettings) -> Catalogue:
+    """Read a platform's catalogue alone, without any event; raise DataError, StoreError."""
+    columns = split_columns(settings.columns or None, f"{settings.name}: columns")[1]
+    if settings.sources:
+        store = open_store(settings.store)
+        made = store.manifest().items
+        if made is not None:
+            return build_catalogue(read_items(store.path / made))[0]
+    if settings.items is None:
+        raise DataError(
+            f"{settings.name}: there is no catalogue yet. Set items, or [catalogue] and run: fedcart client ingest."
+        )
+    return build_catalogue(read_items(settings.items, columns))[0]
 
 
 class HashableSite:

@@ -41,9 +41,11 @@ from server.refusals import refusal_lines, refusals
 from server.registry.cli import registry_commands
 from server.start import start as run_server
 from server.status import server_status, server_status_lines
+from server.vocabulary.cli import vocabulary_commands
 
 server = typer.Typer(name="server", no_args_is_help=True, help="Operate a federation.")
 server.add_typer(registry_commands)
+server.add_typer(vocabulary_commands)
 
 FolderOption = Annotated[
     Path,

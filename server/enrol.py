@@ -39,6 +39,7 @@ def init_folder(path: Path, settings: OperatorSettings, time: datetime) -> Serve
             (new / name).mkdir(mode=0o700)
         folder.kits.mkdir()
         folder.models.mkdir()
+        folder.vocabulary.mkdir()
         make_signing_key(folder.signing_file)
         create(folder.secret, secrets.token_hex(32).encode(), PRIVATE)
         make_control_key(folder)

@@ -9,6 +9,7 @@ certificates.json      which of them are in force
 members.sqlite         who was admitted, and every key and request ever seen
 superlink.sqlite       Flower's database
 kits/                  every kit that was made
+vocabulary/            every version of the vocabulary (`server.vocabulary`)
 models/                every published model (`server.registry`)
 runs/                  a folder for every run
 server.json            what `fedcart server start` wrote of its processes; server.lock is its lock
@@ -197,6 +198,11 @@ class ServerFolder:
     def models(self) -> Path:
         """Where published models are kept."""
         return self.path / "models"
+
+    @property
+    def vocabulary(self) -> Path:
+        """Where the versions of the vocabulary are kept."""
+        return self.path / "vocabulary"
 
     @property
     def runs(self) -> Path:

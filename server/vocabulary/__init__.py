@@ -1,0 +1,1 @@
+"""The operator's side of the vocabulary: from members' catalogues to signed versions."""
