@@ -80,25 +80,29 @@ def test_nothing_is_installed_past_the_locks():
     assert sorted(own + locks) == sorted(calls)
 
 
+WHEELS = ("build", "torch", "core", "cuda")
+
+
 def wheel(folder: Path, name: str, code: str = "") -> Path:
-    """Write a wheel of one empty module."""
+    """Write a wheel of one module; that of torch asks for `cuda`, as PyPI's for Linux does."""
     file = folder / f"{name}-1.0-py3-none-any.whl"
     meta = f"{name}-1.0.dist-info"
+    asks = "Requires-Dist: cuda\n" if name == "torch" else ""
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(f"{name}.py", code)
-        archive.writestr(f"{meta}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{meta}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{asks}")
         archive.writestr(f"{meta}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{meta}/RECORD", "")
     return file
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("swapped", ["nothing", "torch", "core"])
+@pytest.mark.parametrize("swapped", ["nothing", "torch", "core", "cuda"])
 def test_a_wheel_that_was_swapped_is_not_installed(swapped, tmp_path):
     shutil.copy(ROOT / "requirements" / "install", tmp_path)
-    for lock in ("build", "torch", "core"):
-        sha256 = hashlib.sha256(wheel(tmp_path, lock).read_bytes()).hexdigest()
-        (tmp_path / f"{lock}.lock").write_text(f"{lock}==1.0 \\\n    --hash=sha256:{sha256}\n")
+    for name in WHEELS:
+        sha256 = hashlib.sha256(wheel(tmp_path, name).read_bytes()).hexdigest()
+        (tmp_path / f"{name}.lock").write_text(f"{name}==1.0 \\\n    --hash=sha256:{sha256}\n")
     if swapped != "nothing":
         wheel(tmp_path, swapped, "import os")
     done = subprocess.run(
@@ -106,13 +110,9 @@ def test_a_wheel_that_was_swapped_is_not_installed(swapped, tmp_path):
         env={**os.environ, "PYTHON": sys.executable, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    there = {
-        name
-        for name in ("build", "torch", "core")
-        if list(tmp_path.glob(f"venv/lib/*/site-packages/{name}.py"))
-    }
+    there = {name for name in WHEELS if list(tmp_path.glob(f"venv/lib/*/site-packages/{name}.py"))}
     if swapped == "nothing":
-        assert (done.returncode, there) == (0, {"build", "torch", "core"}), done.stderr
+        assert (done.returncode, there) == (0, set(WHEELS)), done.stderr
     else:
         assert done.returncode != 0
         assert "DO NOT MATCH THE HASHES" in done.stderr
