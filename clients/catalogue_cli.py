@@ -66,8 +66,8 @@ def catalogue(
         return
     write_lines(
         [
-            f"{site.name}: {len(public):,} products of {len(items):,} items; key, title, brand and category of the first:",
-            *(f"  {' | '.join(row)}" for row in rows[:_SHOWN]),
+            f"{site.name}: {len(public):,} products of {len(items):,} items; key, title, brand, category of the first:",
+            *("  " + " · ".join(filter(None, row)) for row in rows[:_SHOWN]),
             *(["  …"] if len(rows) > _SHOWN else []),
             *report.lines(),
         ]
