@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := demo,dev,index,minilm,multilingual,postgresql,mysql,plots,telemetry
+LOCKS := core demo dev index minilm multilingual postgresql mysql plots telemetry
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
@@ -12,10 +12,9 @@ export RAY_USAGE_STATS_ENABLED := 0
 help:  ## list the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-$(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip==26.3
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+$(VENV)/installed: pyproject.toml requirements/install $(wildcard requirements/*.lock)
+	PYTHON=$(PYTHON) requirements/install $(VENV) $(LOCKS)
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(VENV)/installed  ## simulate a private federation of four grocery platforms and a newcomer
@@ -56,9 +55,8 @@ bench-quick: $(VENV)/installed  ## the transfer benchmark on tiny made-up shops 
 bench-dp-step: $(VENV)/installed  ## what a private step costs, against plain training and Opacus (docs/benchmarks/dp-step.md)
 	$(BIN)/python -m benchmarks.dp_step
 
-.venv-rectools/installed: benchmarks/rectools/requirements.txt
-	$(PYTHON) -m venv .venv-rectools
-	.venv-rectools/bin/pip install --quiet --requirement benchmarks/rectools/requirements.txt
+.venv-rectools/installed: requirements/install requirements/rectools.lock requirements/torch.lock
+	PYTHON=$(PYTHON) requirements/install .venv-rectools rectools
 	@touch $@
 
 bench-env: .venv-rectools/installed  ## the environment of RecTools' baselines (SASRec, UniSRec), about 1.5 GB
@@ -80,8 +78,8 @@ PROTO := federation/registry/v1/registry.proto clients/serving/v1/serving.proto
 proto: $(VENV)/installed  ## generate the code of the gRPC interfaces from their .proto files
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
 
-lock: $(VENV)/installed  ## write the versions of this environment to constraints.txt
-	$(BIN)/pip freeze --exclude-editable | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' | grep -v '^fedcart' > constraints.txt
+lock: $(VENV)/installed  ## write requirements/*.lock after a change of pyproject.toml (newest versions: make lock UPGRADE=--upgrade)
+	$(BIN)/python requirements/lock.py $(UPGRADE)
 
 clean:  ## remove the environment and caches (runs/ stays)
 	rm -rf $(VENV) .venv-rectools build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

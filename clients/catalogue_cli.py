@@ -14,7 +14,7 @@ from federation.files import replace
 from federation.keys import fingerprint, signing_text, spoken
 from federation.signed import digest
 from federation.validity import now
-from privacy.cli.output import Format, write_json, write_lines, write_table
+from privacy.cli.output import Format, write_json, write_lines
 from shared_model.vocabulary_file import load_vocabulary
 
 FolderOption = Annotated[
@@ -64,12 +64,14 @@ def catalogue(
         said = {"products": len(public), "first": first, "codes": report.to_dict()}
         write_json(said | {"file": None if out is None else str(out), "fingerprint": wrote})
         return
-    write_table(
-        f"{site.name}: {len(public):,} products of {len(items):,} items, the first of them",
-        _COLUMNS,
-        rows[:_SHOWN],
+    write_lines(
+        [
+            f"{site.name}: {len(public):,} products of {len(items):,} items; key, title, brand, category of the first:",
+            *("  " + " · ".join(filter(None, row)) for row in rows[:_SHOWN]),
+            *(["  …"] if len(rows) > _SHOWN else []),
+            *report.lines(),
+        ]
     )
-    write_lines(report.lines())
     if out is None or wrote is None:
         write_lines(["Nothing was written. To write the signed file for the operator: --out FILE"])
         return

@@ -1,14 +1,18 @@
-# syntax=docker/dockerfile:1
-# The operator's server: SuperLink, what executes its apps, the front, the registry of models. Build at the project's root: docker build -f deploy/docker/server.Dockerfile -t fedcart-server .
+# The operator's server: SuperLink, what executes its apps, the front, the registry of models.
+# Build at the project's root: docker build -f deploy/docker/server.Dockerfile --build-arg BASE=python:3.11-slim-bookworm@sha256:… -t fedcart-server .
+# BASE has no default: whoever builds looks the digest up and names it (docs/deploy.md, Containers).
 # No key, secret or data is in it: they are on the volume at /var/lib/fedcart, which is all that is written to.
-FROM python:3.11-slim-bookworm AS build
+ARG BASE
+FROM ${BASE} AS build
+ARG BASE
+RUN case "${BASE}" in *@sha256:*) ;; *) echo "BASE=${BASE} is no digest: name it as IMAGE@sha256:…" >&2; exit 1 ;; esac
 WORKDIR /src
 COPY . .
 ARG EXTRAS=""
-RUN python -m venv /opt/fedcart \
- && /opt/fedcart/bin/pip install --no-cache-dir --constraint constraints.txt ".${EXTRAS:+[$EXTRAS]}"
+RUN PIP_NO_CACHE_DIR=1 requirements/install /opt/fedcart core ${EXTRAS} \
+ && /opt/fedcart/bin/pip install --no-deps --no-build-isolation .
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 RUN groupadd --gid 10001 fedcart \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/fedcart fedcart \
  && install --directory --owner 10001 --group 10001 --mode 0700 /var/lib/fedcart

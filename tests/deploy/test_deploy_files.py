@@ -64,7 +64,6 @@ def test_a_dockerfile(file, tmp_path):
     steps = [(s["instruction"], s["value"]) for s in parser.structure if s["instruction"] != "COMMENT"]
     of = {name: [value for instruction, value in steps if instruction == name] for name, _ in steps}
     role = file.name.partition(".")[0]
-    assert all(re.fullmatch(r"python:3\.11-[a-z]+-[a-z]+( AS build)?", value) for value in of["FROM"])
     assert of["USER"] == ["10001:10001"], "never root"
     assert set(of) <= {
         "FROM", "WORKDIR", "COPY", "ARG", "RUN", "ENV", "USER", "VOLUME", "EXPOSE", "HEALTHCHECK", "STOPSIGNAL",
