@@ -83,6 +83,7 @@ class Client(Later):
         "request": "clients.member_cli:request",
         "join": "clients.member_cli:join",
         "approve": "clients.member_cli:approve",
+        "vocabulary": "clients.member_cli:vocabulary",
         "cap": "clients.member_cli:cap",
         "doctor": "clients.member_cli:doctor",
         "log": "clients.member_cli:log",
@@ -109,6 +110,7 @@ class FrontDoor(Later):
         "simulate": "simulations.cli:simulate",
         "client": "clients.cli:client",
         "server": "server.cli:server",
+        "model": "clients.model_cli:model",
         "audit": "privacy.cli:audit",
     }
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clients.data.split import Part
 from clients.memory import Memory
 from clients.platform import Platform
-from clients.recommender import LocalLayer, Memories, ScoreParts
+from clients.recommender import FEDERATION_DEFAULT, LocalLayer, Memories, ScoreParts
 from shared_model.device import to_device
 from shared_model.metrics import ndcg_at, target_ranks, top_items
 from shared_model.model import PRIOR_ISOLATION
@@ -27,6 +27,8 @@ FIRST = LocalLayer(popularity=0.3, transitions=1.0)
 DECAYS = (0.25, 0.5, 0.9)
 SHARPNESSES = (1.0, 3.0)
 ISOLATIONS = (0.0, PRIOR_ISOLATION, 2 * PRIOR_ISOLATION)
+MANY = 500
+"""From so many validation shoppers on, a mean tells more than what is usual."""
 CHOICE_USERS = 2000
 """At most so many validation shoppers choose a local layer."""
 _CHUNK = 256
@@ -148,17 +150,24 @@ def choose_local(platform: Platform) -> LocalLayer:
     )
 
 
-def choose_joined(platform: Platform, others: Memory, floor: LocalLayer) -> LocalLayer:
-    """Return the best way to use the others' counts beside one's own, or `floor` where none is clearly better.
+def choose_joined(platform: Platform, others: Memory, alone: LocalLayer) -> LocalLayer:
+    """Return how a platform uses the others' counts beside its own, or `alone` where it does better without them.
 
-    Own and others' counts together, with the floor's weights and with a few other ones: so a platform that the
-    federation does not help keeps what it has alone.
+    A platform of few validation shoppers cannot tell, and takes the federation's weights; one of `MANY` keeps what it
+    has alone unless the others' counts do better. From there, other weights must be clearly better.
     """
+    default = replace(
+        alone,
+        others=True,
+        popularity=FEDERATION_DEFAULT.popularity,
+        transitions=FEDERATION_DEFAULT.transitions,
+    )
     grid = itertools.product(JOINED_POPULARITY, JOINED_TRANSITIONS)
-    joined = [
-        replace(floor, others=True, popularity=popularity, transitions=near) for popularity, near in grid
-    ]
-    return _chosen(platform, others, floor, [replace(floor, others=True), *joined])
+    layers = [default, alone, replace(alone, others=True)]
+    layers += [replace(default, popularity=popularity, transitions=near) for popularity, near in grid]
+    values = _validation(platform, others, layers)
+    start = 1 if values.shape[1] >= MANY and values[1].mean() > values[0].mean() else 0
+    return _clearly_better(values[start], list(values), layers[start], layers)
 
 
 def _chosen(

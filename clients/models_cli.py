@@ -10,11 +10,14 @@ from clients.errors import SiteError
 from clients.folder import ClientFolder
 from clients.models import InstalledModels
 from clients.registry import RegistryClient
+from clients.serving.load import verdict_of
+from clients.verdict import Verdict, keep_verdict
 from federation.address import split_address
 from federation.errors import FolderError
 from federation.registry.page import card_lines
 from privacy.cli.output import Format, number, warn, write_json, write_lines, write_table
-from shared_model.errors import BadInputError
+from privacy.errors import PrivacyError
+from shared_model.errors import BadInputError, FedcartError
 
 models_commands = typer.Typer()
 
@@ -47,14 +50,21 @@ def adopt(
         ),
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until there is a newer version.")] = False,
+    verdict: Annotated[
+        bool,
+        typer.Option("--verdict/--no-verdict", help="Say what it brings here, on this platform's own test shoppers."),
+    ] = True,
     format: FormatOption = Format.table,
 ) -> None:
-    """Fetch a published model, check it, and make it the one that this platform ranks with."""
+    """Fetch a published model, check it, and make it the one that this platform ranks with.
+
+    The verdict is computed from the shoppers' data without noise: it stays on this platform.
+    """
     adopter = Adopter(ClientFolder(folder), allow_older=allow_older)
     with ClientFolder(folder).log().act("adopt", allow_older=int(allow_older)) as facts:
         adoption = _adopt(adopter, version, source, wait)
         facts["number"], facts["version"] = adoption.version.card.number, adoption.version.name
-    _show(adoption, format)
+    _show(adoption, _judged(ClientFolder(folder)) if verdict else None, format)
 
 
 def _adopt(adopter: Adopter, version: str | None, source: str | None, wait: bool) -> Adoption:
@@ -93,7 +103,18 @@ def _file(source: str | None) -> Path | None:
     return None
 
 
-def _show(adoption: Adoption, format: Format) -> None:
+def _judged(folder: ClientFolder) -> Verdict | None:
+    """Judge what was adopted, and keep the verdict; None where the platform's data cannot be read (yet)."""
+    try:
+        found = verdict_of(folder)
+    except (FedcartError, PrivacyError) as error:
+        warn(f"what it brings here could not be judged: {error}")
+        return None
+    keep_verdict(folder.site(), found)
+    return found
+
+
+def _show(adoption: Adoption, verdict: Verdict | None, format: Format) -> None:
     new, old = adoption.version, adoption.before
     if format is Format.json:
         write_json(
@@ -102,6 +123,7 @@ def _show(adoption: Adoption, format: Format) -> None:
                 "number": new.card.number,
                 "private": new.card.private,
                 "before": None if old is None else old.name,
+                "verdict": None if verdict is None else verdict.model_dump(),
                 "card": new.card.model_dump(),
             }
         )
@@ -113,6 +135,8 @@ def _show(adoption: Adoption, format: Format) -> None:
     else:
         said = f"version {old.card.number} was current before"
     write_lines([f"adopted version {new.card.number}; {said}", *card_lines(new.card, new.name)])
+    if verdict is not None:
+        write_lines([verdict.line()])
 
 
 @models_commands.command("models")

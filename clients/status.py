@@ -7,6 +7,7 @@ from typing import Any
 from clients.folder import ClientFolder
 from clients.fresh import Fresh, fresh_events
 from clients.participate import open_ledger
+from clients.verdict import Verdict, kept_verdict
 from federation.lock import is_held
 from federation.supervise import process_lines, read_processes
 from privacy.ledger.entry import Kind
@@ -38,6 +39,7 @@ def client_status(folder: ClientFolder) -> dict[str, Any]:
         "last_success": last_success,
         "budget": asdict(ledger.budget()),
         "fresh": asdict(fresh_events(site)) if site.sources else None,
+        "verdict": verdict.model_dump() if (verdict := kept_verdict(site)) else None,
     }
 
 
@@ -54,4 +56,5 @@ def client_status_lines(status: dict[str, Any]) -> Sequence[str]:
         f"  budget        ε {budget['committed']:.3f} of {budget['cap']:g} is spent or reserved, {budget['left']:.3f} "
         f"left, at δ {budget['delta']:g}",
         *([f"  data          {Fresh(**status['fresh']).line()}"] if status["fresh"] else []),
+        f"  joining       {Verdict(**status['verdict']).line() if status['verdict'] else 'no model was adopted yet'}",
     ]

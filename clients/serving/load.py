@@ -28,6 +28,8 @@ from clients.serving.shelf import Shelf
 from clients.serving.snapshot import Arm, Snapshot
 from clients.serving.sweep import half_copy
 from clients.site import SiteSettings
+from clients.verdict import Named, Verdict, judge
+from federation.validity import moment, now
 from shared_model.encoders import Encode
 from shared_model.features import make_encoders
 from shared_model.table import ProductTable
@@ -91,6 +93,18 @@ def others_of(site: SiteSettings, platform: Platform, model: Model) -> Memory | 
     products = Products.of(site_vocabulary(site), platform.catalogue, model.encoder_names)
     sent = sent_table(site, products.shape, model.runs)
     return others_memory(model.table.minus(sent), products)
+
+
+def verdict_of(folder: ClientFolder) -> Verdict:
+    """Judge the adopted model on the platform's own test shoppers; raise what `load_snapshot` raises."""
+    site, model = folder.site(), current_model(folder)
+    platform = prepare_platform(HashableSite(site), model.encoder_names, model.history_length)
+    others = others_of(site, platform, model)
+    if others is None:
+        raise SiteError(f"{folder.path}: no model is adopted yet: fedcart client adopt.")
+    layers = _local_layers(platform, model, others, folder.path / "serving")
+    named = Named(model.version, model.number, moment(now()))
+    return judge(platform, others, layers["prior"], layers["model"], named)
 
 
 def make_snapshot(
