@@ -39,10 +39,8 @@ def scenario_text(**changes: str) -> str:
     """Return the scenario as TOML; `changes` replaces whole `key = value` lines, or adds to a section."""
     values = {
         "epsilon": "8.0",
-        "rounds": "3",
         "backend": '"inline"',
         "platform_extra": "",
-        "strategy": '"FedAvg"',
     }
     values |= changes
     text = f"""
@@ -51,17 +49,12 @@ name = "tiny"
 seed = 7
 [privacy]
 epsilon = {values["epsilon"]}
-sample_rate = 0.3
+share = 0.5
 [federation]
-rounds = {values["rounds"]}
-local_steps = 2
-strategy = {values["strategy"]}
 backend = {values["backend"]}
 [model]
-width = 2
 history_length = 6
-targets = 3
-negatives = 8
+neighbours = 5
 """
     for name in SHOPS:
         role = "newcomer" if name == "gamma" else "member"

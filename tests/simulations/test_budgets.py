@@ -16,20 +16,14 @@ ASK = TrainInstructions.from_mapping(
     {
         "run_id": "run-1",
         "round": 1,
-        "rounds": 4,
-        "local_steps": 5,
+        "rounds": 2,
         "epsilon": 3.0,
         "delta": 1e-6,
-        "clip_norm": 0.5,
-        "sample_rate": 0.1,
-        "learning_rate": 0.05,
-        "scalar_learning_rate": 0.02,
-        "negatives": 8,
-        "targets": 3,
+        "share": 0.25,
         "encoders": "tiny",
-        "encoder_identities": "[]",
-        "width": 2,
-        "history_length": 6,
+        "vocabulary": "ab" * 32,
+        "products": 3,
+        "edges": 2,
         "seed": 3,
     }
 )
@@ -50,7 +44,7 @@ def sites(tmp_path):
 def reserve(site, run, number, *, settle=True):
     ledger = open_ledger(site)
     held = ledger.reserve(
-        plan_for(site, ASK).event_of(5),
+        plan_for(site, ASK).event_of(number),
         run=run,
         purpose="update",
         key=f"{run}/{number}",
@@ -61,19 +55,19 @@ def reserve(site, run, number, *, settle=True):
 
 
 def after(site, rounds):
-    return epsilon([plan_for(site, ASK).event_of(5 * rounds)], 1e-6)
+    return epsilon([plan_for(site, ASK).event_of(number % 2) for number in range(rounds)], 1e-6)
 
 
 def test_before_and_after_a_whole_run(sites):
     north, _ = sites
-    whole = after(north, 4)
+    whole = after(north, 2)
     assert whole == pytest.approx(3.0, abs=0.01)
     previews = preview_run(sites, ASK)
     assert previews["north"] == (0.0, pytest.approx(whole), 5.0)
     assert lines_before(previews) == [
         f"{n} goes from ε 0.00 to {whole:.2f} of 5.00" for n in ("north", "south")
     ]
-    for number in range(4):
+    for number in range(2):
         reserve(north, "run-1", number)
     assert lines_after(sites, "run-1") == [
         f"north went from ε 0.00 to {whole:.2f} of 5.00, {5 - whole:.2f} left",
@@ -83,22 +77,21 @@ def test_before_and_after_a_whole_run(sites):
 
 def test_an_interrupted_run_starts_from_where_it_is(sites):
     north, _ = sites
-    for number in range(4):
+    for number in range(2):
         reserve(north, "run-0", number)
-    for number in range(3):
-        reserve(north, "run-1", number, settle=number < 2)
+    reserve(north, "run-1", 0, settle=False)
     preview = preview_run(sites, ASK)["north"]
-    assert preview == (pytest.approx(after(north, 7)), pytest.approx(after(north, 8)), 5.0)
+    assert preview == (pytest.approx(after(north, 3)), pytest.approx(after(north, 4)), 5.0)
     spend = spend_of(north, "run-1")
-    assert spend.before == pytest.approx(after(north, 4), rel=1e-6)
-    assert spend.budget.committed == pytest.approx(after(north, 7), rel=1e-6)
+    assert spend.before == pytest.approx(after(north, 2), rel=1e-6)
+    assert spend.budget.committed == pytest.approx(after(north, 3), rel=1e-6)
     line, _ = lines_after(sites, "run-1")
     assert line == (
-        f"north went from ε {after(north, 4):.2f} to {after(north, 7):.2f} of 5.00, {5 - after(north, 7):.2f} left "
-        f"({after(north, 7) - after(north, 6):.2f} of it reserved)"
+        f"north went from ε {after(north, 2):.2f} to {after(north, 3):.2f} of 5.00, {5 - after(north, 3):.2f} left "
+        f"({after(north, 3) - after(north, 2):.2f} of it reserved)"
     )
-    reserve(north, "run-1", 3)
-    assert preview_run(sites, ASK)["north"] == (*[pytest.approx(after(north, 8))] * 2, 5.0)
+    reserve(north, "run-1", 1)
+    assert preview_run(sites, ASK)["north"] == (*[pytest.approx(after(north, 4))] * 2, 5.0)
 
 
 def test_a_run_that_had_begun_is_not_judged_again_and_another_is(sites):
