@@ -16,7 +16,8 @@ from federation.signed import digest, parse, sign
 from federation.validity import Moment, moment
 from shared_model.errors import BadInputError
 from shared_model.product_key import Kind, product_key
-from shared_model.vocabulary import PublicCatalogue, public_text
+from shared_model.public_text import public_text
+from shared_model.vocabulary import PublicCatalogue
 
 FORMAT = "fedcart-catalogue/1"
 LARGEST = 2**29

@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from shared_model.attributes import AttributeEncoder
@@ -94,6 +93,8 @@ def nearest(
 
 def _exact(encode: Encode, texts: Sequence[str], neighbours: int, progress: Progress) -> NDArray[np.int32]:
     """Return (V, K + 1) nearest products, itself among them; −1 where the cosine is not above 0."""
+    import torch
+
     size = len(texts)
     rows = torch.from_numpy(_encoded(encode, texts, np.float32, progress))
     near = np.full((size, min(neighbours + 1, size)), -1, dtype=np.int32)

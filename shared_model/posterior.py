@@ -12,6 +12,9 @@ Empirical Bayes for sparse sequences: Johnstone & Silverman 2004 (their slab is 
 weights have none below zero); the slab's integral is the exponentially modified Gaussian of Grushka 1972. A threshold at
 2.5σ in its place loses more than half of what a table is worth (docs/benchmarks/trade.md).
 
+Where something public says which numbers are alike (for a pair, how popular its products are), they are cut by it into
+`STRATA` of equal size, each with a p and an s of its own.
+
 Guarantee: a function of noised numbers and public ones alone, hence post-processing; it costs no ε.
 
 | case                                           | what happens                                              |
@@ -22,6 +25,7 @@ Guarantee: a function of noised numbers and public ones alone, hence post-proces
 | everything stands out                          | p = 1: each is shrunk by about σ²/s                        |
 | one cell                                       | 0 where it is within what one draw of noise reaches        |
 | no cell                                        | an empty array                                             |
+| few cells, or all alike                        | fewer strata, of `LEAST` or more; ties are cut in order    |
 | NaN or inf among the numbers, σ < 0, σ = NaN   | NotFiniteError, ExchangeError                              |
 """
 
@@ -34,15 +38,19 @@ from scipy.special import erfcx, log_ndtr
 from shared_model.errors import ExchangeError, NotFiniteError
 
 Floats = NDArray[np.float64]
+STRATA = 8
+LEAST = 1000
+"""So many numbers, at least, estimate a stratum's p and s."""
 _STANDARD_ERRORS = 2.0
 """Where no number is beyond what noise alone reaches, the mean must be by so many of its own errors."""
 _FAR = -100.0
 """Below it φ(z)/Φ(z) is −z, and what is left of the sum is its series."""
 
 
-def posterior_mean(x: ArrayLike, sigma: float) -> Floats:
-    """Return E[v | x], float64 ≥ 0 and never NaN, of the shape of `x`: values with noise of standard deviation `sigma`.
+def posterior_mean(x: ArrayLike, sigma: float, alike: ArrayLike | None = None) -> Floats:
+    """Return E[v | x], (n,) float64 ≥ 0 and never NaN, for (n,) numbers with noise of standard deviation `sigma`.
 
+    alike : (n,) public or noised numbers by which strata are cut; None is one stratum.
     Raises NotFiniteError for numbers that are not finite, ExchangeError for a σ that is none.
     """
     noised = np.asarray(x, dtype=np.float64)
@@ -50,9 +58,20 @@ def posterior_mean(x: ArrayLike, sigma: float) -> Floats:
         raise NotFiniteError("a noised sum holds NaN or inf; it is no release of this federation.")
     if not (math.isfinite(sigma) and sigma >= 0):
         raise ExchangeError(f"σ = {sigma}: the noise of a sum has a finite standard deviation of 0 or more.")
-    # Beyond 1e-150 of the largest number, σ² is no float any more, and moves none.
+    # With less noise than this the formulas leave the range of floats, and would move no number.
     if not noised.size or sigma <= 1e-12 * float(np.abs(noised).max()):
         return np.maximum(noised, 0.0)
+    strata = max(1, min(STRATA, noised.size // LEAST))
+    if alike is None or strata == 1:
+        return _of_stratum(noised, sigma)
+    found = np.empty_like(noised)
+    for part in np.array_split(np.argsort(np.asarray(alike), kind="stable"), strata):
+        found[part] = _of_stratum(noised[part], sigma)
+    return found
+
+
+def _of_stratum(noised: Floats, sigma: float) -> Floats:
+    """Return E[v | x] with p and s from these numbers alone."""
     units = noised / sigma
     if _nothing_stands_out(units):
         return np.zeros_like(noised)

@@ -9,7 +9,8 @@ A platform makes the sums (`clients.release`); here they are added, over platfor
 noised popularity that rows of edges were weighed with. The first release of edges fixes it, so that later ones add up.
 
 `ProductTable.counts` brings unit rows back to shoppers: posterior means (`shared_model.posterior`) of the sums a run,
-times two public constants (what a typical shopper's row was divided by), the temper taken off. A member first takes off
+times two public constants (what a typical shopper's row was divided by), the temper taken off; pairs are alike whose
+products are about as popular. A member first takes off
 what it sent itself (`minus`), noise included, and adds its own exact counts instead.
 
 Read as a module, it is a sparse embedding: a row of weights on its neighbours for each product (SLIM: Ning & Karypis
@@ -44,8 +45,9 @@ TYPICAL_PRODUCTS = 6.0
 """n_u of a typical shopper: a popularity row of norm 1 counts each product 1/√n_u."""
 TYPICAL_LENGTH = 0.3
 """Length of a typical shopper's tempered row of edges before it is scaled to 1."""
-SHARE = 0.1
-"""The share of the budget that popularity gets where many shoppers are declared."""
+LEAST_SHARE, MOST_SHARE = 0.1, 0.5
+FEW_SHOPPERS = 1000
+"""Over this, divided by how many shoppers are declared: the share of the budget that popularity gets, between the two."""
 _ROUNDING = 1e-6
 """Relative difference up to which two tempers or variances that went through float32 are the same."""
 
@@ -54,9 +56,17 @@ def release_share(declared_total: int) -> float:
     """Return the share s of a run's budget that popularity gets, from how many shoppers all members declare together.
 
     With σ for the whole run, popularity is released with σ/√s and edges with σ/√(1−s): together they cost what one
-    release with σ costs. A function of public numbers alone.
+    release with σ costs. A function of public numbers alone: 0.1 from 10,000 shoppers on, 0.5 up to 2,000. Of few
+    shoppers no pair stands out of the noise, and popularity is all that there is; of many it hardly needs a share.
+
+    On validation shoppers, NDCG@10: 2,000 grocery households, popularity alone, own noises, s = .1 → .5: .0120 → .0169 at
+    ε = 2, .0173 → .0175 at ε = 8. Toys and beauty with 5,000 shoppers at ε = 8: .1 and .2 are alike, .5 is 1 % worse.
+    Beauty with 18,000 at ε = 8, one noise: .2 loses 0.4 %, .3 loses 1 %.
+
+    >>> release_share(2000), release_share(5000), release_share(20000)
+    (0.5, 0.2, 0.1)
     """
-    return SHARE if declared_total > 0 else 0.5
+    return min(max(FEW_SHOPPERS / max(declared_total, 1), LEAST_SHARE), MOST_SHARE)
 
 
 @dataclass(frozen=True)
@@ -151,10 +161,11 @@ class ProductTable:
             )
         if not (self.runs and self.temper.any()):
             return Counts(self._popularity(), np.zeros(len(self.edges)))
-        x = np.asarray(self.edges, dtype=np.float64) / self.runs
-        pairs = posterior_mean(x, self.edges_variance**0.5 / self.runs) * TYPICAL_LENGTH
         temper = np.asarray(self.temper, dtype=np.float64)
-        return Counts(self._popularity(), pairs * (temper[edges[:, 0]] * temper[edges[:, 1]]) ** ALPHA)
+        both = temper[edges[:, 0]] * temper[edges[:, 1]]
+        x = np.asarray(self.edges, dtype=np.float64) / self.runs
+        pairs = posterior_mean(x, self.edges_variance**0.5 / self.runs, both) * TYPICAL_LENGTH
+        return Counts(self._popularity(), pairs * both**ALPHA)
 
     def _popularity(self) -> NDArray[np.float64]:
         if not self.runs:

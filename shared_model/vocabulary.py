@@ -23,11 +23,10 @@ from shared_model.encoders import Encoder
 from shared_model.errors import BadInputError
 from shared_model.neighbours import Progress, near_pairs, nearest, packed, silent, text_rows, unpacked
 from shared_model.product_key import Kind, product_key
+from shared_model.public_text import public_text, public_texts
 
 NEIGHBOURS = 100
 """K, neighbours by text that each product has an edge with, at least."""
-MAX_TEXT = 500
-"""Letters of a published title, brand or category at most."""
 TEXT_MATCH = 0.95
 """Cosine by public text from which on an item without a product's key is that product."""
 
@@ -66,16 +65,6 @@ class PublicCatalogue:
 
     def __len__(self) -> int:
         return len(self.keys)
-
-
-def public_text(text: str) -> str:
-    """Return a text as it may be published: at most `MAX_TEXT` letters, all of them printable, single blanks.
-
-    >>> public_text("Oat milk\\u202e,\\n 1 l")
-    'Oat milk, 1 l'
-    """
-    shown = "".join(letter for letter in text if letter.isprintable() or letter.isspace())
-    return " ".join(shown.split())[:MAX_TEXT].rstrip()
 
 
 def _require_keys(keys: Sequence[str]) -> None:
@@ -214,15 +203,6 @@ class Vocabulary:
             edges = unpacked(np.union1d(packed(edges[:, 0], edges[:, 1]), self._edge_numbers))
         parent = self.digest if self.number else ""
         return Vocabulary(self.number + 1, parent, (*self.keys, *added), titles, brands, categories, edges)
-
-
-def public_texts(titles: Sequence[str], brands: Sequence[str], categories: Sequence[str]) -> list[str]:
-    """Return (I,) the text that neighbours are found by: title, category, brand.
-
-    >>> public_texts(["Oat milk"], [""], ["Food > Drinks"])
-    ['Oat milk Food > Drinks']
-    """
-    return [" ".join(" ".join(parts).split()) for parts in zip(titles, categories, brands, strict=True)]
 
 
 def carried(old: Vocabulary, new: Vocabulary, values: NDArray[Any]) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from clients.data.wanted import CODE, TEXT_COLUMNS
 from clients.errors import DataError
 from shared_model.attributes import Attributes
 from shared_model.item_keys import ItemKeys, item_keys
-from shared_model.vocabulary import public_text
+from shared_model.public_text import public_text
 
 _FEW = 4
 """Less than this part of the catalogue is few items to look up."""

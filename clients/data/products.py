@@ -4,6 +4,7 @@ Public item data alone: nothing here looks at an event. So what is published of 
 item is which product (`products_of`), is the same whoever bought what.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -12,8 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from clients.data.catalogue import Catalogue
-from shared_model.encoders import Encoder
-from shared_model.vocabulary import PublicCatalogue, Vocabulary, public_texts
+from shared_model.encoders import Encoder, identities_to_json
+from shared_model.features import FeatureCache
+from shared_model.public_text import public_texts
+from shared_model.vocabulary import TEXT_MATCH, PublicCatalogue, Vocabulary
+
+_EXACT = 2**24
+"""Products that the cache's 32-bit numbers tell apart."""
 
 
 def published(catalogue: Catalogue) -> PublicCatalogue:
@@ -26,14 +32,29 @@ def published(catalogue: Catalogue) -> PublicCatalogue:
 
 
 def products_of(
-    catalogue: Catalogue, vocabulary: Vocabulary, encoders: Sequence[Encoder]
+    catalogue: Catalogue,
+    vocabulary: Vocabulary,
+    encoders: Sequence[Encoder],
+    cache: FeatureCache | None = None,
 ) -> npt.NDArray[np.int64]:
     """Return (I,) each item's product in a vocabulary, −1 where it has none: by key, else by the nearest text.
 
-    Items with one key are one product, which stands here once for each.
+    Items with one key are one product, which stands here once for each. cache : where it is kept, for texts are
+    compared with every product's.
     """
     texts = public_texts(catalogue.titles, catalogue.brands, catalogue.categories)
-    return vocabulary.products_by_text(catalogue.keys.texts, texts, encoders)
+
+    def find() -> npt.NDArray[np.int64]:
+        return vocabulary.products_by_text(catalogue.keys.texts, texts, encoders)
+
+    if cache is None or len(vocabulary) > _EXACT:
+        return find()
+    known = hashlib.sha256(f"products 1 {vocabulary.digest} {TEXT_MATCH}\n".encode())
+    for part in (identities_to_json([e.identity for e in encoders]), *catalogue.keys.texts, *texts):
+        known.update(part.encode() + b"\n")  # none of them has a line break
+    return cache.kept(known.hexdigest(), (len(catalogue),), lambda: find().astype(np.float32)).astype(
+        np.int64
+    )
 
 
 @dataclass(frozen=True)

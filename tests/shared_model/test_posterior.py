@@ -98,6 +98,30 @@ def test_one_cell_among_a_million_is_found():
     assert got.mean() < 0.01
 
 
+def test_strata_of_what_is_alike_are_closer_to_the_values():
+    values, noise = sparse_values(p=0.02)
+    more, other = sparse_values(p=0.5, seed=1)
+    x = np.concatenate([values + noise, more + other])
+    alike = np.concatenate([np.ones(len(values)), np.full(len(more), 9.0)])
+    both = np.concatenate([values, more])
+    apart, together = (np.square(posterior_mean(x, 1.0, by) - both).mean() for by in (alike, None))
+    assert apart < 0.97 * together
+
+
+def test_each_stratum_is_as_if_it_were_alone():
+    values, noise = sparse_values(n=16_000)
+    x, alike = values + noise, np.repeat(np.arange(8.0), 2000)
+    order = np.random.default_rng(0).permutation(len(x))
+    alone = np.concatenate([posterior_mean(part, 1.0) for part in np.split(x, 8)])
+    np.testing.assert_array_equal(posterior_mean(x, 1.0, alike), alone)
+    np.testing.assert_allclose(posterior_mean(x[order], 1.0, alike[order]), alone[order], rtol=1e-9)
+
+
+def test_few_numbers_are_one_stratum():
+    x = np.random.default_rng(0).exponential(2, 500)
+    np.testing.assert_array_equal(posterior_mean(x, 1.0, np.arange(500)), posterior_mean(x, 1.0))
+
+
 def test_no_cell_is_no_cell():
     assert posterior_mean(np.zeros(0), 1.0).shape == (0,)
 

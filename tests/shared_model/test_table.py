@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from shared_model.errors import ExchangeError, NotFiniteError
 from shared_model.posterior import posterior_mean
-from shared_model.table import ProductTable
+from shared_model.table import ProductTable, release_share
 
 EDGES = np.array([[0, 1], [0, 2], [1, 2], [2, 3]])
 TEMPER = np.array([4.0, 1.0, 9.0, 16.0], dtype=np.float32)
@@ -57,6 +57,18 @@ def test_counts_are_posterior_means_brought_back_to_shoppers(runs, noise):
     shrunk = posterior_mean(one.edges / runs, (2 * noise) ** 0.5 / runs) * 0.3
     tempers = [(TEMPER[a] * TEMPER[b]) ** 0.25 for a, b in EDGES]
     np.testing.assert_allclose(counts.pairs, shrunk * tempers)
+
+
+def test_pairs_are_judged_by_those_of_products_as_popular():
+    rng = np.random.default_rng(0)
+    edges = np.stack([np.arange(16_000), np.full(16_000, 16_000)], axis=1)
+    temper = np.append(rng.permutation(np.repeat([1.0, 100.0], 8000)), 1.0)
+    noised = rng.standard_normal(16_000) + np.where(temper[:-1] > 1, 3.0, 0.0)
+    shrunk = (
+        ProductTable(np.zeros(16_001), noised, temper, 1.0, 1.0, 1).counts(edges).pairs / temper[:-1] ** 0.25
+    )
+    alike = (noised > 2) & (noised < 2.5)
+    assert shrunk[alike & (temper[:-1] > 1)].mean() > 3 * shrunk[alike & (temper[:-1] == 1)].mean()
 
 
 def test_the_same_run_twice_counts_the_same_shoppers_with_less_noise():
@@ -114,3 +126,9 @@ def test_numbers_that_are_none_are_refused(bad):
 def test_tables_that_are_none_are_refused(parts):
     with pytest.raises(ExchangeError):
         ProductTable(*parts)
+
+
+@given(st.integers(0, 10**8), st.integers(0, 10**8))
+def test_both_parts_of_a_release_have_a_share_and_popularity_less_of_it_with_more_shoppers(one, other):
+    few, many = sorted((one, other))
+    assert 0 < release_share(many) <= release_share(few) < 1

@@ -12,9 +12,9 @@ from clients.data.columns import ItemColumns
 from clients.data.products import CodeReport, products_of, published
 from clients.data.read import read_items
 from clients.errors import DataError
-from shared_model.features import make_encoders
+from shared_model.features import FeatureCache, make_encoders
 from shared_model.product_key import product_key
-from shared_model.vocabulary import Vocabulary
+from shared_model.vocabulary import PublicCatalogue, Vocabulary
 
 ENCODERS = make_encoders(["hashed-words"])
 
@@ -230,3 +230,22 @@ def test_whoever_reads_what_is_published_finds_the_same_keys(rows: list[tuple[st
         assert str(product_key(None if kind == "title" else text, title, brand)) == key
         assert title.isprintable()
     assert set(public.keys) == set(catalogue.keys.texts) - {""}
+
+
+def test_which_item_is_which_product_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue, cache = coded(CODES), FeatureCache(tmp_path)
+    vocabulary = Vocabulary.empty().grown([published(catalogue)], ENCODERS, 2)
+    other = coded(["4006381333931", None, None, None, None])
+    found = products_of(other, vocabulary, ENCODERS)
+    assert found[0] == vocabulary.keys.index("gtin:04006381333931")
+    assert products_of(other, vocabulary, ENCODERS, cache).tolist() == found.tolist()
+    calls = []
+    real = Vocabulary.products_by_text
+    monkeypatch.setattr(Vocabulary, "products_by_text", lambda *args: calls.append(1) or real(*args))
+    again = products_of(other, vocabulary, ENCODERS, cache)
+    assert (again.tolist(), again.dtype, calls) == (found.tolist(), np.int64, [])
+    products_of(catalogue, vocabulary, ENCODERS, cache)
+    products_of(
+        other, vocabulary.grown([PublicCatalogue.of(["x"], ["x"], [""], [""])], ENCODERS), ENCODERS, cache
+    )
+    assert calls == [1, 1]
