@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from clients.data.busiest import Busiest
 from clients.data.catalogue import Catalogue
 from clients.data.distinct import codes_of, repeated
 from clients.data.report import CleaningReport
@@ -71,6 +72,7 @@ class _Sieve:
             users=int(self.frame["user_id"].nunique()),
             items=int(self.frame["item_id"].nunique()),
             examples=self.examples,
+            busiest=Busiest.of(self.frame["user_id"]),
         )
 
 
@@ -156,4 +158,5 @@ def research_k_core(table: Table, report: CleaningReport, k: int) -> tuple[Table
         users=int(frame["user_id"].nunique()),
         items=int(frame["item_id"].nunique()),
         tainted=True,
+        busiest=Busiest.of(frame["user_id"]),
     )
