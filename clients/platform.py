@@ -1,8 +1,9 @@
 """One platform, ready to train and to recommend: catalogue, features, split, popularity."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from clients.data.sequences import Ints
 from clients.data.split import Part, Split, leave_one_out
 from clients.data.store import open_store
 from clients.data.views import first_purchases, single_events
-from clients.errors import DataError
+from clients.errors import DataError, NoShopperError
 from clients.memory import Memory
 from clients.site import SiteSettings
 from clients.transitions import own_memory
@@ -32,7 +33,7 @@ class Platform:
     """Everything a platform's client works on; private but for the catalogue and its features.
 
     features : (I, F) float32, norms : (I, E), isolation : (I,); all on the site's device. scoring : the precision of
-    `table`.
+    `table`. nobody : why there is no shopper, where there is none.
     """
 
     name: str
@@ -46,6 +47,13 @@ class Platform:
     reports: tuple[CleaningReport, CleaningReport]
     fingerprint: str
     scoring: torch.dtype
+    nobody: NoShopperError | None = field(default=None, kw_only=True)
+
+    def require_shoppers(self) -> Self:
+        """Return itself; raise NoShopperError, which says why, if it has no shopper."""
+        if self.nobody is not None:
+            raise self.nobody
+        return self
 
     def __len__(self) -> int:
         return len(self.split.sequences)
@@ -133,16 +141,17 @@ class PlatformEvents:
     split: Split
     reports: tuple[CleaningReport, CleaningReport]
     fingerprint: str
+    nobody: NoShopperError | None = None
 
 
 @lru_cache(maxsize=32)
 def read_events(site: "HashableSite") -> PlatformEvents:
     """Read a platform's data as its task wants it. Cached per process: a client is asked once a round.
 
-    Raises DataError for unusable files.
+    It may have no shopper: then a sum is noise alone. Raises DataError for unusable files.
     """
     settings = site.settings
-    data = read_data(settings)
+    data = read_data(settings, may_be_empty=True)
     sequences = data.sequences
     if settings.task.first_purchases:
         sequences = first_purchases(sequences)
@@ -150,7 +159,7 @@ def read_events(site: "HashableSite") -> PlatformEvents:
         sequences = single_events(sequences)
     split = leave_one_out(sequences, first_time_only=settings.task.filter_seen, seed=settings.seed)
     reports = (data.items_report, data.events_report)
-    return PlatformEvents(data.catalogue, split, reports, data.sequences.fingerprint())
+    return PlatformEvents(data.catalogue, split, reports, data.sequences.fingerprint(), data.nobody)
 
 
 @lru_cache(maxsize=32)
@@ -161,7 +170,7 @@ def prepare_platform(
 ) -> Platform:
     """Load a platform's data and features. Cached per process.
 
-    Raises DataError for unusable files, EncoderError for unusable encoders, DeviceError for a device that is not there.
+    It may have no shopper: whoever needs one calls `require_shoppers`. Raises DataError for unusable files, EncoderError for unusable encoders, DeviceError for a device that is not there.
     """
     settings = site.settings
     device = resolve_device(settings.compute.device)
@@ -191,11 +200,15 @@ def prepare_platform(
         filter_seen=settings.task.filter_seen,
         reports=data.reports,
         fingerprint=data.fingerprint,
+        nobody=data.nobody,
     )
 
 
-def read_data(settings: SiteSettings) -> PlatformData:
-    """Read a platform's events from its store if it has sources, else from its file; raise DataError, StoreError."""
+def read_data(settings: SiteSettings, *, may_be_empty: bool = False) -> PlatformData:
+    """Read a platform's events from its store if it has sources, else from its file; raise DataError, StoreError.
+
+    Without a shopper it raises NoShopperError, unless that may be.
+    """
     name = f"{settings.name}: columns"
     if settings.sources:
         return load_store(
@@ -204,6 +217,7 @@ def read_data(settings: SiteSettings) -> PlatformData:
             settings.columns or None,
             seed=settings.seed,
             min_events=settings.task.min_events,
+            may_be_empty=may_be_empty,
             name=name,
         )
     if settings.events is None or settings.items is None:
@@ -215,6 +229,7 @@ def read_data(settings: SiteSettings) -> PlatformData:
         seed=settings.seed,
         min_events=settings.task.min_events,
         k_core=settings.task.research_k_core,
+        may_be_empty=may_be_empty,
         name=name,
     )
 

@@ -73,7 +73,6 @@ cache = "cache"
 # What the federation may ask; whatever breaks it is refused, with a code that says nothing about the data.
 [policy]
 # bundles = []                   # SHA-256 of approved app bundles, beside those of: fedcart client approve
-# exchange = []                  # fingerprints; the one on the federation's card where none is listed
 # epsilon_per_run = 2.0          # the most that one run may ask for
 # quiet_hours = ["08:00-20:00"]  # nothing is trained then
 # timezone = "UTC"
@@ -83,7 +82,6 @@ cache = "cache"
 [compute]
 # device = "auto"       # the fastest that is there, or "cuda", "mps", "cpu"; with "cpu" no GPU is even visible
 # scoring = "float32"   # or "bfloat16"
-# compile = "auto"      # compile gradients in long runs, which needs a C++ compiler; or "always", "never"
 
 # Ports on this machine, for this platform's own processes only.
 [node]

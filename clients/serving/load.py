@@ -73,7 +73,8 @@ def load_snapshot(folder: ClientFolder) -> Snapshot:
     site, model = folder.site(), current_model(folder)
     # Not the cached function: a service that sees many catalogues must not keep them all.
     data = HashableSite(site)
-    platform = prepare_platform.__wrapped__(data, model.encoder_names, model.history_length)
+    prepare = prepare_platform.__wrapped__
+    platform = prepare(data, model.encoder_names, model.history_length).require_shoppers()
     place = folder.path / "serving"
     others = others_of(site, platform, model)
     locals_ = _local_layers(platform, model, others, place)
@@ -98,7 +99,7 @@ def others_of(site: SiteSettings, platform: Platform, model: Model) -> Memory | 
 def verdict_of(folder: ClientFolder) -> Verdict:
     """Judge the adopted model on the platform's own test shoppers; raise what `load_snapshot` raises."""
     site, model = folder.site(), current_model(folder)
-    platform = prepare_platform(HashableSite(site), model.encoder_names, model.history_length)
+    platform = prepare_platform(HashableSite(site), model.encoder_names, model.history_length).require_shoppers()
     others = others_of(site, platform, model)
     if others is None:
         raise SiteError(f"{folder.path}: no model is adopted yet: fedcart client adopt.")
