@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from clients.data.catalogue import Catalogue
 from clients.data.images import pictured
 from clients.data.ingest import Ingested, ingest
 from clients.data.store import EventStore, open_store
@@ -70,8 +71,9 @@ def ingest_command(
     images = {
         model: pictured(file) for model, file in site.images.items()
     }  # first: nothing changes if one is bad
-    done = _ingest(store, site, full=full, anew=anew)
-    summary, new = summarise(store, read_catalogue(site), images), fresh_events(site)
+    listed = None if site.items is None else read_catalogue(site)
+    done = _ingest(store, site, listed, full=full, anew=anew)
+    summary, new = summarise(store, listed or read_catalogue(site), images), fresh_events(site)
     if format is Format.json:
         write_json(
             {
@@ -119,14 +121,18 @@ def erase(
         list[str] | None,
         typer.Option(help="An anonymous session that is known to be theirs; may be repeated."),
     ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Keep the ids out of later ingests also where none is known.")
+    ] = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Erase a shopper: from the event store and the feedback store, and keep them out of later ingests.
 
-    Exit code 0: no row of theirs is left (also when there was none); 4: a store cannot be written; run it again.
+    Exit code 0: no row of theirs is left; 2: the shopper, or a session, is not known, and nothing was changed; 4: a store
+    cannot be written; run it again.
     Your own database is yours to erase from. Models that are already released stay: docs/data.md.
     """
-    erased = erase_shopper(ClientFolder(folder), shopper, session or [])
+    erased = erase_shopper(ClientFolder(folder), shopper, session or [], anyway=anyway)
     if format is Format.json:
         write_json(asdict(erased))
         return
@@ -184,7 +190,9 @@ def _interval(estimate: Estimate) -> str:
     return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
 
 
-def _ingest(store: EventStore, site: SiteSettings, *, full: bool, anew: bool) -> Ingested:
+def _ingest(
+    store: EventStore, site: SiteSettings, items: Table | None, *, full: bool, anew: bool
+) -> Ingested:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
@@ -197,5 +205,12 @@ def _ingest(store: EventStore, site: SiteSettings, *, full: bool, anew: bool) ->
 
     with bar if console.is_terminal else nullcontext():
         return ingest(
-            store, site.sources, site.catalogue, now=time.time(), full=full, anew=anew, progress=show
+            store,
+            site.sources,
+            site.catalogue,
+            now=time.time(),
+            full=full,
+            anew=anew,
+            listed=None if catalogue is None else catalogue.listed,
+            progress=show,
         )

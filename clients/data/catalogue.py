@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from clients.data.distinct import codes_of
 from clients.data.report import CleaningReport
+from clients.data.spellings import Listed, refusal, texts, two_spellings
 from clients.data.table import Table
 from clients.data.validate import item_rules, rejected_rows
 from clients.data.wanted import CODE, TEXT_COLUMNS
@@ -47,6 +48,11 @@ class Catalogue:
     @cached_property
     def _ids(self) -> pa.Array:
         return pa.array(self.item_ids, pa.large_string())
+
+    @cached_property
+    def listed(self) -> Listed:
+        """The ids, to find those of other tables that may be one of them in another spelling."""
+        return Listed(self._ids)
 
     def index_of(self, ids: Iterable[str]) -> npt.NDArray[np.int64]:
         """Catalogue rows of `ids`, −1 for an id that is not in the catalogue."""
@@ -123,13 +129,17 @@ def build_catalogue(table: Table, *, require_text: bool = True) -> tuple[Catalog
     Dropped: rows without an id, without any text (unless `require_text=False`: such an item can only be
     ranked by what the platform itself learns), and later rows of an id (the first is kept). Kept but
     flagged: an item without a title that has other text, and an impossible price (which becomes NaN).
-    Raises `DataError` when nothing is left.
+    Raises `DataError` when nothing is left, and where two ids may be one.
     """
     reasons = rejected_rows(table.frame, item_rules(require_text=require_text))
     frame = table.frame.drop(index=reasons.index)
     again = frame["item_id"].duplicated()
     reasons = pd.concat([reasons, pd.Series("duplicate_item_id", index=frame.index[again], dtype="str")])
     frame = frame[~again].copy()
+    two = two_spellings(texts(frame["item_id"]))
+    if two is not None:
+        rows = [int(frame.index[frame["item_id"] == spelled][0]) for spelled in two]
+        raise refusal(" and ".join(table.cell(row, "item_id") for row in rows), *two)
     dropped = {str(reason): int(count) for reason, count in reasons.value_counts(sort=False).items()}
     examples = {
         reason: table.cell(int(reasons.index[reasons == reason].min()), "item_id") for reason in dropped
