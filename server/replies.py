@@ -11,7 +11,8 @@
 | with other tensors, shapes or types, or undecodable   | `exchange`                   |
 | with NaN or inf                                       | `exchange.not-finite`        |
 | whose sum is larger than the declared shoppers' rows  | `exchange.reach`             |
-| whose ledger went back, or is another's               | `ledger.rollback`, `ledger.mismatch` |
+| whose ledger went back, is another than enrolled, or  | `ledger.rollback`, `ledger.mismatch` |
+| is another's                                          |                              |
 | that says no by itself                                | the client's own code        |
 | of Flower, for a node that is gone                    | `node`                       |
 
@@ -22,12 +23,14 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from privacy.errors import LedgerError, LedgerRolledBackError
-from privacy.ledger import Head, Receipt, Witness
+from privacy.ledger import Head, Receipt
+from privacy.plain import WORDS, plain
 from server.errors import ReplyError
 from server.settings import FederationSettings
 from shared_model.errors import ExchangeError
@@ -65,6 +68,15 @@ class BadReply:
     head: Head | None = None
 
 
+def refused(platform: str, code: str, reason: str, head: Head | None = None) -> BadReply:
+    """A reply that does not count, its sender's words made plain before they are shown, logged or counted."""
+    return BadReply(plain(platform, _NAME), code, plain(reason, 2 * WORDS), head)
+
+
+_NAME = 64
+"""Most characters of a platform's name, and of a code."""
+
+
 @dataclass(frozen=True)
 class Question:
     """What all members were asked in one round: instructions as they were sent, and the tensors that came with them."""
@@ -80,18 +92,25 @@ class Question:
         return fingerprint(self.arrays)
 
 
+class Judge(Protocol):
+    """Who knows earlier heads of the platforms' ledgers."""
+
+    def judge(self, platform: str, head: Head) -> None:
+        """Raise LedgerError if the head does not count."""
+
+
 def sort_replies(
     replies: Iterable[Message],
     question: Question,
     settings: FederationSettings,
-    witness: Witness,
+    witness: Judge,
     registered: Mapping[str, str],
 ) -> tuple[list[GoodReply], list[BadReply]]:
     """Split a round's replies into those that may be added up and those that may not.
 
     Good replies come in the order of their platforms' names: sums of floats then do
     not depend on who answered first. A second reply of a platform in the same round is refused, and so is one whose
-    ledger went back against what `witness` holds.
+    ledger is another than the enrolled one, or went back, against what `witness` holds.
 
     `registered` says under which name the node of each request is registered: request's id → name. A reply that
     speaks for another platform is refused. It is empty in simulations, whose nodes have no names.
@@ -109,7 +128,7 @@ def sort_replies(
                 raise ReplyError("twice", f"{reply.platform}: replied twice in round {question.ask.round}")
         except ExchangeError as error:
             who = registered.get(message.metadata.reply_to_message_id) or _name(message)
-            bad.append(BadReply(who, error.code, str(error)))
+            bad.append(refused(who, error.code, str(error)))
             continue
         try:
             if reply.head is not None:
@@ -117,11 +136,8 @@ def sort_replies(
             good[reply.platform] = reply
         except LedgerError as error:
             contradicts = isinstance(error, LedgerRolledBackError)
-            bad.append(
-                BadReply(
-                    reply.platform, error.code, f"{error.code}: {error}", reply.head if contradicts else None
-                )
-            )
+            reason = f"{error.code}: {error}"
+            bad.append(refused(reply.platform, error.code, reason, reply.head if contradicts else None))
     return [good[name] for name in sorted(good)], bad
 
 
@@ -129,14 +145,14 @@ def _failure(message: Message, registered: Mapping[str, str]) -> BadReply:
     """A client's `<platform>:<code>`, or Flower's own words about a node, under the registered name."""
     reason = message.error.reason or "no reason given"
     platform, _, code = reason.partition(":")
-    own = message.error.code >= _OWN_CODES and _CODE.fullmatch(code) is not None
+    own = message.error.code >= _OWN_CODES and len(code) <= _NAME and _CODE.fullmatch(code) is not None
     name = registered.get(message.metadata.reply_to_message_id)
     if name is None:
         name = platform if message.error.reason else _name_of_node(message)
-        return BadReply(name, code if own else "node", code or "no reason given")
+        return refused(name, code if own else "node", code or "no reason given")
     if platform == name and code:
-        return BadReply(name, code if own else "node", code)
-    return BadReply(name, "node", reason)
+        return refused(name, code if own else "node", code)
+    return refused(name, "node", reason)
 
 
 _CODE = re.compile(r"[a-z]+(-[a-z]+)*(\.[a-z]+(-[a-z]+)*){0,2}")

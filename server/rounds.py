@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from privacy.ledger import Witness
+from privacy.plain import plain
 from privacy.release import ReleasePlan
 from server.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
 from server.presence import Observer, Presence, Present
 from server.replies import BadReply, GoodReply, Question, sort_replies
+from server.run_witness import RunWitness
 from server.settings import FederationSettings
 from shared_model.errors import CheckpointError, RunFailedError
 from shared_model.exchange import fingerprint
@@ -43,7 +44,7 @@ class Run:
     grid: Grid
     presence: Presence
     settings: FederationSettings
-    witness: Witness
+    witness: RunWitness
     observe: Observer
 
 
@@ -55,7 +56,8 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
     request: who answered before sends what it stored then, and is not charged again. Raises RunFailedError if that does
     not help: the checkpoint stays at the round before, and the run can be resumed.
 
-    The heads of the platforms' ledgers are on the disk before a round counts. Raises LedgerError if they cannot be kept.
+    The heads of the platforms' ledgers are on the disk before a round counts, in the registry of members and in the
+    run's folder. Raises LedgerError or RegistryError if they cannot be kept.
     """
     ask = settings.instructions
     checkpoint = load_checkpoint(folder)
@@ -69,16 +71,16 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
     else:
         observe("resumed", {"after_round": checkpoint.round, "rounds": ask.rounds})
     ask.shape.exchange.validate(checkpoint.arrays, f"{folder}, checkpoint")
-    witness = Witness(folder)
-    witness.require(checkpoint.heads, NAME)
-    if witness.cut:
-        observe("witness-mended", {"bytes": witness.cut})
+    witness = RunWitness(folder, settings.members)
+    witness.own.require(checkpoint.heads, NAME)
+    if witness.own.cut:
+        observe("witness-mended", {"bytes": witness.own.cut})
     table = read_published(checkpoint.arrays, f"{folder}, checkpoint")
     presence = Presence(grid, settings.sizes, settings.member_wait, observe)
     run = Run(grid, presence, settings, witness, observe)
     for number in range(checkpoint.round + 1, ask.rounds + 1):
         table = _round(run, ask.model_copy(update={"round": number}), table)
-        save_checkpoint(folder, Checkpoint(ask.run_id, number, published(table), witness.latest))
+        save_checkpoint(folder, Checkpoint(ask.run_id, number, published(table), witness.own.latest))
     return Outcome(published(table), ask.rounds)
 
 
@@ -116,7 +118,7 @@ def _round(run: Run, ask: TrainInstructions, table: ProductTable) -> ProductTabl
             "platforms": [reply.platform for reply in good],
             "epsilon": {r.platform: r.receipt.committed for r in good if r.receipt},
             "caps": {r.platform: r.receipt.cap for r in good if r.receipt},
-            "noise": {r.platform: r.noise[:40] for r in good},
+            "noise": {r.platform: plain(r.noise, 40) for r in good},
             "receipts": {r.platform: r.receipt.to_mapping() for r in good if r.receipt},
             "update_norm": float(np.sqrt(np.square(moved).sum())),
             "model": fingerprint(published(table)),
@@ -180,8 +182,10 @@ def _ask(
     messages = [Message(content, dst_node_id=node, message_type=MessageType.TRAIN) for node in nodes]
     names = [present.name(node) for node in nodes]
     size = sum(array.nbytes for array in given.values())
+    run.witness.ask()
     asking = {"platforms": names, "limit_s": settings.round_timeout, "bytes": size * len(messages)}
     observe("asked", {"round": ask.round} | asking)
+    witness.ask()
     began = time.monotonic()
     # Flower empties the messages while it sends them, and gives each its id.
     addressed = [(message.metadata, message.metadata.dst_node_id) for message in messages]
@@ -191,7 +195,7 @@ def _ask(
     seconds = round(time.monotonic() - began, 3)
     good, bad = sort_replies(replies, Question(ask, given, noise_variance(ask) ** 0.5), settings, run.witness, registered)
     refused = {b.platform: b.head for b in bad if b.head}
-    run.witness.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
+    run.witness.own.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
     counted = [reply.platform for reply in good]
     received = sum(array.nbytes for reply in good for array in reply.arrays.values())
     observe(

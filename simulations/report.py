@@ -6,6 +6,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from privacy.plain import plain
 from server.refusals import refusal_lines
 
 METHODS = ("popularity", "prior", "own", "federated", "federated_private", "adopted")
@@ -31,12 +32,12 @@ def result_view(result: dict[str, Any]) -> Group:
     ]
     notes += [f"Not private: {reason}." for reason in result["taints"]]
     notes += [line.strip() + "." for line in refusal_lines(result.get("refused", []))]
-    parts.append(Text("\n".join(notes), style="dim"))
+    parts.append(Text("\n".join(plain(note) for note in notes), style="dim"))
     return Group(*parts)
 
 
 def _quality(result: dict[str, Any]) -> Table:
-    table = Table(title=f"{result['name']}, seed {result['seed']}", title_justify="left")
+    table = Table(title=_text(f"{result['name']}, seed {result['seed']}"), title_justify="left")
     table.add_column("platform")
     table.add_column("method")
     for column in ("NDCG@10", "95 %", "Recall@10", "vs prior", "others"):
@@ -51,7 +52,7 @@ def _quality(result: dict[str, Any]) -> Table:
             low, high = values["intervals"]["ndcg@10"]
             others = values.get("local_layer", {}).get("others")
             table.add_row(
-                label,
+                _text(label),
                 _TITLES[method],
                 f"{values['ndcg@10']:.4f}",
                 f"{low:.3f}–{high:.3f}",
@@ -81,7 +82,7 @@ def _privacy(result: dict[str, Any]) -> Table:
         spent = platform["privacy"]
         if spent:
             table.add_row(
-                name,
+                _text(name),
                 f"{spent['epsilon_before']:.3f}",
                 f"{spent['epsilon']:.3f}",
                 f"{spent['epsilon_cap']:g}",
@@ -91,6 +92,11 @@ def _privacy(result: dict[str, Any]) -> Table:
                 f"{spent['share']:g}",
             )
     return table
+
+
+def _text(name: str) -> Text:
+    """A name as it is: a table would read markup in it."""
+    return Text(plain(name))
 
 
 def show(result: dict[str, Any], console: Console) -> None:

@@ -1,6 +1,9 @@
 """A model card for people: a few lines for a terminal, a page of Markdown beside the file."""
 
+import html
+
 from federation.registry.card import MemberFacts, ModelCard
+from privacy.plain import plain
 
 UNIT = (
     "One shopper of one platform with all of their events is protected; neighbours differ in one shopper added or "
@@ -26,12 +29,21 @@ def privacy_lines(card: ModelCard) -> list[str]:
         lines = ["NOT PRIVATE      do not pass it on as a private model:", *(f"  - {t}" for t in card.taints)]
     for member in card.members:
         lines.append(f"  {member.platform:<15}{_epsilons(member)}")
+        lines += [f"  {'':<15}{begun}" for begun in new_ledgers(member)]
     if run.epsilon > 0:
         lines += [
             "  run: ε of the rounds in which an update came, computed by the server from the public plan",
             "  ledger: ε of all that its ledger ever released, as its own signed receipt says",
         ]
     return lines
+
+
+def new_ledgers(member: MemberFacts) -> list[str]:
+    """A sentence for each ledger of a member that did not continue the one before."""
+    return [
+        f"{member.platform} began a new ledger on {moment[:10]}: earlier spending is not in its ε"
+        for moment in member.new_ledgers
+    ]
 
 
 def _epsilons(member: MemberFacts) -> str:
@@ -45,7 +57,7 @@ def _epsilons(member: MemberFacts) -> str:
 def card_lines(card: ModelCard, version: str) -> list[str]:
     """The card for a terminal."""
     run = card.run
-    return [
+    lines = [
         f"version          {card.number}  {version}",
         f"federation       {card.federation}, published {card.published}",
         f"run              {run.id}, {ORIGINS[run.origin]}",
@@ -55,6 +67,7 @@ def card_lines(card: ModelCard, version: str) -> list[str]:
         f"encoders         {', '.join(map(str, card.model.identities))}",
         *privacy_lines(card),
     ]
+    return [plain(line) for line in lines]
 
 
 def markdown(card: ModelCard, version: str) -> str:
@@ -67,7 +80,12 @@ def markdown(card: ModelCard, version: str) -> str:
             "",
         ]
     else:
-        lines += ["**Do not pass this model on as private:**", "", *[f"- {t}" for t in card.taints], ""]
+        lines += [
+            "**Do not pass this model on as private:**",
+            "",
+            *[f"- {_cell(t)}" for t in card.taints],
+            "",
+        ]
     lines += [
         "| | |",
         "|---|---|",
@@ -79,11 +97,11 @@ def markdown(card: ModelCard, version: str) -> str:
         f"| made of | {_made_of(card)} |",
         f"| edges that stand out of the noise | {card.standing_out:.2%} |",
         f"| plan | rows of norm 1; popularity gets {run.share:.0%} of the budget |",
-        f"| encoders | {', '.join(map(str, card.model.identities))} |",
+        f"| encoders | {_cell(', '.join(map(str, card.model.identities)))} |",
         f"| vocabulary | `{card.vocabulary}` |",
         f"| tensors | `{card.tensors}` |",
         f"| file | `{card.file}`, {card.size:,} bytes |",
-        f"| versions | {', '.join(f'{k} {v}' for k, v in run.versions.items()) or 'not recorded'} |",
+        f"| versions | {_cell(', '.join(f'{k} {v}' for k, v in run.versions.items()) or 'not recorded')} |",
         f"| signed by | `{card.signing_key}` |",
         "",
         "## Privacy",
@@ -92,9 +110,10 @@ def markdown(card: ModelCard, version: str) -> str:
         "|---|---|---|---|---|---|---|",
         *(_member_row(member, card) for member in card.members),
         "",
+        *(line for member in card.members for begun in new_ledgers(member) for line in (f"**{begun}.**", "")),
         "*ε of this run* is computed by the server from the public plan, for the rounds in which a sum of the member "
         "came. *ε of its ledger* is what the member's last receipt says of all that was ever released about its "
-        "shoppers. That number, and where the noise came from, are the member's word, unsigned.",
+        "shoppers. That number, and where the noise came from, are the member's word, signed by the key of its ledger.",
         "",
         HEADS,
         "",
@@ -106,6 +125,11 @@ def markdown(card: ModelCard, version: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text of another party for a page: no markup of Markdown's tables, none of HTML."""
+    return html.escape(plain(text, 1000), quote=False).replace("|", "&#124;")
 
 
 def _made_of(card: ModelCard) -> str:
@@ -124,7 +148,7 @@ def _member_row(member: MemberFacts, card: ModelCard) -> str:
     private = member.epsilon_run is not None
     return (
         f"| {member.platform} | {member.rounds} | {number(member.epsilon_run) if private else 'no privacy'} | "
-        f"{number(member.epsilon_ledger)} | {f'{card.run.delta:g}' if private else '–'} | {member.noise or '–'} | "
+        f"{number(member.epsilon_ledger)} | {f'{card.run.delta:g}' if private else '–'} | {_cell(member.noise) or '–'} | "
         f"{head} |"
     )
 
@@ -139,7 +163,7 @@ def _evaluation(card: ModelCard) -> list[str]:
     return [
         "On test shoppers, measured without noise (see the reasons above):",
         "",
-        f"| platform | role | {' | '.join(names)} |",
+        f"| platform | role | {' | '.join(map(_cell, names))} |",
         f"|---|---|{'---|' * len(names)}",
         *(
             f"| {r.platform} | {r.role} | "

@@ -21,12 +21,14 @@ from privacy.ledger import Head, Receipt
 from privacy.ledger.witness import NAME as WITNESS
 from privacy.ledger.witness import Kept, read_witness_file
 from privacy.noise import SecureNoise
+from privacy.plain import plain
 from privacy.release import ReleasePlan
 from server.app import MODEL
 from server.checkpoint import NAME as CHECKPOINT
 from server.checkpoint import Checkpoint, load_checkpoint
 from server.errors import FederationError
 from server.events import read_events
+from server.members import Members
 from server.settings import FederationSettings
 from shared_model.errors import CheckpointError
 from shared_model.exchange import fingerprint
@@ -83,6 +85,7 @@ def read_run(folder: Path, *, with_evaluation: bool = False) -> FinishedRun:
     | no privacy; noise not known to be secure; a round  | a taint              |
     | without record, without a head, or gone back; a    |                      |
     | receipt that says less than the plan costs         |                      |
+    | a member that began a new ledger, whenever         | on the card          |
     """
     settings = FederationSettings.load(folder)
     ask = settings.instructions
@@ -93,6 +96,10 @@ def read_run(folder: Path, *, with_evaluation: bool = False) -> FinishedRun:
     started = [e for e in log if e.get("event") == "started"]
     simulated = (folder / "scenario.json").exists()
     members = _members(ask, settings.sizes, kept, rounds)
+    if settings.members is not None:
+        ledgers = Members.open(folder / settings.members).ledgers()
+        begun = {name: list(ledger.begun) for name, ledger in ledgers.items()}
+        members = [m.model_copy(update={"new_ledgers": begun.get(m.platform, [])}) for m in members]
     taints = _taints(ask, members, kept, rounds)
     if simulated:
         taints += _of_simulation(folder, checkpoint)
@@ -184,6 +191,7 @@ def _members(
             source = str(event.get("noise", {}).get(name, ""))
             if private:
                 source = "" if receipt is None else receipt.statement.noise
+            source = plain(source, 40)  # anything but the name of our generator speaks against a claim
             # One round whose noise is not known to be secure decides for all of them.
             if noise.get(name, _SECURE) == _SECURE:
                 noise[name] = source
@@ -276,7 +284,7 @@ def _some(names: Sequence[str]) -> str:
     >>> _some(["a", "b"]), _some(list("abcdefgh"))
     ('a, b', 'a, b, c, d, e and 3 more')
     """
-    shown = ["".join(c for c in name if c.isprintable()) for name in names[:5]]
+    shown = [plain(name, 64) for name in names[:5]]
     return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
