@@ -185,7 +185,6 @@ def _ask(
     run.witness.ask()
     asking = {"platforms": names, "limit_s": settings.round_timeout, "bytes": size * len(messages)}
     observe("asked", {"round": ask.round} | asking)
-    witness.ask()
     began = time.monotonic()
     # Flower empties the messages while it sends them, and gives each its id.
     addressed = [(message.metadata, message.metadata.dst_node_id) for message in messages]

@@ -1,6 +1,7 @@
 """The service over real connections: every call, its status codes, swaps, limits."""
 
 import asyncio
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,13 @@ from clients.errors import SiteError
 from clients.feedback import FeedbackStore
 from clients.feedback.tables import INTERACTIONS
 from clients.serving.current import Current, TenantError
+from clients.serving.door import Door, require_safe
 from clients.serving.errors import ServingError
-from clients.serving.serve import SERVICE, require_safe
+from clients.serving.serve import SERVICE
 from clients.serving.v1 import serving_pb2 as m
 from clients.serving.v1.serving_pb2_grpc import RecommenderStub
 from clients.site import ServingSettings
+from tests.oversized import half_a_call
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -77,7 +80,11 @@ def test_every_answer_says_request_version_and_arm(stub):
             "INVALID_ARGUMENT",
             "seen = 7",
         ),
-        (lambda s: s.Rank(m.RankRequest(candidate_ids=["i"] * 2001)), "INVALID_ARGUMENT", "at most 2000"),
+        (
+            lambda s: s.Rank(m.RankRequest(candidate_ids=["i"] * 2001)),
+            "INVALID_ARGUMENT",
+            "has 2,001 entries, and at most 2,000",
+        ),
         (lambda s: s.SimilarItems(m.SimilarItemsRequest(item_id="no")), "NOT_FOUND", "'no'"),
         (lambda s: s.Audience(m.AudienceRequest(item_id="no")), "NOT_FOUND", "no such item"),
         (lambda s: s.Profile(m.ProfileRequest(shopper_id="nobody")), "NOT_FOUND", "not known"),
@@ -135,6 +142,11 @@ def test_a_session_counts_at_once_and_a_stream_answers_each_event(stub):
     assert len({tuple((i.item_id, i.score) for i in found.items) for found in (first, second, third)}) == 3
     assert "i004" not in [i.item_id for i in second.items]
     assert third.header.model_version == "v1"
+    sessions = stub.service.current.sessions
+    _until(lambda: len(sessions) == 0)  # it was the call's own, and ends with it
+    opened = m.StreamRequest(open=m.RecommendRequest(who=m.Who(session_id="named")))
+    assert len(list(stub.Stream(iter([opened, m.StreamRequest(item_id="i004")])))) == 2
+    assert sessions.names() == ["named"]
 
 
 def test_a_token_is_asked_for_by_every_call(make, served, tmp_path):
@@ -239,6 +251,15 @@ def test_feedback_is_stored_once_and_a_database_that_goes_away_is_said(make, ser
         assert stub.RecordFeedback(events("second")).recorded == 2
 
 
+def test_a_watcher_who_does_not_read_does_not_hold_up_the_end(make, served):
+    """It has no room for an answer, and the health service waits for it; the end of the test waits for the service."""
+    address, port = served(make().snapshot).address.split(":")
+    with socket.create_connection((address, int(port))) as wire:
+        half_a_call(wire, "/grpc.health.v1.Health/Watch", (), b"", 0, window=0)
+        time.sleep(0.3)
+        served.stop()
+
+
 def test_one_process_serves_one_platform(make):
     ours, theirs = make().snapshot, replace(make(seed=3).snapshot, platform="toys")
     current = Current(ours)
@@ -340,9 +361,10 @@ def test_other_machines_need_tls_and_a_token_or_certificate(tmp_path):
     with pytest.raises(SiteError, match="certificate and key must be set"):
         require_safe(ServingSettings(host="0.0.0.0"))
     pair = {"certificate": tmp_path / "c", "key": tmp_path / "k"}
-    with pytest.raises(SiteError, match="a token or client_ca"):
-        require_safe(ServingSettings(host="10.0.0.1", **pair))
-    require_safe(ServingSettings(host="10.0.0.1", **pair, token=tmp_path / "t"))
+    require_safe(ServingSettings(host="10.0.0.1", **pair))
+    with pytest.raises(SiteError, match="without_token only beside client_ca"):
+        require_safe(ServingSettings(host="10.0.0.1", **pair, without_token=True))
+    require_safe(ServingSettings(host="10.0.0.1", **pair, without_token=True, client_ca=tmp_path / "ca"))
 
 
 def test_a_port_that_is_taken_is_said(make, served):
@@ -353,7 +375,7 @@ def test_a_port_that_is_taken_is_said(make, served):
         from clients.serving.feedback import NoFeedback
         from clients.serving.serve import Serving, serve
 
-        serving = Serving(service.current, ServingSettings(port=port), NoFeedback())
+        serving = Serving(service.current, ServingSettings(port=port), Door(None), NoFeedback())
         await serve(serving, lambda _: None, asyncio.Event())
 
     with pytest.raises(ServingError, match="cannot be listened on"):
