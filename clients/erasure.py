@@ -20,6 +20,7 @@ from clients.feedback.store import FeedbackStore
 from clients.folder import ClientFolder
 from clients.serving.choices import clear_choices
 from clients.site import SiteSettings
+from clients.verdict import forget_verdict
 
 _NEAR = 5
 """So many near spellings are named at most."""
@@ -62,6 +63,7 @@ def erase_shopper(
         feedback = 0 if store is None else store.erase(shopper, sessions)
     students = remove_students(folder.path)
     clear_choices(folder.path / "serving")
+    forget_verdict(site)
     return Erased(events, feedback, students, None if site.events is None else str(site.events))
 
 

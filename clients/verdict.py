@@ -5,7 +5,7 @@ last basket nothing was chosen or counted by. The numbers are functions of all s
 """
 
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +15,7 @@ from clients.memory import Memory
 from clients.platform import Platform
 from clients.recommender import LocalLayer, Popularity
 from clients.site import SiteSettings
+from federation.errors import FolderError
 from federation.files import PRIVATE, replace
 from shared_model.metrics import ndcg_at
 
@@ -79,7 +80,7 @@ def judge(
     platform's own weights.
     """
     users = np.sort(np.random.default_rng(1).permutation(platform.test_users)[:USERS])
-    values = dict.fromkeys(("popularity", "alone", "joined", "error"), 0.0)
+    values: dict[str, Any] = dict.fromkeys(("popularity", "alone", "joined", "error"), 0.0)
     weights = {"popularity": chosen.popularity, "transitions": chosen.transitions}
     if len(users):
         joined = chosen if chosen.others else LocalLayer(**(asdict(alone) | {"others": True}))
@@ -93,13 +94,23 @@ def judge(
             "joined": float(found["joined"].mean()),
             "error": float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else 0.0,
         }
-    return Verdict(**asdict(named), shoppers=len(users), used=chosen.others, weights=weights, **values)
+    about: dict[str, Any] = asdict(named)
+    return Verdict(**about, shoppers=len(users), used=chosen.others, weights=weights, **values)
 
 
 def keep_verdict(site: SiteSettings, verdict: Verdict) -> None:
     """Write the verdict where `client status` finds it."""
     site.work.mkdir(parents=True, exist_ok=True)
     replace(site.work / "verdict.json", verdict.model_dump_json().encode() + b"\n", PRIVATE)
+
+
+def forget_verdict(site: SiteSettings) -> None:
+    """Delete the verdict, which was a function of all shoppers; raise FolderError where it cannot be."""
+    file = site.work / "verdict.json"
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise FolderError(f"{file}: cannot be deleted ({error.strerror}). Delete it yourself.") from None
 
 
 def kept_verdict(site: SiteSettings) -> Verdict | None:
