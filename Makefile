@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-same-trade bench-candidates bench-accounting bench-metrics bench-dp-step bench-serving bench-table e2e transcript
+.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-same-trade bench-candidates bench-accounting bench-metrics bench-dp-step bench-serving bench-table bench-trade e2e transcript
 
 help:  ## list the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ bench-metrics: $(VENV)/installed  ## measure ranking a million items for ten tho
 
 bench-table: $(VENV)/installed  ## measure the product table's sums on a million shoppers (a minute)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.table
+
+bench-trade: $(VENV)/installed  ## what joining brings within a trade, on tiny made-up shops (docs/benchmarks/trade.md)
+	$(BIN)/python -m benchmarks.trade --quick
 
 PROTO := federation/registry/v1/registry.proto clients/serving/v1/serving.proto
 
