@@ -60,7 +60,7 @@ def preview_run(sites: list[SiteSettings], ask: TrainInstructions) -> dict[str, 
     previews, refused = {}, []
     for site in sites:
         ledger, plan = open_ledger(site), plan_for(site, ask)
-        done = sum(spend.steps for spend in ledger.runs() if spend.run == ask.run_id)
+        done = sum(spend.reservations for spend in ledger.runs() if spend.run == ask.run_id)
         if done:
             previews[site.name] = _rest(ledger, plan, done)
             continue
