@@ -1,16 +1,14 @@
-"""A small platform: frames, files, training data and a site that can take part in a round."""
+"""A small platform: frames, files, a vocabulary and a site that can take part in a round."""
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from clients.data import leave_one_out, load_platform
-from clients.examples import training_data
+from clients.data import build_catalogue, items_table
+from clients.data.products import published
 from clients.participate import open_ledger
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.site import SiteSettings
@@ -21,10 +19,11 @@ from federation.request import read_request
 from federation.validity import now
 from privacy.ledger import Ledger
 from shared_model.encoders import HashedWordsEncoder, identities_to_json
-from shared_model.features import ENCODERS, encode_catalogue, make_encoders
+from shared_model.features import ENCODERS, make_encoders
 from shared_model.instructions import TrainInstructions
-from shared_model.isolation import isolation
-from shared_model.model import ModelSpec, block_norms, initial_shared
+from shared_model.stages import Stage
+from shared_model.vocabulary import Vocabulary
+from shared_model.vocabulary_file import vocabulary_bytes
 
 TIME = now()
 NOUNS = ("milk", "bread", "lamp", "chair", "kettle", "train", "doll", "shampoo")
@@ -58,40 +57,13 @@ def event_frame(shoppers: int = 9, seed: int = 0, items: int = 80) -> pd.DataFra
     return frame.sample(frac=1, random_state=seed).reset_index(drop=True)
 
 
-def data_of(
-    events: pd.DataFrame,
-    spec: ModelSpec,
-    encoders: tuple[str, ...],
-    targets: int = 3,
-    dtype: torch.dtype = torch.float64,
-) -> SimpleNamespace:
-    """Take raw frames all the way to training examples, as a client does."""
-    loaded = load_platform(events, item_frame(), seed=0, min_events=3)
-    split = leave_one_out(loaded.sequences, first_time_only=True, seed=0)
-    features = torch.from_numpy(encode_catalogue(make_encoders(encoders), loaded.catalogue.texts())).to(dtype)
-    norms = block_norms(spec, features)
-    data = training_data(split, features, norms, isolation(spec, features, norms), spec, targets)
-    return SimpleNamespace(split=split, data=data, features=features, users=split.sequences.user_ids)
+def vocabulary_of(items: pd.DataFrame, neighbours: int = 5) -> Vocabulary:
+    """Return the vocabulary that one platform's catalogue makes."""
+    encoders = [HashedWordsEncoder(dimension=16, buckets=2**10)]
+    return Vocabulary.empty().grown([published(build_catalogue(items_table(items))[0])], encoders, neighbours)
 
 
-@pytest.fixture(params=[("tiny",), ("tiny", "tinier")], ids=["one encoder", "two encoders"])
-def setting(request: pytest.FixtureRequest) -> SimpleNamespace:
-    """Return a model shape with trained-looking shared tensors, and a builder of its training data."""
-    encoders = request.param
-    spec = ModelSpec(tuple({"tiny": 16, "tinier": 8}[e] for e in encoders), 3, 6)
-    generator = torch.Generator().manual_seed(5)
-    start = initial_shared(spec)
-    shared = {
-        name: t.double() + 0.3 * torch.randn(t.shape, generator=generator, dtype=torch.float64)
-        for name, t in start.items()
-    }
-    return SimpleNamespace(
-        spec=spec,
-        encoders=encoders,
-        shared=shared,
-        start={name: t.double() for name, t in start.items()},
-        of=lambda events, **kwargs: data_of(events, spec, encoders, **kwargs),
-    )
+VOCABULARY = vocabulary_of(item_frame())
 
 
 @pytest.fixture
@@ -109,6 +81,7 @@ def make_site(tmp_path: Path) -> Callable[..., SiteSettings]:
         folder.mkdir(parents=True, exist_ok=True)
         event_frame(seed=seed).to_csv(folder / "events.csv", index=False)
         item_frame().to_csv(folder / "items.csv", index=False)
+        (folder / "vocabulary.safetensors").write_bytes(vocabulary_bytes(VOCABULARY))
         given = {
             "name": name,
             "events": folder / "events.csv",
@@ -120,6 +93,7 @@ def make_site(tmp_path: Path) -> Callable[..., SiteSettings]:
             "store": folder / "store",
             "work": folder / "work",
             "cache": tmp_path / "cache",
+            "vocabulary": folder / "vocabulary.safetensors",
         }
         site = SiteSettings.model_validate(given | values)
         if cap is not None:
@@ -131,29 +105,22 @@ def make_site(tmp_path: Path) -> Callable[..., SiteSettings]:
 
 @pytest.fixture
 def ask() -> TrainInstructions:
-    """Return the first round's request of a five-round run at ε = 8."""
+    """Return the first round's request of a run at ε = 8."""
     return make_ask()
 
 
 def make_ask(**values) -> TrainInstructions:
-    encoders = values.get("encoders", "tiny")
     given = {
         "run_id": "run-1",
         "round": 1,
-        "rounds": 5,
-        "local_steps": 1,
+        "rounds": 2,
         "epsilon": 8.0,
         "delta": 1e-6,
-        "clip_norm": 0.5,
-        "sample_rate": 0.5,
-        "learning_rate": 0.05,
-        "scalar_learning_rate": 0.02,
-        "negatives": 8,
-        "targets": 3,
-        "encoders": encoders,
-        "encoder_identities": identities_to_json([e.identity for e in make_encoders(encoders.split(","))]),
-        "width": 2,
-        "history_length": 6,
+        "share": 0.25,
+        "encoders": "tiny",
+        "vocabulary": VOCABULARY.digest,
+        "products": len(VOCABULARY),
+        "edges": len(VOCABULARY.edges),
         "seed": 3,
     }
     return TrainInstructions.from_mapping(given | values)
@@ -161,8 +128,12 @@ def make_ask(**values) -> TrainInstructions:
 
 @pytest.fixture
 def start() -> Callable[[TrainInstructions], dict[str, np.ndarray]]:
-    """Return the builder of what the server sends in the first round."""
-    return lambda ask: ask.spec.exchange.to_numpy(initial_shared(ask.spec), "start")
+    """Return the builder of what the server sends with a round's request."""
+
+    def given(ask: TrainInstructions) -> dict[str, np.ndarray]:
+        return {} if ask.stage is Stage.POPULARITY else {"temper": np.full(ask.products, 1.5, np.float32)}
+
+    return given
 
 
 @pytest.fixture
@@ -174,7 +145,7 @@ def ledger_of() -> Callable[[SiteSettings], Ledger]:
 @pytest.fixture
 def platform_of() -> Callable[..., Platform]:
     """Return what prepares a site's platform with the small encoder."""
-    return lambda site: prepare_platform(HashableSite(site), ("tiny",), 2, 6)
+    return lambda site: prepare_platform(HashableSite(site), ("tiny",), 6)
 
 
 class Operator:
@@ -193,7 +164,6 @@ class Operator:
             model=ModelTerms(
                 encoders="tiny",
                 encoder_identities=identities_to_json([e.identity for e in make_encoders(["tiny"])]),
-                width=2,
                 history_length=6,
             ),
             fedcart="0.1.0",

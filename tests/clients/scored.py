@@ -3,18 +3,20 @@
 import numpy as np
 import pandas as pd
 import torch
+from scipy import sparse
 
 from clients.data import build_catalogue, items_table, leave_one_out
 from clients.data.sequences import Sequences
+from clients.memory import Memory
 from clients.platform import Platform
 from shared_model.isolation import isolation
-from shared_model.model import ModelSpec, block_norms, initial_shared
+from shared_model.model import ModelSpec, block_norms
 
 
-def platform_of(shoppers, features, *, width=None, filter_seen=True):
+def platform_of(shoppers, features, *, filter_seen=True):
     """Make a platform from each shopper's items, one event a basket, and the catalogue's (I, F) features."""
     count, F = features.shape
-    spec = ModelSpec((F,), width or F, 8)
+    spec = ModelSpec((F,), 8)
     frame = pd.DataFrame(
         {"item_id": [f"i{n}" for n in range(count)], "title": [f"t{n}" for n in range(count)]}
     )
@@ -49,12 +51,13 @@ def some_platform(filter_seen=True, shoppers=40, items=30, seed=0):
         torch.randn(items, 12, generator=torch.Generator().manual_seed(seed))
     )
     histories = [rng.integers(0, items, size=int(rng.integers(3, 12))).tolist() for _ in range(shoppers)]
-    return platform_of(histories, features, width=3, filter_seen=filter_seen)
+    return platform_of(histories, features, filter_seen=filter_seen)
 
 
-def trained(platform, scale=0.3, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: t + scale * torch.randn(t.shape, generator=generator)
-        for name, t in initial_shared(platform.spec).items()
-    }
+def others_of(platform, shoppers=30, seed=1):
+    """What other platforms' shoppers did with the same items: random counts, as fractions."""
+    rng = np.random.default_rng(seed)
+    items = len(platform.catalogue)
+    pairs = sparse.random(items, items, 0.2, random_state=rng, data_rvs=lambda n: shoppers * rng.random(n))
+    pairs.setdiag(0)
+    return Memory(shoppers * rng.random(items), sparse.csr_matrix(pairs + pairs.T))

@@ -34,22 +34,23 @@ TERMS = [
     {"round": 2},
     {"seed": 4},
     {"run_id": "run-2"},
-    {"learning_rate": 10.0, "scalar_learning_rate": 10.0, "proximal": 1000.0, "clip_norm": 1e-6},
-    {"clip_norm": 100.0, "learning_rate": 1e-9},
+    {"round": 2, "seed": 4},
+    {"rounds": 1, "share": 1.0},
+    {"share": 0.01},
     # no request like these passes validation; a platform withstands them all the same
-    {"scalar_learning_rate": 10.0, "proximal": 7e36, "clip_norm": 4e-7},
-    {"scalar_learning_rate": 10.0, "proximal": 3e38, "clip_norm": 4e-7},
-    {"learning_rate": float("nan")},
+    {"share": float("nan")},
+    {"share": 1e-300},
+    {"products": 3},
+    {"vocabulary": "cd" * 32},
     {"round": 7},
     {"delta": 1e-5},
     {"epsilon": 700.0},
     {"epsilon": 0.0},
 ]
-STARTS = {"start": 0.0, "moved": 0.25, "large": 1e6, "too large": 2e6, "not finite": float("nan")}
+STARTS = {"start": 0.0, "moved": 0.25, "large": 1e12, "too large": 1e30, "too small": -3.0, "not finite": float("nan")}
 PLACES = {
     "reserve": (Ledger, "reserve"),
-    "train": (module, "train_private"),
-    "sample": (SecureNoise, "poisson_mask"),
+    "train": (module, "private_sum"),
     "draw": (SecureNoise, "normal"),
     "put": (Outbox, "put"),
     "settle": (Ledger, "settle"),
@@ -86,12 +87,12 @@ class Server(RuleBasedStateMachine):
 
     def count(self):
         """Note the key of each training, and of each source of noise that something is drawn from; and what leaves."""
-        trained, send, machine = module._trained, module._send, self
+        released, send, machine = module._released, module._send, self
 
         def training(this, data):
             machine.training.append(this.key)
             try:
-                return trained(this, data)
+                return released(this, data)
             finally:
                 machine.training.pop()
 
@@ -103,12 +104,12 @@ class Server(RuleBasedStateMachine):
         class Counted(SecureNoise):
             drawn = False
 
-            def poisson_mask(self, n, q):
+            def normal(self, n):
                 machine.draws[machine.training[-1]] += not self.drawn
                 self.drawn = True
-                return super().poisson_mask(n, q)
+                return super().normal(n)
 
-        self.patch.setattr(module, "_trained", training)
+        self.patch.setattr(module, "_released", training)
         self.patch.setattr(module, "_send", sending)
         self.patch.setattr(module, "SecureNoise", Counted)
 
@@ -157,15 +158,15 @@ class Server(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5), other=st.integers(0, 5), request=REQUESTS)
     def ask_two_at_once(self, which, other, request):
         """Another folder, a copy, or another process of the same one is asked in the middle of a training."""
-        real = module.train_private
+        real = module.private_sum
 
         def meanwhile(*arguments):
-            patch.setattr(module, "train_private", real)
+            patch.setattr(module, "private_sum", real)
             self.request(other, request)
             return real(*arguments)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "train_private", meanwhile)
+            patch.setattr(module, "private_sum", meanwhile)
             self.request(which, request)
 
     @precondition(lambda self: len(self.folders) < 5)
@@ -197,7 +198,7 @@ def test_no_sequence_draws_or_sends_twice(make_site, ask, start, tmp_path):
     def server():
         folder = tmp_path / f"server-{next(numbers)}"
         folder.mkdir()
-        return Server(site, ask.model_copy(update={"local_steps": 2, "sample_rate": 1.0}), start, folder)
+        return Server(site, ask, start, folder)
 
     run_state_machine_as_test(
         server,

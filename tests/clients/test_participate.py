@@ -24,7 +24,7 @@ def test_the_ledger_is_charged_before_training_and_settled_before_the_answer(
     make_site, ask, start, ledger_of, monkeypatch
 ):
     site = make_site()
-    train = module.train_private
+    train = module.private_sum
     seen = []
 
     def spy(*arguments, **named):
@@ -32,12 +32,12 @@ def test_the_ledger_is_charged_before_training_and_settled_before_the_answer(
         seen.append((kinds(ledger), ledger.budget().reserved > 0))
         return train(*arguments, **named)
 
-    monkeypatch.setattr(module, "train_private", spy)
+    monkeypatch.setattr(module, "private_sum", spy)
     contribution = participate(site, ask, start(ask))
     assert seen == [([Kind.RESERVE], True)]
     ledger = ledger_of(site)
     assert kinds(ledger) == [Kind.RESERVE, Kind.SETTLE]
-    expected = epsilon([plan_for(site, ask).event_of(ask.local_steps)], site.delta)
+    expected = epsilon([plan_for(site, ask).event_of(0)], site.delta)
     assert contribution.receipt.committed == pytest.approx(expected, rel=1e-6)
     assert contribution.weight == site.population_size
 
@@ -56,18 +56,18 @@ def test_the_order_is_reserve_train_store_settle(make_site, ask, start, ledger_o
 
         monkeypatch.setattr(owner, name, call)
 
-    for owner, name in ((Ledger, "reserve"), (module, "train_private"), (Outbox, "put"), (Ledger, "settle")):
+    for owner, name in ((Ledger, "reserve"), (module, "private_sum"), (Outbox, "put"), (Ledger, "settle")):
         spy(owner, name)
     contribution = participate(site, ask, start(ask))
     assert seen == [
         ("reserve", [], 0),
-        ("train_private", ["open"], 0),
+        ("private_sum", ["open"], 0),
         ("put", ["open"], 0),
         ("settle", ["open"], 1),
     ]
     (held,) = reservations(ledger_of(site))
-    assert held.event == plan_for(site, ask).event_of(1)
-    assert (held.run, held.purpose) == ("run-1", "round 1 of 5")
+    assert held.event == plan_for(site, ask).event_of(0)
+    assert (held.run, held.purpose) == ("run-1", "popularity, round 1 of 2")
     assert held.model_fingerprint == fingerprint(start(ask))
     assert not np.array_equal(contribution.arrays["residual_out"], start(ask)["residual_out"])
 
@@ -78,7 +78,7 @@ class KilledError(BaseException):
 
 POINTS = [
     (Ledger, "reserve"),
-    (module, "train_private"),
+    (module, "private_sum"),
     (Outbox, "put"),
     (Ledger, "settle"),
     (Ledger, "receipt"),
@@ -90,8 +90,8 @@ POINTS = [
 def test_killed_at_any_moment_it_is_charged_once_drawn_once_and_has_one_outcome(
     make_site, ask, start, ledger_of, monkeypatch, owner, name, when
 ):
-    site, trainings, train = make_site(), [], module.train_private
-    monkeypatch.setattr(module, "train_private", lambda *a: trainings.append(1) or train(*a))
+    site, trainings, train = make_site(), [], module.private_sum
+    monkeypatch.setattr(module, "private_sum", lambda *a: trainings.append(1) or train(*a))
     real = getattr(owner, name)
 
     def dying(*arguments, **values):
@@ -107,7 +107,7 @@ def test_killed_at_any_moment_it_is_charged_once_drawn_once_and_has_one_outcome(
     assert bool(begun) == ((name, when) != ("reserve", "before")), "what was begun stays charged"
     if begun and not stored:
         for _ in range(2):
-            with pytest.raises(RoundError, match="not trained again") as nothing:
+            with pytest.raises(RoundError, match="not made again") as nothing:
                 participate(site, ask, start(ask))
             assert nothing.value.code == "round.nothing"
     else:
@@ -121,7 +121,7 @@ def test_killed_at_any_moment_it_is_charged_once_drawn_once_and_has_one_outcome(
     assert (reservation.status, reservation.charged) == (Status.SETTLED, 1)
     assert (reservation.output == NOTHING) == (not updates(site))
     assert ledger.budget().committed == pytest.approx(
-        epsilon([plan_for(site, ask).event_of(1)], site.delta), rel=1e-9
+        epsilon([plan_for(site, ask).event_of(0)], site.delta), rel=1e-9
     )
     assert ledger.verify().ok
 
@@ -139,14 +139,14 @@ def test_a_simulation_that_was_killed_makes_the_same_draw_again(make_site, ask, 
 def test_a_finished_round_is_answered_without_training(make_site, ask, start, monkeypatch):
     site = make_site()
     first = participate(site, ask, start(ask))
-    monkeypatch.setattr(module, "train_private", never)
+    monkeypatch.setattr(module, "private_sum", never)
     again = participate(site, ask, start(ask))
     assert same(again, first)
     assert again.receipt == first.receipt
 
 
 def test_a_second_process_is_refused_and_changes_nothing(make_site, ask, start, ledger_of, monkeypatch):
-    site, real, seen = make_site(), module.train_private, []
+    site, real, seen = make_site(), module.private_sum, []
 
     def slow(*arguments):
         before = ledger_of(site).head()
@@ -156,7 +156,7 @@ def test_a_second_process_is_refused_and_changes_nothing(make_site, ask, start, 
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "train_private", slow)
+        patch.setattr(module, "private_sum", slow)
         first = participate(site, ask, start(ask))
     assert seen == [("round.busy", True)]
     assert same(participate(site, ask, start(ask)), first)
@@ -193,7 +193,7 @@ def test_a_copy_of_a_folder_releases_nothing_that_the_folder_released(make_site,
 def test_a_copy_that_is_asked_while_the_folder_trains_ends_the_round_for_both(
     make_site, ask, start, ledger_of, monkeypatch, tmp_path
 ):
-    site, real, codes = make_site(), module.train_private, []
+    site, real, codes = make_site(), module.private_sum, []
     participate(site, ask, start(ask))
     copy, second = clone(site, tmp_path / "copy"), ask.model_copy(update={"round": 2})
 
@@ -204,7 +204,7 @@ def test_a_copy_that_is_asked_while_the_folder_trains_ends_the_round_for_both(
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "train_private", slow)
+        patch.setattr(module, "private_sum", slow)
         with pytest.raises(RoundError) as unfinished:
             participate(site, second, start(ask))
     codes.append(unfinished.value.code)
@@ -240,7 +240,7 @@ def test_an_outbox_that_knows_more_than_the_ledger_trains_nothing(make_site, ask
         file.unlink()
         key = load_key_file(key_path(file))
         Ledger.create(file, population=site.population, epsilon_cap=9.0, delta=site.delta, key=key)
-    monkeypatch.setattr(module, "train_private", never)
+    monkeypatch.setattr(module, "private_sum", never)
     with pytest.raises(OutboxError, match=r"the ledger does not know .* restore its newest copy"):
         participate(site, third, start(ask))
 
@@ -259,7 +259,7 @@ def test_updates_without_the_id_of_their_outbox_are_refused(make_site, ask, star
 def test_a_training_that_fails_sends_what_it_began_with(make_site, ask, start, ledger_of, monkeypatch, error):
     site = make_site()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "train_private", lambda *_: (_ for _ in ()).throw(error))
+        patch.setattr(module, "private_sum", lambda *_: (_ for _ in ()).throw(error))
         sent = participate(site, ask, start(ask))
     assert all(np.array_equal(sent.arrays[name], array) for name, array in start(ask).items())
     (held,) = reservations(ledger_of(site))
@@ -288,13 +288,13 @@ def test_a_client_that_joins_late_or_restarts_is_private_and_charged(
     make_site, ask, start, monkeypatch, first
 ):
     """NVFlare's hello-dp sets privacy up in round 0 only: whoever joins later trains without any."""
-    site, noises, real = make_site(), [], module.train_private
+    site, noises, real = make_site(), [], module.private_sum
 
     def spy(*arguments):
         noises.append(arguments[5])
         return real(*arguments)
 
-    monkeypatch.setattr(module, "train_private", spy)
+    monkeypatch.setattr(module, "private_sum", spy)
     spent = []
     for number in range(first, 6):
         prepare_platform.cache_clear()  # as in a new process
@@ -394,7 +394,7 @@ def test_reproducible_noise_repeats_and_secure_noise_does_not(make_site, ask, st
 def test_an_open_reservation_is_counted_and_then_ended_in_full(make_site, ask, start, ledger_of, monkeypatch):
     site = make_site()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "train_private", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "private_sum", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             participate(site, ask, start(ask))
     budget = ledger_of(site).budget()
@@ -408,7 +408,7 @@ def test_an_open_reservation_is_counted_and_then_ended_in_full(make_site, ask, s
 
 def test_what_earlier_runs_spent_counts(make_site, ask, start, ledger_of, monkeypatch):
     site = make_site(cap=9.0)
-    monkeypatch.setattr(module, "train_private", lambda shared, *_: shared)
+    monkeypatch.setattr(module, "private_sum", lambda shared, *_: shared)
     for number in range(1, 6):
         contribution = participate(site, ask.model_copy(update={"round": number}), start(ask))
     assert 7.5 < contribution.receipt.committed <= 8.0
@@ -429,7 +429,7 @@ def test_a_damaged_update_of_an_open_round_is_not_made_again(make_site, ask, sta
             participate(site, ask, start(ask))
     (file,) = (site.work / "outbox").glob("*.update")
     file.write_bytes(file.read_bytes()[:-1])
-    monkeypatch.setattr(module, "train_private", never)
+    monkeypatch.setattr(module, "private_sum", never)
     with pytest.raises(OutboxError, match="damaged"):
         participate(site, ask, start(ask))
     assert len(reservations(ledger_of(site))) == 1
@@ -442,7 +442,7 @@ def test_reproducible_noise_differs_by_round_seed_and_platform(make_site, ask, s
         drawn.append(tuple(arguments[4].normal(4)))
         return shared
 
-    monkeypatch.setattr(module, "train_private", draw)
+    monkeypatch.setattr(module, "private_sum", draw)
     toys, food = make_site("toys", reproducible_noise=True), make_site("food", reproducible_noise=True)
     for site, change in ((toys, {}), (food, {}), (toys, {"seed": 4}), (toys, {"round": 2})):
         participate(site, ask.model_copy(update=change), start(ask))

@@ -23,7 +23,7 @@ def test_a_run_that_would_pass_the_cap_later_is_refused_before_its_first_round(
     make_site, ask, start, ledger_of, monkeypatch
 ):
     site = make_site(cap=5.0)
-    monkeypatch.setattr(module, "train_private", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(module, "private_sum", lambda *_, **__: pytest.fail("trained"))
     for _ in range(3):
         with pytest.raises(
             BudgetRefusedError, match=r"whole of run 'run-1' .* from epsilon 0 to 7\.\d+, past the cap 5 "
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_refused_before_the_ledger_is_touched(make_site, as
 
 def test_a_run_does_not_go_on_past_the_cap(make_site, ask, start, ledger_of, monkeypatch):
     site = make_site(cap=9.0)
-    monkeypatch.setattr(module, "train_private", lambda shared, *_: shared)
+    monkeypatch.setattr(module, "private_sum", lambda shared, *_: shared)
 
     def for_ever():
         for number in range(1, 100):
@@ -102,7 +102,7 @@ def test_a_request_that_cannot_be_met_is_refused_untrained(
     make_site, ask, start, ledger_of, monkeypatch, change, error
 ):
     site = make_site()
-    monkeypatch.setattr(module, "train_private", never)
+    monkeypatch.setattr(module, "private_sum", never)
     with pytest.raises(error):
         participate(site, ask.model_copy(update=change), start(ask))
     assert ledger_of(site).budget().committed == 0
@@ -133,13 +133,13 @@ def test_a_number_beyond_the_start_s_range_is_refused(make_site, ask, start, led
 
 
 def test_an_update_that_diverged_is_replaced_by_its_start(make_site, ask, start, monkeypatch):
-    site, real = make_site(), module.train_private
+    site, real = make_site(), module.private_sum
 
     def diverging(*arguments):
         trained = real(*arguments)
         return trained | {"log_isolation": trained["log_isolation"] * float("nan")}
 
-    monkeypatch.setattr(module, "train_private", diverging)
+    monkeypatch.setattr(module, "private_sum", diverging)
     sent = participate(site, ask, start(ask))
     assert all(np.array_equal(sent.arrays[name], array) for name, array in start(ask).items())
 
@@ -155,7 +155,7 @@ def test_without_a_ledger_that_can_be_trusted_nothing_is_trained(make_site, ask,
     else:
         for path in ledger.parent.glob("ledger*.key"):
             path.unlink()
-    monkeypatch.setattr(module, "train_private", never)
+    monkeypatch.setattr(module, "private_sum", never)
     with pytest.raises(LedgerError):
         participate(site, ask, start(ask))
     assert not list(site.work.glob("**/*.update"))
