@@ -9,8 +9,8 @@ none, and whatever it learns otherwise follows from public things (`clients.app`
 | the data cannot be read                        | nothing; `data`                                             |
 | no shopper is there                            | the round; noise around a sum of zero, as of any population |
 | the plan would pass the cap, now or later      | nothing, refused before the first gradient                  |
-| training raises, or takes too long, or its     | the round; the tensors that it began with, stored and sent  |
-| result is not finite                           | like any other result                                       |
+| making the sum raises, whatever it is, or its  | the round; zeros, which the sum begins with, stored and     |
+| result is not finite                           | sent like any other result                                  |
 | killed, or the disk full, before the update is | the round; the next request ends it with "nothing":         |
 | stored                                         | `round.nothing`, for ever                                   |
 | killed after the update is stored              | the round; the next request settles and sends what is stored |
@@ -225,7 +225,9 @@ def _released(this: Round, data: Data) -> Arrays:
     try:
         with span("training", run=ask.run_id, round=ask.round):
             total = _total(ask, data, this.arrays)
-            return {ask.stage.value: private_sum(total, this.plan, ask.stage, _noise(this))}
+            released = {ask.stage.value: private_sum(total, this.plan, ask.stage, _noise(this))}
+        ask.shape.answer(ask.stage).validate(released, "after training")
+        return released
     except Exception as error:
         _log.exception("training-failed", platform=this.site.name, code=getattr(error, "code", "internal"))
         return {t.name: np.zeros(t.shape, np.float32) for t in ask.shape.answer(ask.stage).tensors}

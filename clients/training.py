@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from clients.data.split import Split
 from clients.release import edge_sum, popularity_sum
-from privacy.accounting import epsilon
 from privacy.noise import NoiseSource
 from privacy.optimizer import SourcedDPOptimizer
 from privacy.plan import PrivacyPlan
@@ -70,7 +69,7 @@ def private_sum(
     """
     event = plan.event_of(stage.number)
     step = PrivacyPlan(
-        epsilon=epsilon([event], plan.delta),
+        epsilon=plan.epsilon,  # of the whole run, of which this is a part
         delta=plan.delta,
         clip_norm=1.0,
         sample_rate=1.0,

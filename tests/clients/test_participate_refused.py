@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import clients.participate as module
-from clients.errors import PolicyError, RoundError
+from clients.errors import DataError, PolicyError, RoundError
 from clients.outbox import Outbox
 from clients.participate import participate
 from privacy.errors import (
@@ -14,8 +14,7 @@ from privacy.errors import (
     PlanError,
 )
 from privacy.ledger import Kind
-from shared_model.encoders import identities_to_json
-from shared_model.errors import BadInputError, EncoderError, ExchangeError
+from shared_model.errors import BadInputError, ExchangeError
 from tests.clients.one_round import kinds, never, updates
 
 
@@ -61,42 +60,44 @@ def test_plain_training_needs_the_site_s_consent_and_leaves_the_ledger_alone(
 
 def test_what_does_not_fit_is_refused_before_the_ledger_is_touched(make_site, ask, start, ledger_of):
     site = make_site()
-    arrays = start(ask)
+    edges = ask.model_copy(update={"round": 2})
+    arrays = start(edges)
     with pytest.raises(PolicyError, match="delta"):
-        participate(site, ask.model_copy(update={"delta": 1e-5}), arrays)
-    other = identities_to_json([i.__class__(i.name, "2", i.sha256, i.dimension) for i in ask.identities])
-    with pytest.raises(EncoderError, match=r"/1 .*there.*/2 "):
-        participate(site, ask.model_copy(update={"encoder_identities": other}), arrays)
+        participate(site, edges.model_copy(update={"delta": 1e-5}), arrays)
+    with pytest.raises(PolicyError, match=r"vocabulary .* approved") as other:
+        participate(site, edges.model_copy(update={"vocabulary": "cd" * 32}), arrays)
+    assert other.value.code == "policy.vocabulary"
     with pytest.raises(ExchangeError, match="NaN"):
-        participate(site, ask, arrays | {"log_isolation": np.array([np.nan], dtype=np.float32)})
+        participate(site, edges, {"temper": np.full_like(arrays["temper"], np.nan)})
     with pytest.raises(ExchangeError, match="unknown"):
-        participate(site, ask, arrays | {"popularity": np.zeros(1, dtype=np.float32)})
+        participate(site, edges, arrays | {"popularity": np.zeros(1, dtype=np.float32)})
+    with pytest.raises(ExchangeError, match="unknown"):
+        participate(site, ask, arrays)
     assert kinds(ledger_of(site)) == []
 
 
-def test_a_run_does_not_go_on_past_the_cap(make_site, ask, start, ledger_of, monkeypatch):
+def test_a_run_does_not_go_on_past_the_cap(make_site, ask, start, ledger_of):
     site = make_site(cap=9.0)
-    monkeypatch.setattr(module, "private_sum", lambda shared, *_: shared)
+    edges = ask.model_copy(update={"round": 2})
 
     def for_ever():
         for number in range(1, 100):
-            participate(site, ask.model_copy(update={"round": number}), start(ask))
+            participate(site, edges.model_copy(update={"seed": number}), start(edges))
 
     with pytest.raises(BudgetRefusedError):
         for_ever()
-    assert 8.0 < ledger_of(site).budget().committed <= 9.0
+    assert 5.0 < ledger_of(site).budget().committed <= 9.0
 
 
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"encoder_identities": "[]"}, EncoderError),
-        ({"encoders": "tinier"}, EncoderError),
-        ({"encoders": "nonsense"}, EncoderError),
+        ({"encoders": "nonsense"}, DataError),
         ({"epsilon": 2000.0}, PlanError),
-        ({"width": 3}, ExchangeError),
+        ({"share": 0.001}, PlanError),
+        ({"products": 3}, PolicyError),
     ],
-    ids=["no identities", "another encoder", "unknown encoder", "epsilon", "width"],
+    ids=["unknown encoder", "epsilon", "share", "products"],
 )
 def test_a_request_that_cannot_be_met_is_refused_untrained(
     make_site, ask, start, ledger_of, monkeypatch, change, error
@@ -123,25 +124,21 @@ def test_an_update_for_another_spec_in_the_outbox_is_not_sent(make_site, ask, st
         participate(make_site(), ask, start(ask))
 
 
-def test_a_number_beyond_the_start_s_range_is_refused(make_site, ask, start, ledger_of):
-    arrays = start(ask)
-    arrays["residual_in"] = np.full_like(arrays["residual_in"], 1.1e6)
-    site = make_site()
-    with pytest.raises(ExchangeError, match="beyond 1e\\+06"):
-        participate(site, ask, arrays)
+@pytest.mark.parametrize("value", [0.0, -1.0, 0.999, 1.1e12])
+def test_a_temper_out_of_range_is_refused(make_site, ask, start, ledger_of, value):
+    site, edges = make_site(), ask.model_copy(update={"round": 2})
+    arrays = start(edges)
+    arrays["temper"][3] = value
+    with pytest.raises(ExchangeError, match=r"'temper' holds a number outside 1 to 1e\+12"):
+        participate(site, edges, arrays)
     assert kinds(ledger_of(site)) == []
 
 
-def test_an_update_that_diverged_is_replaced_by_its_start(make_site, ask, start, monkeypatch):
+def test_a_sum_that_is_not_finite_is_replaced_by_zeros(make_site, ask, start, monkeypatch):
     site, real = make_site(), module.private_sum
-
-    def diverging(*arguments):
-        trained = real(*arguments)
-        return trained | {"log_isolation": trained["log_isolation"] * float("nan")}
-
-    monkeypatch.setattr(module, "private_sum", diverging)
+    monkeypatch.setattr(module, "private_sum", lambda *arguments: real(*arguments) * np.float32("nan"))
     sent = participate(site, ask, start(ask))
-    assert all(np.array_equal(sent.arrays[name], array) for name, array in start(ask).items())
+    assert not sent.arrays["popularity"].any()
 
 
 @pytest.mark.parametrize("damage", ["missing", "garbage", "key"])

@@ -47,7 +47,7 @@ def test_a_release_is_finite_at_every_corner(sign, shoppers):
     total = np.array([0.0, shoppers / 2, shoppers])
     for delta, share, noise in itertools.product(ends("delta"), ends("share"), (0.1, 1e6)):
         shares = (share,) if share == 1 else (share, 1 - share)
-        plan = ReleasePlan(1000.0, delta, shares, noise * min(shares) ** 0.5)
+        plan = ReleasePlan(1000.0, delta, shares, max(noise * min(shares) ** 0.5, 0.1))
         for stage in list(Stage)[: len(shares)]:
             released = private_sum(total, plan, stage, Extreme(sign))
             assert np.isfinite(released).all()
