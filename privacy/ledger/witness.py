@@ -13,7 +13,8 @@ contradicts what it holds, and an auditor compares the ledger with all of them (
 | another platform's population and key     | kept: they share a ledger; under another key refused      |
 
 After two contradicting heads no copy of the ledger holds all that was released, and heads alone cannot show how
-it was mended; so the platform stays out for the rest of the run.
+it was mended; so the platform stays out for the rest of the run. A federation's registry applies the same rule
+between runs (``server.ledgers``); a simulation has no registry, so there it holds within a run.
 
 Not covered: a copy that was put back and grew past the last head before its next update is sent. The witness
 takes its head for a later one; the comparison by ``verify`` finds it, because every head is kept.
@@ -117,6 +118,58 @@ def _parse(line: bytes) -> Kept:
     return kept
 
 
+class Heads:
+    """The heads that were seen of each platform, and the rule by which the next one passes (the module's table)."""
+
+    def __init__(self) -> None:
+        self.latest: dict[str, Head] = {}
+        self._contradicted: dict[str, tuple[Head, str]] = {}
+
+    def take(self, platform: str, head: Head) -> None:
+        """Hold ``head`` as the platform's last one."""
+        self.latest[platform] = head
+
+    def contradict(self, platform: str, head: Head, when: str) -> None:
+        """Hold ``head`` as proof that the platform's ledger went back, ``when``, such as "in round 2"."""
+        self._contradicted.setdefault(platform, (head, when))
+
+    def judge(self, platform: str, head: Head) -> None:
+        """Say whether ``head`` fits what is held.
+
+        Raises:
+            LedgerRolledBackError: it contradicts an earlier head of its platform.
+            LedgerMismatchError: its population is another platform's, which signs with another key.
+        """
+        for name, theirs in self.latest.items():
+            if name != platform and theirs.population == head.population and not head.of_ledger(theirs):
+                raise LedgerMismatchError(
+                    f"the ledger of {platform!r} names the population {head.population!r}, which {name!r} signs for "
+                    "with another key: the same shoppers have one ledger; other shoppers need a population of another "
+                    "name"
+                )
+        held = self.latest.get(platform)
+        if held is None:
+            return
+        if not head.of_ledger(held):
+            raise LedgerRolledBackError(
+                f"the ledger of {platform!r} has another key or population ({head.population}, "
+                f"{head.public_key[:16]}…) than before ({held.population}, {held.public_key[:16]}…): bring that one "
+                "back"
+            )
+        if platform in self._contradicted:
+            before, when = self._contradicted[platform]
+            raise LedgerRolledBackError(
+                f"the ledger of {platform!r} went back to entry {before.seq} {when}: it is left out since then, for "
+                "no copy holds all that was released"
+            )
+        if (head.seq, head.hash) != (held.seq, held.hash) and head.seq <= held.seq:
+            what = f"entry {head.seq} came" if head.seq < held.seq else f"another entry {head.seq} came"
+            raise LedgerRolledBackError(
+                f"the ledger of {platform!r} went back: {what} after entry {held.seq}; an older copy was put back: "
+                "restore the newest one, and count what both released"
+            )
+
+
 class Witness:
     """The heads that the server of one run holds, in memory and in the run's file. One process writes.
 
@@ -135,8 +188,7 @@ class Witness:
             raise LedgerTamperedError(found.faults[0])
         self.cut = found.cut
         self._lines: set[Kept] = set()
-        self._latest: dict[str, Head] = {}
-        self._contradicted: dict[str, Kept] = {}
+        self._heads = Heads()
         for kept in found.kept:
             if not kept.refused:
                 self._check_order(kept)
@@ -146,42 +198,11 @@ class Witness:
     @property
     def latest(self) -> Mapping[str, Head]:
         """Platform → its last head that was not refused."""
-        return self._latest
+        return self._heads.latest
 
     def judge(self, platform: str, head: Head) -> None:
-        """Say whether ``head`` fits what is held.
-
-        Raises:
-            LedgerRolledBackError: it contradicts an earlier head of its platform.
-            LedgerMismatchError: its population is another platform's, which signs with another key.
-        """
-        for name, theirs in self._latest.items():
-            if name != platform and theirs.population == head.population and not head.of_ledger(theirs):
-                raise LedgerMismatchError(
-                    f"the ledger of {platform!r} names the population {head.population!r}, which {name!r} signs for "
-                    "with another key: give the population a name of its own"
-                )
-        held = self._latest.get(platform)
-        if held is None:
-            return
-        if not head.of_ledger(held):
-            raise LedgerRolledBackError(
-                f"the ledger of {platform!r} has another key or population ({head.population}, "
-                f"{head.public_key[:16]}…) than before ({held.population}, {held.public_key[:16]}…): bring the one "
-                "with which it began this run back"
-            )
-        before = self._contradicted.get(platform)
-        if before is not None:
-            raise LedgerRolledBackError(
-                f"the ledger of {platform!r} went back to entry {before.head.seq} in round {before.round}: it is "
-                "left out of this run, for no copy holds all that was released"
-            )
-        if (head.seq, head.hash) != (held.seq, held.hash) and head.seq <= held.seq:
-            what = f"entry {head.seq} came" if head.seq < held.seq else f"another entry {head.seq} came"
-            raise LedgerRolledBackError(
-                f"the ledger of {platform!r} went back: {what} after entry {held.seq}; an older copy was put back: "
-                "restore the newest one, and count what both released"
-            )
+        """Say whether ``head`` fits what is held; raise what ``Heads.judge`` raises."""
+        self._heads.judge(platform, head)
 
     def keep(self, number: int, heads: Mapping[str, Head], refused: Mapping[str, Head] | None = None) -> None:
         """Append a round's heads; when this returns they are on the disk.
@@ -196,7 +217,7 @@ class Witness:
         """
         lines = [Kept(name, number, head) for name, head in heads.items()]
         for name, head in (refused or {}).items():
-            if name in self._latest and head.of_ledger(self._latest[name]):
+            if name in self.latest and head.of_ledger(self.latest[name]):
                 lines.append(Kept(name, number, head, refused=True))
         new = [kept for kept in lines if kept not in self._lines]
         if not new:
@@ -239,9 +260,9 @@ class Witness:
     def _take(self, kept: Kept) -> None:
         self._lines.add(kept)
         if kept.refused:
-            self._contradicted.setdefault(kept.platform, kept)
+            self._heads.contradict(kept.platform, kept.head, f"in round {kept.round}")
         else:
-            self._latest[kept.platform] = kept.head
+            self._heads.take(kept.platform, kept.head)
 
     def _mend(self) -> None:
         """End the last line, or remove what a crash left of it."""
