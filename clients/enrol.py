@@ -18,12 +18,13 @@ from federation.errors import EnrolmentError, ExpiredError, FolderError, ReusedE
 from federation.files import PRIVATE, create, make_folder
 from federation.keys import fingerprint, make_node_key, make_signing_key, node_text, signing_text, unspoken
 from federation.kit import Kit, read_kit
-from federation.request import Declaration, make_request
+from federation.request import Declaration, RequestKeys, make_request
 from federation.signed import digest
 from federation.validity import require_valid
 from federation.versions import VERSION, flower_version
 from privacy.ledger import Ledger
-from privacy.ledger.keys import make_key_file
+from privacy.ledger.keys import key_path, load_key_file, make_key_file
+from privacy.ledger.location import database_url
 
 
 def init_folder(path: Path, answers: SiteAnswers) -> ClientFolder:
@@ -70,6 +71,11 @@ def _make_keys(keys: Keys) -> None:
     make_folder(keys.folder, fill)
 
 
+def ledger_key(site: SiteSettings) -> Ed25519PrivateKey:
+    """Load the key of the site's ledger; raise LedgerUnreadableError."""
+    return load_key_file(site.ledger_key or key_path(Path(database_url(site.ledger).database or "")))
+
+
 @dataclass(frozen=True)
 class SentRequest:
     """A request that was written, and the fingerprint by which the operator can know it."""
@@ -84,7 +90,8 @@ def write_request(
     """Write a signed request under `requests/`; nothing that is there is changed.
 
     `rotate` asks to exchange a member's keys for new ones, `rejoin` to be admitted again, with new keys, after
-    having been revoked. Raises SiteError if the request makes no sense for this platform.
+    having been revoked. The request names the ledger as it is now. Raises SiteError if the request makes no sense for
+    this platform, LedgerError if its ledger cannot be read.
     """
     site, record = folder.site(), folder.current()
     if site.federation is None:
@@ -108,16 +115,19 @@ def write_request(
         keys = folder.keys(record.keys + 1)
         if not keys.folder.exists():
             _make_keys(keys)
+    ledger = open_ledger(site)
     declaration = Declaration(
         federation=site.federation,
         platform=site.name,
         contact=contact,
         population_size=site.population_size,
+        head=ledger.head(),
         fedcart=VERSION,
         flower=flower_version(),
     )
     identity = keys.identity()
-    data = make_request(declaration, identity, keys.node(), time, old.identity() if rotate else None)
+    signers = RequestKeys(identity, keys.node(), ledger_key(site))
+    data = make_request(declaration, signers, time, old.identity() if rotate else None)
     file = folder.requests / f"{site.name}-{time:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}.request.json"
     create(file, data)
     return SentRequest(file, fingerprint(signing_text(identity)))

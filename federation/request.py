@@ -21,6 +21,9 @@ from federation.keys import (
 )
 from federation.signed import canonical, digest, parse, sign
 from federation.validity import Moment, moment, require_valid
+from privacy.errors import LedgerError
+from privacy.ledger import Head
+from privacy.ledger.report import HEAD_LIMIT
 from shared_model.errors import BadInputError
 
 FORMAT = "fedcart-request/1"
@@ -28,14 +31,15 @@ LIFETIME = timedelta(days=7)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
 PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
 class Request(BaseModel):
     """What a platform declares. Everything here may be published.
 
     `kind` is "join", or "rotate" for a member that changes its keys: then `replaces` is the identity key in
-    force, and `replaces_proof` its signature. `node_proof` is made with the node key. Both proofs cover every
-    other field.
+    force, and `replaces_proof` its signature. `ledger` is the signed head of its shoppers' ledger as text. `node_proof`
+    is made with the node key, `ledger_proof` with the ledger's. The proofs cover every other field.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -47,6 +51,7 @@ class Request(BaseModel):
     population_size: Annotated[int, Field(ge=1, le=10**12)]
     identity_key: PublicKey
     node_key: Annotated[str, Field(max_length=400)]
+    ledger: Annotated[str, Field(max_length=HEAD_LIMIT)]
     replaces: PublicKey | None
     issued: Moment
     expires: Moment
@@ -54,7 +59,8 @@ class Request(BaseModel):
     fedcart: Annotated[str, Field(max_length=50)]
     flower: Annotated[str, Field(max_length=50)]
     node_proof: Annotated[str, Field(max_length=400)]
-    replaces_proof: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")] | None
+    ledger_proof: Signature
+    replaces_proof: Signature | None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -63,7 +69,16 @@ class Request(BaseModel):
             raise ValueError("a rotation, and nothing else, names the key that it replaces and proves it")
         if not self.contact.isprintable():
             raise ValueError("contact: has characters that cannot be printed")
+        try:
+            self.head.check()
+        except LedgerError as error:
+            raise ValueError(f"ledger: {error}") from None
         return self
+
+    @property
+    def head(self) -> Head:
+        """The last entry of the ledger when the request was made: its population, key, position and hash."""
+        return Head.from_text(self.ledger)
 
 
 @dataclass(frozen=True)
@@ -74,8 +89,18 @@ class Declaration:
     platform: str
     contact: str
     population_size: int
+    head: Head
     fedcart: str
     flower: str
+
+
+@dataclass(frozen=True)
+class RequestKeys:
+    """The private keys of a platform that prove what its request names."""
+
+    identity: SigningKey
+    node: NodeKey
+    ledger: SigningKey
 
 
 @dataclass(frozen=True)
@@ -88,17 +113,18 @@ class ReceivedRequest:
 
 def make_request(
     declaration: Declaration,
-    identity: SigningKey,
-    node: NodeKey,
+    keys: RequestKeys,
     time: datetime,
     replaces: SigningKey | None = None,
 ) -> bytes:
     """Return the bytes of a signed request, good for `LIFETIME`; raise BadInputError for what cannot be declared."""
+    said = dict(declaration.__dict__)
     claims: dict[str, Any] = {
-        **declaration.__dict__,
+        "ledger": said.pop("head").to_text(),
+        **said,
         "kind": "join" if replaces is None else "rotate",
-        "identity_key": signing_text(identity),
-        "node_key": node_text(node),
+        "identity_key": signing_text(keys.identity),
+        "node_key": node_text(keys.node),
         "replaces": None if replaces is None else signing_text(replaces),
         "issued": moment(time),
         "expires": moment(time + LIFETIME),
@@ -106,7 +132,8 @@ def make_request(
     }
     message = _claims(claims)
     proofs = {
-        "node_proof": node_proof(node, message),
+        "node_proof": node_proof(keys.node, message),
+        "ledger_proof": keys.ledger.sign(message).hex(),
         "replaces_proof": None if replaces is None else replaces.sign(message).hex(),
     }
     try:
@@ -114,7 +141,7 @@ def make_request(
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise BadInputError(f"The request cannot be written: {problems}.") from None
-    return sign(FORMAT, request.model_dump(), identity)
+    return sign(FORMAT, request.model_dump(), keys.identity)
 
 
 def _claims(body: Mapping[str, Any]) -> bytes:
@@ -144,6 +171,8 @@ def read_request(data: bytes, where: str, federation: str, time: datetime) -> Re
     message = _claims(signed.body)
     if not check_node_proof(request.node_key, message, request.node_proof):
         raise TamperedError(f"{where}: its sender does not have the node key that it names.")
+    if not check_signature(request.head.public_key, message, request.ledger_proof):
+        raise TamperedError(f"{where}: its sender does not have the key of the ledger that it names.")
     old, proof = request.replaces, request.replaces_proof
     if old is not None and proof is not None and not check_signature(old, message, proof):
         raise TamperedError(f"{where}: its sender does not have the key that it wants to replace.")

@@ -116,6 +116,13 @@ def admit(
         str | None,
         typer.Option("--fingerprint", help="The platform's fingerprint, from its people by another way."),
     ] = None,
+    new_ledger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REASON",
+            help="Accept a ledger that does not continue the member's last one, and say so on every card from now on.",
+        ),
+    ] = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Check a platform's request, register its keys and write its kit; nobody else is touched."""
@@ -126,8 +133,11 @@ def admit(
     confirmed = fingerprint_given
     if confirmed is None and asked.kind == "join":
         confirmed = confirmed_fingerprint(None, fingerprint(asked.identity_key), f"platform {asked.platform}")
-    with place.log().act("admit", platform=asked.platform, kind=asked.kind, request=sha256(data).hexdigest()):
-        admission = enrol.admit(place, request, data, confirmed, time)
+    facts = {"platform": asked.platform, "kind": asked.kind, "request": sha256(data).hexdigest()}
+    if new_ledger is not None:
+        facts |= {"new_ledger": new_ledger, "ledger_key": asked.head.public_key}
+    with place.log().act("admit", **facts):
+        admission = enrol.admit(place, request, data, confirmed, time, new_ledger)
     if format is Format.json:
         write_json(
             {"member": asdict(admission.member), "rotated": admission.rotated, "kit": str(admission.kit)}
@@ -135,6 +145,10 @@ def admit(
         return
     done = "has new keys; the old ones are refused from now on" if admission.rotated else "is admitted"
     write_lines([f"{admission.member.name} {done}. Send it {admission.kit}"])
+    if new_ledger is not None:
+        write_lines(
+            ["It begins a new ledger: what it spent before is in no ε from now on, and every card says so."]
+        )
 
 
 def _describe(request: Request) -> list[str]:
@@ -142,6 +156,8 @@ def _describe(request: Request) -> list[str]:
         f"request to {request.kind}, of {request.issued}",
         f"  platform         {request.platform}, {request.population_size} shoppers declared",
         f"  contact          {request.contact or '(none)'}",
+        f"  ledger           population {request.head.population}, entry {request.head.seq}, key "
+        f"{request.head.public_key[:16]}…",
         f"  fingerprint      {spoken(fingerprint(request.identity_key))}",
         f"  versions         fedcart {request.fedcart}, flwr {request.flower}",
     ]

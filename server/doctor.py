@@ -107,8 +107,15 @@ class Patient:
         return f"server until {ends:%Y-%m-%d}, authority until {last:%Y-%m-%d}{change}"
 
     def registry(self) -> str:
-        """The registry of members can be read."""
+        """The registry of members can be read, and no member is left out for its ledger."""
         members = Members.open(self.folder.members_file)
+        ledgers, names = members.ledgers(), [member.name for member in members.admitted()]
+        back = [name for name in names if ledgers[name].went_back is not None]
+        if back:
+            raise ProblemError(
+                f"the ledger of {', '.join(back)} went back, so its updates are refused",
+                "Ask it which copy is the newest; then fedcart server admit REQUEST --new-ledger REASON.",
+            )
         return f"{len(members.admitted())} members, {len(members.all()) - len(members.admitted())} revoked"
 
     def nodes(self) -> str:

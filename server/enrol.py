@@ -115,11 +115,19 @@ class Admission:
     rotated: bool
 
 
-def admit(folder: ServerFolder, file: Path, data: bytes, confirmed: str | None, time: datetime) -> Admission:
-    """Check a request, register its keys and write the kit.
+def admit(
+    folder: ServerFolder,
+    file: Path,
+    data: bytes,
+    confirmed: str | None,
+    time: datetime,
+    new_ledger: str | None = None,
+) -> Admission:
+    """Check a request, register its keys and its ledger, and write the kit.
 
     `confirmed` is the platform's fingerprint as the operator got it by another way; a rotation, which is signed
-    with the key in force, may do without. Everybody else's keys stay as they are. Raises EnrolmentError.
+    with the key in force, may do without. `new_ledger` is why a ledger that does not continue the member's last one is
+    accepted: cards say so from then on. Everybody else's keys stay as they are. Raises EnrolmentError.
     """
     settings = folder.settings()
     received = read_request(data, str(file), settings.name, time)
@@ -137,7 +145,7 @@ def admit(folder: ServerFolder, file: Path, data: bytes, confirmed: str | None, 
     card = card_of(folder)
     members = Members.open(folder.members_file)
     with _nodes_in_agreement(folder, members):
-        member = members.admit(received, time)
+        member = members.admit(received, time, new_ledger)
     return Admission(member, _write_kit(folder, members, card, member, time), request.kind == "rotate")
 
 

@@ -99,6 +99,7 @@ def prepare(folder: ServerFolder, run: RunSettings, round_timeout: float | None)
         round_timeout=limit,
         attempts=ATTEMPTS,
         member_wait=MEMBER_WAIT,
+        members=Path("../..") / folder.members_file.name,
         log="json",
         instructions=ask,
     )

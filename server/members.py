@@ -1,10 +1,11 @@
 """The registry of members: who was admitted with which keys, and every request and key ever seen.
 
 It is the word of record; Flower's database of nodes is made to agree with it (`server.nodes`). Nothing is
-deleted, so that neither a request nor a key does its work twice, whoever brings it.
+deleted, so that neither a request nor a key does its work twice, whoever brings it. What it holds of the members'
+ledgers is in `server.ledgers`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -18,10 +19,13 @@ from federation.errors import EnrolmentError, ReusedError, WrongPartyError
 from federation.kit import Recipient
 from federation.request import ReceivedRequest
 from federation.validity import moment
+from privacy.ledger import Head
 from server.errors import FederationError, RegistryError
+from server.ledgers import MemberLedger, enrol, in_force, see
+from server.ledgers import metadata as ledgers_metadata
 
 ADMITTED, REVOKED = "admitted", "revoked"
-SCHEMA = 1
+SCHEMA = 2
 
 _metadata = sa.MetaData()
 _MEMBERS = sa.Table(
@@ -95,6 +99,7 @@ class Members:
         members = cls(path)
         with members._writing() as connection:
             _metadata.create_all(connection)
+            ledgers_metadata.create_all(connection)
             connection.execute(sa.text(f"PRAGMA user_version = {SCHEMA}"))
         return members
 
@@ -132,8 +137,8 @@ class Members:
             )
         return members[name]
 
-    def admit(self, received: ReceivedRequest, time: datetime) -> Member:
-        """Admit a platform, or exchange a member's keys.
+    def admit(self, received: ReceivedRequest, time: datetime, new_ledger: str | None = None) -> Member:
+        """Admit a platform, or exchange a member's keys; `new_ledger` is why its ledger need not continue the last one.
 
         | the request                                    | outcome         |
         |------------------------------------------------|-----------------|
@@ -141,6 +146,7 @@ class Members:
         | a key in it was seen before, of whomever       | ReusedError     |
         | to join, under the name of a member            | EnrolmentError  |
         | to rotate, from no member or another key       | WrongPartyError |
+        | a ledger that is not what it should be         | see `server.ledgers.enrol` |
         """
         request = received.request
         with self._writing() as connection:
@@ -160,6 +166,7 @@ class Members:
                 raise WrongPartyError(
                     f"{request.platform!r} wants to replace a key that is not in force for it. Nothing was changed."
                 )
+            enrol(connection, request, new_ledger, time)
             member = Member(
                 name=request.platform,
                 state=ADMITTED,
@@ -204,6 +211,21 @@ class Members:
                 f"{request.platform!r} brings a key that {known.name!r} has or had. A key is one platform's, and once "
                 "only: the platform makes new ones with fedcart client init, or fedcart client request --rejoin."
             )
+
+    def ledgers(self) -> dict[str, MemberLedger]:
+        """Return the ledger in force of each platform that was ever admitted, by name."""
+        with self._reading() as connection:
+            return in_force(connection)
+
+    def see_head(self, name: str, head: Head, asked: Mapping[str, MemberLedger], time: datetime) -> None:
+        """Keep the head that came with a member's update, durably; `asked` is what `ledgers` said before it was asked.
+
+        Raises LedgerError if it does not count, which then is written down, too.
+        """
+        with self._writing() as connection:
+            refusal = see(connection, name, head, asked, time)
+        if refusal is not None:
+            raise refusal
 
     def revoke(self, name: str, reason: str, time: datetime) -> Member:
         """End a membership; its keys and requests stay known and are never accepted again."""

@@ -11,7 +11,8 @@
 | with other tensors, shapes or types, or undecodable   | `exchange`                   |
 | with NaN or inf                                       | `exchange.not-finite`        |
 | further from the start than training moves it         | `exchange.reach`             |
-| whose ledger went back, or is another's               | `ledger.rollback`, `ledger.mismatch` |
+| whose ledger went back, is another than enrolled, or  | `ledger.rollback`, `ledger.mismatch` |
+| is another's                                          |                              |
 | that says no by itself                                | the client's own code        |
 | of Flower, for a node that is gone                    | `node`                       |
 
@@ -22,12 +23,13 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from privacy.errors import LedgerError, LedgerRolledBackError
-from privacy.ledger import Head, Receipt, Witness
+from privacy.ledger import Head, Receipt
 from server.errors import ReplyError
 from server.settings import FederationSettings
 from server.strategies import WEIGHT_KEY
@@ -79,11 +81,18 @@ class Question:
         return fingerprint(self.arrays)
 
 
+class Judge(Protocol):
+    """Who knows earlier heads of the platforms' ledgers."""
+
+    def judge(self, platform: str, head: Head) -> None:
+        """Raise LedgerError if the head does not count."""
+
+
 def sort_replies(
     replies: Iterable[Message],
     question: Question,
     settings: FederationSettings,
-    witness: Witness,
+    witness: Judge,
     registered: Mapping[str, str],
 ) -> tuple[list[GoodReply], list[BadReply]]:
     """Split a round's replies into those that may be averaged and those that may not.
@@ -91,7 +100,7 @@ def sort_replies(
     The weight of a good reply is replaced by the platform's declared one, so no client can buy influence, and
     no private count can enter. Good replies come in the order of their platforms' names: sums of floats then do
     not depend on who answered first. A second reply of a platform in the same round is refused, and so is one whose
-    ledger went back against what `witness` holds.
+    ledger is another than the enrolled one, or went back, against what `witness` holds.
 
     `registered` says under which name the node of each request is registered: request's id → name. A reply that
     speaks for another platform is refused. It is empty in simulations, whose nodes have no names.

@@ -11,11 +11,11 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from privacy.ledger import Witness
 from server.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
 from server.presence import Observer, Presence, Present
 from server.replies import BadReply, GoodReply, Question, sort_replies
 from server.robust import aggregate, require_tolerance
+from server.run_witness import RunWitness
 from server.settings import FederationSettings
 from server.strategies import make_strategy, restore_strategy, strategy_state
 from shared_model.errors import CheckpointError, RunFailedError
@@ -42,7 +42,8 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
 
     Raises BadInputError if a robust strategy would withstand nobody with `min_replies` replies.
 
-    The heads of the platforms' ledgers are on the disk before a round counts. Raises LedgerError if they cannot be kept.
+    The heads of the platforms' ledgers are on the disk before a round counts, in the registry of members and in the
+    run's folder. Raises LedgerError or RegistryError if they cannot be kept.
     """
     ask = settings.instructions
     spec = ask.spec.exchange
@@ -61,17 +62,17 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
         restore_strategy(strategy, checkpoint.strategy)
         observe("resumed", {"after_round": checkpoint.round, "rounds": ask.rounds})
     spec.validate(checkpoint.arrays, f"{folder}, checkpoint")
-    witness = Witness(folder)
-    witness.require(checkpoint.heads, NAME)
-    if witness.cut:
-        observe("witness-mended", {"bytes": witness.cut})
+    witness = RunWitness(folder, settings.members)
+    witness.own.require(checkpoint.heads, NAME)
+    if witness.own.cut:
+        observe("witness-mended", {"bytes": witness.own.cut})
     arrays = dict(checkpoint.arrays)
     presence = Presence(grid, settings.weights, settings.member_wait, observe)
     for number in range(checkpoint.round + 1, ask.rounds + 1):
         now = ask.model_copy(update={"round": number})
         arrays = _round(grid, presence, strategy, settings, now, arrays, witness, observe)
         state = strategy_state(strategy)
-        save_checkpoint(folder, Checkpoint(ask.run_id, number, arrays, state, witness.latest))
+        save_checkpoint(folder, Checkpoint(ask.run_id, number, arrays, state, witness.own.latest))
     return Outcome(arrays, ask.rounds)
 
 
@@ -82,7 +83,7 @@ def _round(
     settings: FederationSettings,
     ask: TrainInstructions,
     arrays: dict[str, NDArray],
-    witness: Witness,
+    witness: RunWitness,
     observe: Observer,
 ) -> dict[str, NDArray]:
     """Return the shared tensors after one round."""
@@ -113,7 +114,7 @@ def _enough_replies(
     settings: FederationSettings,
     ask: TrainInstructions,
     arrays: dict[str, NDArray],
-    witness: Witness,
+    witness: RunWitness,
     observe: Observer,
 ) -> list[GoodReply]:
     """Ask until `min_replies` good replies have come in one attempt; raise RunFailedError after the last one."""
@@ -152,7 +153,7 @@ def _ask(
     settings: FederationSettings,
     ask: TrainInstructions,
     arrays: dict[str, NDArray],
-    witness: Witness,
+    witness: RunWitness,
     observe: Observer,
 ) -> tuple[list[GoodReply], list[BadReply]]:
     """Ask everybody present once; report who failed, and who gave no reply in time."""
@@ -168,6 +169,7 @@ def _ask(
     size = sum(array.nbytes for array in arrays.values())
     asking = {"platforms": names, "limit_s": settings.round_timeout, "bytes": size * len(messages)}
     observe("asked", {"round": ask.round} | asking)
+    witness.ask()
     began = time.monotonic()
     # Flower empties the messages while it sends them, and gives each its id.
     addressed = [(message.metadata, message.metadata.dst_node_id) for message in messages]
@@ -177,7 +179,7 @@ def _ask(
     seconds = round(time.monotonic() - began, 3)
     good, bad = sort_replies(replies, Question(ask, arrays), settings, witness, registered)
     refused = {b.platform: b.head for b in bad if b.head}
-    witness.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
+    witness.own.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
     counted = [reply.platform for reply in good]
     observe(
         "answered",

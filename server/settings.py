@@ -24,6 +24,9 @@ class FederationSettings(BaseModel):
     """How often a round is tried that gets too few good replies."""
     member_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Seconds that a round waits for members who are not online."""
+    members: Path | None = None
+    """The federation's registry of members, from the run's folder: it keeps the heads of their ledgers across runs. None
+    in a simulation, whose platforms are enrolled nowhere."""
     log: Literal["lines", "json"] = "lines"
     """What the server app writes to standard error: lines for a person, or JSON for a deployed server's log."""
     round_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0

@@ -27,8 +27,9 @@ def server_status(folder: ServerFolder) -> dict[str, Any]:
     places = sorted(folder.runs.glob("*/federation.json"), key=lambda file: file.stat().st_mtime)
     runs = [_run(file.parent) for file in places]
     rounds = sorted((r for run in runs for r in run.rounds), key=lambda r: str(r["time"]))
-    members = []
-    for member in Members.open(folder.members_file).admitted():
+    members, registry = [], Members.open(folder.members_file)
+    ledgers = registry.ledgers()
+    for member in registry.admitted():
         took_part = [r for r in rounds if member.name in r["platforms"]]
         last = took_part[-1] if took_part else {}
         spent, cap = last.get("epsilon", {}).get(member.name), last.get("caps", {}).get(member.name)
@@ -40,6 +41,8 @@ def server_status(folder: ServerFolder) -> dict[str, Any]:
                 "epsilon": spent,
                 "cap": cap,
                 "left": None if spent is None or cap is None else max(0.0, cap - spent),
+                "new_ledgers": list(ledgers[member.name].begun),
+                "ledger_went_back": ledgers[member.name].went_back,
             }
         )
     return {
@@ -103,6 +106,15 @@ def server_status_lines(status: dict[str, Any]) -> Sequence[str]:
         lines.append(
             f"  member {member['name']}: {member['node']}; {spent}; last {member['last_success'] or 'never'}"
         )
+        lines += [
+            f"    began a new ledger on {moment}: earlier spending is not in its ε"
+            for moment in member["new_ledgers"]
+        ]
+        if member["ledger_went_back"]:
+            lines.append(
+                f"    its ledger went back on {member['ledger_went_back']}: it is left out until a new one is admitted "
+                "(fedcart server admit REQUEST --new-ledger REASON)"
+            )
     for run in status["runs"]:
         if run["state"] == "unreadable":
             lines.append(f"  run {run['run']}: unreadable: {run['reason']}")

@@ -77,6 +77,9 @@ class MemberFacts(_Strict):
     """The last signed head of its ledger that the server's witness holds."""
     receipt: Annotated[dict[str, Any], Field(max_length=20)] | None
     """Its receipt for its last round, signed by the key of its ledger; None without privacy, or without a good one."""
+    new_ledgers: Annotated[list[Moment], Field(max_length=100)] = []
+    """When the operator admitted ledgers of it that did not continue the one before: what was spent earlier is in no ε
+    here."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

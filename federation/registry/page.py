@@ -26,12 +26,21 @@ def privacy_lines(card: ModelCard) -> list[str]:
         lines = ["NOT PRIVATE      do not pass it on as a private model:", *(f"  - {t}" for t in card.taints)]
     for member in card.members:
         lines.append(f"  {member.platform:<15}{_epsilons(member)}")
+        lines += [f"  {'':<15}{begun}" for begun in new_ledgers(member)]
     if run.epsilon > 0:
         lines += [
             "  run: ε of the rounds in which an update came, computed by the server from the public plan",
             "  ledger: ε of all that its ledger ever released, as its own signed receipt says",
         ]
     return lines
+
+
+def new_ledgers(member: MemberFacts) -> list[str]:
+    """A sentence for each ledger of a member that did not continue the one before."""
+    return [
+        f"{member.platform} began a new ledger on {moment[:10]}: earlier spending is not in its ε"
+        for moment in member.new_ledgers
+    ]
 
 
 def _epsilons(member: MemberFacts) -> str:
@@ -91,6 +100,7 @@ def markdown(card: ModelCard, version: str) -> str:
         "|---|---|---|---|---|---|---|",
         *(_member_row(member, card) for member in card.members),
         "",
+        *(f"**{begun}.**\n" for member in card.members for begun in new_ledgers(member)),
         "*ε of this run* is computed by the server from the public plan, for the rounds in which an update of the member "
         "came. *ε of its ledger* is what the member's last receipt says of all that was ever released about its "
         "shoppers. That number, and where the noise came from, are the member's word, unsigned.",

@@ -28,6 +28,7 @@ from server.checkpoint import NAME as CHECKPOINT
 from server.checkpoint import Checkpoint, load_checkpoint
 from server.errors import FederationError
 from server.events import read_events
+from server.members import Members
 from server.settings import FederationSettings
 from shared_model.errors import CheckpointError
 from shared_model.exchange import fingerprint
@@ -63,6 +64,7 @@ def read_run(folder: Path, *, with_evaluation: bool = False) -> FinishedRun:
     | no privacy; noise not known to be secure; a round  | a taint              |
     | without record, without a head, or gone back; a    |                      |
     | receipt that says less than the plan costs         |                      |
+    | a member that began a new ledger, whenever         | on the card          |
     """
     settings = FederationSettings.load(folder)
     ask = settings.instructions
@@ -73,6 +75,10 @@ def read_run(folder: Path, *, with_evaluation: bool = False) -> FinishedRun:
     started = [e for e in log if e.get("event") == "started"]
     simulated = (folder / "scenario.json").exists()
     members = _members(ask, settings.weights, kept, rounds)
+    if settings.members is not None:
+        ledgers = Members.open(folder / settings.members).ledgers()
+        begun = {name: list(ledger.begun) for name, ledger in ledgers.items()}
+        members = [m.model_copy(update={"new_ledgers": begun.get(m.platform, [])}) for m in members]
     taints = _taints(ask, members, kept, rounds)
     if simulated:
         taints += _of_simulation(folder, checkpoint)

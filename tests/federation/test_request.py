@@ -1,13 +1,14 @@
 """Requests: whom they bind, when they end, and what their sender must hold."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from federation.errors import ExpiredError, TamperedError, WrongPartyError
 from federation.keys import node_text, signing_text
-from federation.request import Declaration, make_request, read_request
+from federation.request import make_request, read_request
 from federation.signed import sign
 from shared_model.errors import BadInputError
 
@@ -18,10 +19,12 @@ def test_a_request_says_what_was_declared(made):
     assert request.identity_key == signing_text(made.identity)
     assert request.node_key == node_text(made.node)
     assert request.replaces is None
+    assert request.head == made.declaration.head
+    assert (request.head.population, request.head.seq) == ("books", 0)
 
 
 def test_no_private_key_is_in_a_request(made):
-    for key in ("identity", "node"):
+    for key in ("identity", "node", "ledger.key"):
         body = b"".join((made.folder / key).read_bytes().splitlines()[1:-1])
         assert len(body) > 60
         for data in (made.request, made.kit):
@@ -29,7 +32,7 @@ def test_no_private_key_is_in_a_request(made):
 
 
 def test_two_requests_are_never_the_same(made):
-    assert make_request(made.declaration, made.identity, made.node, made.time) != made.request
+    assert make_request(made.declaration, made.keys, made.time) != made.request
 
 
 @pytest.mark.parametrize("days", [0, 6.9, 7])
@@ -68,6 +71,23 @@ def test_someone_else_s_node_key_cannot_be_claimed(made):
         read_request(stolen, "file", "groceries", made.time)
 
 
+def test_someone_else_s_ledger_cannot_be_claimed(made):
+    """Heads are on every card: one is no proof of having the key."""
+    with pytest.raises(TamperedError, match="does not have the key of the ledger"):
+        data = make_request(made.declaration, replace(made.keys, ledger=made.new_identity), made.time)
+        read_request(data, "file", "groceries", made.time)
+
+
+def test_a_head_that_its_key_did_not_sign_is_refused(made):
+    head = replace(made.declaration.head, seq=9)
+    with pytest.raises(BadInputError, match="its signature is not from its key"):
+        make_request(replace(made.declaration, head=head), made.keys, made.time)
+    with pytest.raises(TamperedError, match="no request that fedcart wrote"):
+        read_request(
+            resigned(made.request, made.identity, ledger=head.to_text()), "file", "groceries", made.time
+        )
+
+
 @pytest.mark.parametrize("change", [{"nonce": "0" * 32}, {"platform": "other"}, {"population_size": 5}])
 def test_a_proof_is_of_one_request(made, change):
     with pytest.raises(TamperedError, match="does not have the node key"):
@@ -100,6 +120,10 @@ def test_a_rotation_needs_the_old_key(made):
         {"platform": "../books"},
         {"contact": "a\x1b[2Jb"},
         {"contact": "x" * 201},
+        {"ledger": ""},
+        {"ledger": "{}"},
+        {"ledger": None},
+        {"ledger_proof": None},
         {"node_key": "ssh-ed25519 AAAA"},
         {"node_key": "ecdsa-sha2-nistp384 AAAA"},
         {"identity_key": "AB" * 32},
@@ -125,4 +149,4 @@ def test_a_key_with_a_comment_is_not_the_key(made):
 
 def test_only_what_can_be_read_back_is_written(made):
     with pytest.raises(BadInputError, match="platform"):
-        make_request(Declaration("g", "a b", "", 1, "1", "1"), made.identity, made.node, made.time)
+        make_request(replace(made.declaration, platform="a b"), made.keys, made.time)

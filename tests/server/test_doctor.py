@@ -166,11 +166,14 @@ def test_an_exchange_of_authorities_is_no_problem_and_is_told(fed):
 
 def test_a_clock_that_went_back_is_a_problem(fed, tmp_path):
     from federation.keys import make_signing_key
-    from federation.request import Declaration, make_request, read_request
+    from federation.request import Declaration, RequestKeys, make_request, read_request
+    from privacy.ledger import Ledger
 
     later = TIME + timedelta(days=1)
-    keys = make_signing_key(tmp_path / "i"), make_node_key(tmp_path / "n")
-    data = make_request(Declaration("groceries", "books", "", 10, "1", "1"), *keys, later)
+    signer = make_signing_key(tmp_path / "l")
+    ledger = Ledger.create(tmp_path / "ledger", population="books", epsilon_cap=8.0, delta=1e-6, key=signer)
+    keys = RequestKeys(make_signing_key(tmp_path / "i"), make_node_key(tmp_path / "n"), signer)
+    data = make_request(Declaration("groceries", "books", "", 10, ledger.head(), "1", "1"), keys, later)
     Members.open(fed.members_file).admit(read_request(data, "r", "groceries", later), later)
     found = problems(examine(fed))
     assert "Synchronise this machine's clock" in found["clock"]

@@ -20,8 +20,9 @@ from federation.errors import (
 )
 from federation.keys import fingerprint, make_node_key, make_signing_key, node_text, signing_text
 from federation.kit import read_kit
-from federation.request import Declaration, make_request, read_request
+from federation.request import Declaration, RequestKeys, make_request, read_request
 from federation.validity import now
+from privacy.ledger import Ledger
 from server import enrol
 from server.errors import FederationError, RegistryError
 from server.folder import OperatorSettings, ServerFolder
@@ -51,7 +52,12 @@ class Platform:
     def __init__(self, folder, name):
         self.name, self.folder, self.generation = name, folder / name, 0
         self.folder.mkdir()
+        self.ledger = self.new_ledger()
         self.renew()
+
+    def new_ledger(self, population=None):
+        path = self.folder / f"{len(list(self.folder.iterdir()))}.ledger"
+        return Ledger.create(path, population=population or self.name, epsilon_cap=8.0, delta=1e-6)
 
     def renew(self):
         self.generation += 1
@@ -65,14 +71,16 @@ class Platform:
     def request(
         self, *, name=None, federation="groceries", time=TIME, replaces=None, node=None, identity=None
     ):
-        declared = Declaration(federation, name or self.name, "", 100, "0.1.0", "1.41.0")
-        return make_request(declared, identity or self.identity, node or self.node, time, replaces)
+        head = self.ledger.head()
+        declared = Declaration(federation, name or self.name, "", 100, head, "0.1.0", "1.41.0")
+        signers = RequestKeys(identity or self.identity, node or self.node, self.ledger._signer)
+        return make_request(declared, signers, time, replaces)
 
-    def admit(self, fed, data=None, time=TIME, **values):
+    def admit(self, fed, data=None, time=TIME, new_ledger=None, **values):
         data = data or self.request(time=time, **values)
         identity = values.get("identity") or self.identity
         confirmed = None if values.get("replaces") else fingerprint(signing_text(identity))
-        return enrol.admit(fed, fed.path / f"{self.name}.json", data, confirmed, time)
+        return enrol.admit(fed, fed.path / f"{self.name}.json", data, confirmed, time, new_ledger)
 
 
 @pytest.fixture
