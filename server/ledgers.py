@@ -30,8 +30,8 @@ from privacy.ledger import Head
 from privacy.ledger.witness import Heads
 
 NEW_LEDGER = (
-    "One that does not continue it counts only after the operator admitted it as a new one: fedcart client request "
-    "--rotate, then fedcart server admit REQUEST --new-ledger REASON"
+    "A ledger that does not continue the enrolled one counts only by the operator's word: fedcart server admit REQUEST "
+    "--new-ledger REASON"
 )
 
 metadata = sa.MetaData()

@@ -73,8 +73,8 @@ def test_someone_else_s_node_key_cannot_be_claimed(made):
 
 def test_someone_else_s_ledger_cannot_be_claimed(made):
     """Heads are on every card: one is no proof of having the key."""
+    data = make_request(made.declaration, replace(made.keys, ledger=made.new_identity), made.time)
     with pytest.raises(TamperedError, match="does not have the key of the ledger"):
-        data = make_request(made.declaration, replace(made.keys, ledger=made.new_identity), made.time)
         read_request(data, "file", "groceries", made.time)
 
 

@@ -184,6 +184,7 @@ class Kit:
     settings = staticmethod(make_settings)
     update = staticmethod(update_of)
     head = staticmethod(head_of)
+    key = staticmethod(key_of)
     reply = staticmethod(reply_to)
     resign = staticmethod(resign)
     honest = staticmethod(honest)
