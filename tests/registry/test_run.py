@@ -41,6 +41,7 @@ def write(tmp_path, fed, run_of, helpers):
         witnessed=True,
         run_id="run-1",
         receipts=lambda receipt: receipt,
+        members=None,
     ):
         folder = tmp_path / "run"
         folder.mkdir()
@@ -48,6 +49,7 @@ def write(tmp_path, fed, run_of, helpers):
         settings = FederationSettings(
             strategy="FedAvg",
             weights={"books": 20.0, "toys": 30.0},
+            members=members,
             instructions=TrainInstructions(
                 run_id=run_id,
                 round=1,
