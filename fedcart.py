@@ -26,6 +26,7 @@ import typer
 from typer.core import TyperGroup
 
 from privacy.errors import PrivacyError
+from privacy.plain import plain
 from shared_model.collector import collector_off
 from shared_model.errors import FedcartError
 from shared_model.version import VERSION
@@ -145,7 +146,7 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(args=arguments, standalone_mode=False, prog_name="fedcart")
     except (FedcartError, PrivacyError) as error:
-        sys.stderr.write(f"fedcart: {error}\n")
+        sys.stderr.write(f"fedcart: {plain(error)}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -163,7 +164,8 @@ def _other(error: Exception) -> int:
         elif type(error).__name__ == "Abort":
             return 130
         return code
-    traceback.print_exception(error)
+    for lines in traceback.format_exception(error):
+        sys.stderr.writelines(f"{plain(line)}\n" for line in lines.splitlines())
     sys.stderr.write("fedcart: this is a bug; please report it with the lines above.\n")
     return 70
 

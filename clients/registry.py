@@ -26,6 +26,7 @@ from federation.registry.v1 import registry_pb2 as messages
 from federation.registry.v1.registry_pb2_grpc import ModelRegistryStub
 from federation.registry.versions import LIST_LIMIT
 from federation.validity import now
+from privacy.plain import WORDS, plain
 
 LIST_SECONDS = 30.0
 GET_SECONDS = 60.0
@@ -121,7 +122,7 @@ class RegistryClient:
             raise self._explain(error, seconds) from None
 
     def _explain(self, error: grpc.RpcError, seconds: float) -> Exception:
-        code, details = error.code(), (error.details() or "")[:500]
+        code, details = error.code(), plain(error.details() or "", WORDS)
         match code:
             case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
                 return AccessRefusedError(f"{self._address}: the registry refuses this platform: {details}.")

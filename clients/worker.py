@@ -18,6 +18,7 @@ from typing import Any
 from clients.folder import ClientFolder
 from clients.site import SiteSettings
 from federation.bundle import CLIENT_PACKAGES, installed_code
+from federation.plain_log import plain_values
 
 _SAFE = frozenset(
     {"event", "level", "time", "platform", "code", "task", "flower_run", "run", "round", "bundle", "tries"}
@@ -68,6 +69,7 @@ def configure_log(site: SiteSettings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.format_exc_info if messages else only_codes,
+            plain_values,
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),

@@ -13,6 +13,7 @@ from federation.keys import SigningKey, fingerprint, signing_text, spoken
 from federation.request import Name, PublicKey, Request
 from federation.signed import parse, sign
 from federation.validity import Moment, moment
+from privacy.plain import plain
 from shared_model.encoders import EncoderIdentity, identities_from_json
 from shared_model.errors import BadInputError
 from shared_model.model import ModelSpec
@@ -78,7 +79,7 @@ class Card(_Strict):
     def lines(self) -> list[str]:
         """The card for people: what to compare by another way than the one the kit came by."""
         authorities = [c.fingerprint for c in read_certificates(self.certificates.encode())]
-        return [
+        lines = [
             f"federation       {self.federation}",
             f"address          {self.address}",
             *([f"models           {self.registry}"] if self.registry else []),
@@ -88,6 +89,7 @@ class Card(_Strict):
             f"exchange         {self.model.spec.exchange.fingerprint}",
             f"versions         fedcart {self.fedcart}, flwr {self.flower}",
         ]
+        return [plain(line) for line in lines]
 
 
 class Kit(_Strict):

@@ -28,6 +28,7 @@ from typing import IO, Any
 import structlog
 
 from federation.files import replace
+from federation.plain_log import plain_values
 from federation.validity import moment, now
 from privacy.errors import PrivacyError
 from shared_model.errors import FedcartError
@@ -193,22 +194,24 @@ def _environment(child: Child) -> dict[str, str]:
 
 
 def _copy_lines(source: IO[str], child: Child, log: structlog.typing.FilteringBoundLogger) -> None:
-    """Write a child's lines to standard error: JSON objects as they are, others as an event."""
+    """Write a child's lines to standard error: JSON objects in ASCII, others as an event."""
     with source:
         for raw in source:
             line = _COLOURS.sub("", raw).rstrip()
-            if line.startswith("{") and _is_json(line):
-                sys.stderr.write(line + "\n")
+            written = _as_json(line)
+            if written is not None:
+                sys.stderr.write(written + "\n")
             elif line and child.passes(line):
                 log.info("line", process=child.name, line=line)
 
 
-def _is_json(line: str) -> bool:
+def _as_json(line: str) -> str | None:
+    """Return a line that is a JSON object with all that is not ASCII escaped; None for any other."""
     try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return json.dumps(found) if isinstance(found, dict) else None
 
 
 def _signal_group(group: int, number: int) -> None:
@@ -233,6 +236,7 @@ def configure_log() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            plain_values,
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),

@@ -1,12 +1,12 @@
 """What a person who watches a run reads of its events, and what a server's log holds of them."""
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
 
 from federation.supervise import configure_log
+from privacy.cli.output import say
 
 Values = Mapping[str, Any]
 
@@ -21,7 +21,7 @@ def say_lines(event: str, values: Values) -> None:
     """Write an event's line for people, if there is one, to standard error."""
     line = describe(event, values)
     if line:
-        sys.stderr.write(line + "\n")
+        say(line)
 
 
 def say_json(run: str) -> Callable[[str, Values], None]:
@@ -29,13 +29,13 @@ def say_json(run: str) -> Callable[[str, Values], None]:
     configure_log()
     log = structlog.get_logger("fedcart.run").bind(run=run)
 
-    def say(event: str, values: Values) -> None:
+    def log_event(event: str, values: Values) -> None:
         write = {"failed": log.error, "client-failed": log.warning, "no-reply": log.warning}.get(
             event, log.info
         )
         write(event, **{key: value for key, value in values.items() if key in _LOGGED})
 
-    return say
+    return log_event
 
 
 def describe(event: str, values: Values) -> str | None:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from privacy.errors import LedgerError, LedgerRolledBackError
 from privacy.ledger import Head, Receipt
+from privacy.plain import WORDS, plain
 from server.errors import ReplyError
 from server.settings import FederationSettings
 from server.strategies import WEIGHT_KEY
@@ -66,6 +67,15 @@ class BadReply:
     code: str
     reason: str
     head: Head | None = None
+
+
+def refused(platform: str, code: str, reason: str, head: Head | None = None) -> BadReply:
+    """A reply that does not count, its sender's words made plain before they are shown, logged or counted."""
+    return BadReply(plain(platform, _NAME), code, plain(reason, 2 * WORDS), head)
+
+
+_NAME = 64
+"""Most characters of a platform's name, and of a code."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ def sort_replies(
                 raise ReplyError("twice", f"{reply.platform}: replied twice in round {question.ask.round}")
         except ExchangeError as error:
             who = registered.get(message.metadata.reply_to_message_id) or _name(message)
-            bad.append(BadReply(who, error.code, str(error)))
+            bad.append(refused(who, error.code, str(error)))
             continue
         try:
             if reply.head is not None:
@@ -126,11 +136,8 @@ def sort_replies(
             good[reply.platform] = reply
         except LedgerError as error:
             contradicts = isinstance(error, LedgerRolledBackError)
-            bad.append(
-                BadReply(
-                    reply.platform, error.code, f"{error.code}: {error}", reply.head if contradicts else None
-                )
-            )
+            reason = f"{error.code}: {error}"
+            bad.append(refused(reply.platform, error.code, reason, reply.head if contradicts else None))
     return [good[name] for name in sorted(good)], bad
 
 
@@ -138,14 +145,14 @@ def _failure(message: Message, registered: Mapping[str, str]) -> BadReply:
     """A client's `<platform>:<code>`, or Flower's own words about a node, under the registered name."""
     reason = message.error.reason or "no reason given"
     platform, _, code = reason.partition(":")
-    own = message.error.code >= _OWN_CODES and _CODE.fullmatch(code) is not None
+    own = message.error.code >= _OWN_CODES and len(code) <= _NAME and _CODE.fullmatch(code) is not None
     name = registered.get(message.metadata.reply_to_message_id)
     if name is None:
         name = platform if message.error.reason else _name_of_node(message)
-        return BadReply(name, code if own else "node", code or "no reason given")
+        return refused(name, code if own else "node", code or "no reason given")
     if platform == name and code:
-        return BadReply(name, code if own else "node", code)
-    return BadReply(name, "node", reason)
+        return refused(name, code if own else "node", code)
+    return refused(name, "node", reason)
 
 
 _CODE = re.compile(r"[a-z]+(-[a-z]+)*(\.[a-z]+(-[a-z]+)*){0,2}")

@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
+from privacy.plain import plain
 from server.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
 from server.presence import Observer, Presence, Present
 from server.replies import BadReply, GoodReply, Question, sort_replies
@@ -98,7 +99,7 @@ def _round(
             "platforms": [reply.platform for reply in good],
             "epsilon": {r.platform: r.receipt.committed for r in good if r.receipt},
             "caps": {r.platform: r.receipt.cap for r in good if r.receipt},
-            "noise": {r.platform: r.noise[:40] for r in good},
+            "noise": {r.platform: plain(r.noise, 40) for r in good},
             "receipts": {r.platform: r.receipt.to_mapping() for r in good if r.receipt},
             "update_norm": float(np.sqrt(sum(np.square(result[n] - arrays[n]).sum() for n in result))),
             "model": fingerprint(result),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from privacy.cli.output import say
 from shared_model.device import resolve_device
 from shared_model.errors import BadInputError
 
@@ -67,8 +68,6 @@ def simulate(
 
     # Small operations lose more to waiting for a second thread than they win, above all on a busy machine.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
-    stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-    say = stderr.print
     if resume is not None:
         if any(option is not None for option in (scenario, epsilon, rounds, seed, backend)) or secure_noise:
             raise BadInputError("--resume continues a run as it was started; it takes no other settings.")

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 
 from clients.audit import Report, SelfTest, attack_membership, audit_training, run_selftest
 from clients.audit.membership import FALSE_POSITIVE_RATES, check_shadows
@@ -19,7 +18,7 @@ from clients.platform import Platform
 from privacy.accounting import tally
 from privacy.audit.bounds import check_confidence
 from privacy.checks import whole
-from privacy.cli.output import Format, to_json, warn, write_json, write_lines, write_table
+from privacy.cli.output import Format, say, to_json, warn, write_json, write_lines, write_table
 from privacy.explain import meaning_of_events
 from shared_model.errors import BadInputError
 from simulations.audited import Audited, Claim, audited_member, audited_site
@@ -83,7 +82,6 @@ def empirical(
     audited = _audited(site, scenario, platform)
     if out is not None:
         _make(out, audited)
-    say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print
     claim = Claim(
         SELFTEST_EPSILON if self_test and epsilon is None else epsilon, steps, sample_rate, clip_norm
     )

@@ -6,6 +6,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from privacy.plain import plain
 from server.refusals import refusal_lines
 
 METHODS = (
@@ -42,12 +43,12 @@ def result_view(result: dict[str, Any]) -> Group:
     ]
     notes += [f"Not private: {reason}." for reason in result["taints"]]
     notes += [line.strip() + "." for line in refusal_lines(result.get("refused", []))]
-    parts.append(Text("\n".join(notes), style="dim"))
+    parts.append(Text("\n".join(plain(note) for note in notes), style="dim"))
     return Group(*parts)
 
 
 def _quality(result: dict[str, Any]) -> Table:
-    table = Table(title=f"{result['name']}, seed {result['seed']}", title_justify="left")
+    table = Table(title=_text(f"{result['name']}, seed {result['seed']}"), title_justify="left")
     table.add_column("platform")
     table.add_column("method")
     for column in ("NDCG@10", "95 %", "Recall@10", "vs prior", "blend"):
@@ -62,7 +63,7 @@ def _quality(result: dict[str, Any]) -> Table:
             low, high = values["intervals"]["ndcg@10"]
             blend = values.get("local_layer", {}).get("blend")
             table.add_row(
-                label,
+                _text(label),
                 _TITLES[method],
                 f"{values['ndcg@10']:.4f}",
                 f"{low:.3f}–{high:.3f}",
@@ -93,7 +94,7 @@ def _privacy(result: dict[str, Any]) -> Table:
         spent = platform["privacy"]
         if spent:
             table.add_row(
-                name,
+                _text(name),
                 f"{spent['epsilon_before']:.3f}",
                 f"{spent['epsilon']:.3f}",
                 f"{spent['epsilon_cap']:g}",
@@ -104,6 +105,11 @@ def _privacy(result: dict[str, Any]) -> Table:
                 f"{spent['sample_rate']:g}",
             )
     return table
+
+
+def _text(name: str) -> Text:
+    """A name as it is: a table would read markup in it."""
+    return Text(plain(name))
 
 
 def show(result: dict[str, Any], console: Console) -> None:

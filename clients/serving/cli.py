@@ -1,6 +1,5 @@
 """`fedcart client serve` and `fedcart client recommend`. Exit codes are those of `fedcart.py`."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ import typer
 from clients.folder import ClientFolder
 from clients.serving.asks import ItemList, RecommendAsk, Who
 from clients.serving.shelf import Filters
-from privacy.cli.output import Format, number, write_json, write_lines, write_table
+from privacy.cli.output import Format, number, say, write_json, write_lines, write_table
 from shared_model.errors import FedcartError
 
 serving_commands = typer.Typer()
@@ -37,8 +36,7 @@ def serve(
     changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
 
     def ready(address: str) -> None:
-        sys.stderr.write(f"serving recommendations of {place.site().name} on {address}\n")
-        sys.stderr.flush()
+        say(f"serving recommendations of {place.site().name} on {address}")
 
     run_serving(place, settings.model_copy(update=changes), ready)
 

@@ -1,6 +1,9 @@
 """A model card for people: a few lines for a terminal, a page of Markdown beside the file."""
 
+import html
+
 from federation.registry.card import MemberFacts, ModelCard
+from privacy.plain import plain
 
 UNIT = (
     "One shopper of one platform with all of their events is protected; neighbours differ in one shopper added or "
@@ -54,7 +57,7 @@ def _epsilons(member: MemberFacts) -> str:
 def card_lines(card: ModelCard, version: str) -> list[str]:
     """The card for a terminal."""
     run = card.run
-    return [
+    lines = [
         f"version          {card.number}  {version}",
         f"federation       {card.federation}, published {card.published}",
         f"run              {run.id}, {ORIGINS[run.origin]}",
@@ -63,6 +66,7 @@ def card_lines(card: ModelCard, version: str) -> list[str]:
         f"encoders         {', '.join(map(str, card.model.identities))}",
         *privacy_lines(card),
     ]
+    return [plain(line) for line in lines]
 
 
 def markdown(card: ModelCard, version: str) -> str:
@@ -75,7 +79,12 @@ def markdown(card: ModelCard, version: str) -> str:
             "",
         ]
     else:
-        lines += ["**Do not pass this model on as private:**", "", *[f"- {t}" for t in card.taints], ""]
+        lines += [
+            "**Do not pass this model on as private:**",
+            "",
+            *[f"- {_cell(t)}" for t in card.taints],
+            "",
+        ]
     lines += [
         "| | |",
         "|---|---|",
@@ -83,15 +92,15 @@ def markdown(card: ModelCard, version: str) -> str:
         f"| parent | {f'`{card.parent}`' if card.parent else 'none, it is the first'} |",
         f"| published | {card.published} |",
         f"| run | {run.id}, {ORIGINS[run.origin]} |",
-        f"| training | {run.strategy}, {run.rounds} rounds of {run.local_steps} local steps |",
+        f"| training | {_cell(run.strategy)}, {run.rounds} rounds of {run.local_steps} local steps |",
         f"| plan | clip norm {run.clip_norm:g}, sample rate {run.sample_rate:g} |",
         f"| model | {card.model.spec.exchange.parameters:,} shared numbers, width {card.model.width}, "
         f"history {card.model.history_length} |",
-        f"| encoders | {', '.join(map(str, card.model.identities))} |",
+        f"| encoders | {_cell(', '.join(map(str, card.model.identities)))} |",
         f"| exchange spec | `{card.exchange}` |",
         f"| tensors | `{card.tensors}` |",
         f"| file | `{card.file}`, {card.size:,} bytes |",
-        f"| versions | {', '.join(f'{k} {v}' for k, v in run.versions.items()) or 'not recorded'} |",
+        f"| versions | {_cell(', '.join(f'{k} {v}' for k, v in run.versions.items()) or 'not recorded')} |",
         f"| signed by | `{card.signing_key}` |",
         "",
         "## Privacy",
@@ -100,7 +109,7 @@ def markdown(card: ModelCard, version: str) -> str:
         "|---|---|---|---|---|---|---|",
         *(_member_row(member, card) for member in card.members),
         "",
-        *(f"**{begun}.**\n" for member in card.members for begun in new_ledgers(member)),
+        *(line for member in card.members for begun in new_ledgers(member) for line in (f"**{begun}.**", "")),
         "*ε of this run* is computed by the server from the public plan, for the rounds in which an update of the member "
         "came. *ε of its ledger* is what the member's last receipt says of all that was ever released about its "
         "shoppers. That number, and where the noise came from, are the member's word, unsigned.",
@@ -117,6 +126,11 @@ def markdown(card: ModelCard, version: str) -> str:
     return "\n".join(lines)
 
 
+def _cell(text: str) -> str:
+    """Text of another party for a page: no markup of Markdown's tables, none of HTML."""
+    return html.escape(plain(text, 1000), quote=False).replace("|", "&#124;")
+
+
 def _member_row(member: MemberFacts, card: ModelCard) -> str:
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.3f}"
@@ -127,7 +141,7 @@ def _member_row(member: MemberFacts, card: ModelCard) -> str:
     private = member.epsilon_run is not None
     return (
         f"| {member.platform} | {member.rounds} | {number(member.epsilon_run) if private else 'no privacy'} | "
-        f"{number(member.epsilon_ledger)} | {f'{card.run.delta:g}' if private else '–'} | {member.noise or '–'} | "
+        f"{number(member.epsilon_ledger)} | {f'{card.run.delta:g}' if private else '–'} | {_cell(member.noise) or '–'} | "
         f"{head} |"
     )
 
@@ -142,7 +156,7 @@ def _evaluation(card: ModelCard) -> list[str]:
     return [
         "On test shoppers, measured without noise (see the reasons above):",
         "",
-        f"| platform | role | {' | '.join(names)} |",
+        f"| platform | role | {' | '.join(map(_cell, names))} |",
         f"|---|---|{'---|' * len(names)}",
         *(
             f"| {r.platform} | {r.role} | "

@@ -278,7 +278,7 @@ def explain(
         )
         return
     render = to_markdown if format is PageFormat.markdown else to_text
-    pages = [render(plain(title), sections(meanings, source)) for title, source, meanings in subjects]
+    pages = [render(plain(title), sections(meanings, plain(source))) for title, source, meanings in subjects]
     sys.stdout.write("\n".join(pages))
 
 

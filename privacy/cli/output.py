@@ -13,17 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from privacy.plain import plain
+
 
 class Format(StrEnum):
     """How a result is printed."""
 
     table = "table"
     json = "json"
-
-
-def plain(value: object) -> str:
-    """Text that cannot steer a terminal: an edited ledger may hold any characters."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -55,7 +52,7 @@ def write_json(document: Any) -> None:
 
 
 def write_lines(lines: Sequence[str]) -> None:
-    """Print lines on standard output, control characters made visible."""
+    """Print lines on standard output, as plain text."""
     sys.stdout.write("".join(f"{plain(line)}\n" for line in lines))
 
 
@@ -63,7 +60,7 @@ def write_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """Print a table; the first column is text, the others are numbers."""
     table = Table(title=Text(plain(title)), title_justify="left")
     for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", overflow="fold")
+        table.add_column(Text(plain(column)), justify="right" if place else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
@@ -71,7 +68,7 @@ def write_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def say(line: str) -> None:
-    """Print a line of progress on standard error, control characters made visible."""
+    """Print a line of progress on standard error, as plain text."""
     sys.stderr.write(f"{plain(line)}\n")
     sys.stderr.flush()
 

@@ -1,6 +1,5 @@
 """`fedcart server publish`, `models`, `rollback` and `registry`. Exit codes are those of `fedcart.py`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from federation.registry.page import card_lines
 from federation.validity import now
-from privacy.cli.output import Format, number, write_json, write_lines, write_table
+from privacy.cli.output import Format, number, say, write_json, write_lines, write_table
 from server.folder import ServerFolder
 from server.launch import find_run
 from server.registry.run import read_run
@@ -116,8 +115,7 @@ def registry(
     changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
 
     def ready(address: str) -> None:
-        sys.stderr.write(f"serving the models of {place.settings().name} on {address}\n")
-        sys.stderr.flush()
+        say(f"serving the models of {place.settings().name} on {address}")
 
     run_registry(place, settings.model_copy(update=changes), ready)
 

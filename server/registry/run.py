@@ -23,6 +23,7 @@ from privacy.ledger import Head, Receipt
 from privacy.ledger.witness import NAME as WITNESS
 from privacy.ledger.witness import Kept, read_witness_file
 from privacy.noise import SecureNoise
+from privacy.plain import plain
 from server.app import MODEL
 from server.checkpoint import NAME as CHECKPOINT
 from server.checkpoint import Checkpoint, load_checkpoint
@@ -171,6 +172,7 @@ def _members(
             source = str(event.get("noise", {}).get(name, ""))
             if private:
                 source = "" if receipt is None else receipt.statement.noise
+            source = plain(source, 40)  # anything but the name of our generator speaks against a claim
             # One round whose noise is not known to be secure decides for all of them.
             if noise.get(name, _SECURE) == _SECURE:
                 noise[name] = source
@@ -267,7 +269,7 @@ def _some(names: Sequence[str]) -> str:
     >>> _some(["a", "b"]), _some(list("abcdefgh"))
     ('a, b', 'a, b, c, d, e and 3 more')
     """
-    shown = ["".join(c for c in name if c.isprintable()) for name in names[:5]]
+    shown = [plain(name, 64) for name in names[:5]]
     return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -45,6 +46,22 @@ def test_what_is_published_is_listed_and_rolled_back(run, publish):
     assert (code, "version 1 is current" in out) == (0, True)
     back = run.json("server", "rollback", 2, "--folder", "fed")
     assert (back["current"], back["number"], back["serial"]) == (two.version, 2, 4)
+
+
+def test_a_card_s_words_steer_no_terminal_and_no_page(run, fed, run_of):
+    """Where the noise came from is a member's word, and versions are the server's."""
+    made = run_of(1, versions={"x\x1b[2J": "[red]\u202e"}, strategy="a|b<script>")
+    noise = "\x1b]8;;\x9b<img src=x>|[red]"
+    made = replace(made, members=[made.members[0].model_copy(update={"noise": noise})])
+    ModelStore.open(fed).publish(made, now())
+    page = next(fed.models.glob("*/card.md")).read_text()
+    assert all(c.isprintable() or c == "\n" for c in page)
+    assert "<img" not in page
+    assert "<script" not in page
+    for command in ("models", "log"):
+        code, out, err = run("server", command, "--folder", "fed")
+        assert code == 0, err
+        assert all(c.isprintable() or c == "\n" for c in out + err)
 
 
 def test_a_platform_adopts_lists_and_rolls_back(run, publish, served):

@@ -142,6 +142,8 @@ def test_a_member_that_never_answered_is_none(write):
             "books, toys did not come from a secure generator, but is: chacha20-re",
         ),
         ({"noise": None}, "but is: unknown"),
+        ({"noise": "x" * 150}, f"but is: {'x' * 39}…"),
+        ({"noise": f"{SECURE}\u200b\x1b[2J"}, "but is: chacha20-os-entropy�[2J"),
         ({"said": COST * 0.99}, "the last receipt of books, toys says less ε than its rounds cost"),
         ({"witnessed": False}, "no signed head of books, toys"),
     ],
