@@ -16,17 +16,19 @@ def client_status(folder: ClientFolder) -> dict[str, Any]:
     """Return the platform's state; raise SiteError, LedgerError or StoreError if something of it cannot be read.
 
     `fresh` is what was ingested since a run trained here, None without sources. `last_round` is the last one that was
-    charged, `last_success` when one was last trained and settled.
+    charged, `last_success` when one was last trained and settled, `refused` how many refusals the ledger records.
     """
     site, ledger = folder.site(), None
     record = folder.current()
     ledger = open_ledger(site)
-    last_round, last_success = None, None
+    last_round, last_success, refused = None, None, 0
     for entry in ledger.history():
         if entry.kind is Kind.RESERVE:
             last_round = {"run": entry.body["run"], "purpose": entry.body["purpose"], "time": entry.time}
         elif entry.kind is Kind.SETTLE:
             last_success = entry.time
+        elif entry.kind is Kind.REFUSE:
+            refused += 1
     running = record is not None and is_held(folder.keys(record.keys).lock)
     return {
         "platform": site.name,
@@ -37,6 +39,7 @@ def client_status(folder: ClientFolder) -> dict[str, Any]:
         "last_round": last_round,
         "last_success": last_success,
         "budget": asdict(ledger.budget()),
+        "refused": refused,
         "fresh": asdict(fresh_events(site)) if site.sources else None,
     }
 
@@ -52,6 +55,6 @@ def client_status_lines(status: dict[str, Any]) -> Sequence[str]:
         else "  last round    none yet",
         f"  last success  {status['last_success'] or 'none yet'}",
         f"  budget        ε {budget['committed']:.3f} of {budget['cap']:g} is spent or reserved, {budget['left']:.3f} "
-        f"left, at δ {budget['delta']:g}",
+        f"left, at δ {budget['delta']:g}; {status['refused']} requests refused",
         *([f"  data          {Fresh(**status['fresh']).line()}"] if status["fresh"] else []),
     ]
