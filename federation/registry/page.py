@@ -112,7 +112,7 @@ def markdown(card: ModelCard, version: str) -> str:
         *(line for member in card.members for begun in new_ledgers(member) for line in (f"**{begun}.**", "")),
         "*ε of this run* is computed by the server from the public plan, for the rounds in which an update of the member "
         "came. *ε of its ledger* is what the member's last receipt says of all that was ever released about its "
-        "shoppers. That number, and where the noise came from, are the member's word, unsigned.",
+        "shoppers. That number, and where the noise came from, are the member's word, signed by the key of its ledger.",
         "",
         HEADS,
         "",

@@ -31,6 +31,14 @@ def test_the_card_shows_the_fingerprint_to_read_out(made):
     assert made.card.model.spec.exchange.fingerprint in lines
 
 
+def test_a_card_s_words_steer_no_terminal(made):
+    """The lines are also written to a file, which people read."""
+    odd = made.card.model_copy(update={"fedcart": "1\x1b[2J\u202e", "flower": "[red]\x9b31m"})
+    lines = odd.lines()
+    assert all(line.isprintable() for line in lines)
+    assert "[red]" in lines[-1]
+
+
 def test_a_card_is_signed_with_the_key_that_it_names(made):
     with pytest.raises(BadInputError, match="names another signing key"):
         make_kit(made.card, made.recipient, 1, made.identity, made.time)
