@@ -119,14 +119,18 @@ def erase(
         list[str] | None,
         typer.Option(help="An anonymous session that is known to be theirs; may be repeated."),
     ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Keep the ids out of later ingests also where none is known.")
+    ] = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Erase a shopper: from the event store and the feedback store, and keep them out of later ingests.
 
-    Exit code 0: no row of theirs is left (also when there was none); 4: a store cannot be written; run it again.
+    Exit code 0: no row of theirs is left; 2: the shopper, or a session, is not known, and nothing was changed; 4: a store
+    cannot be written; run it again.
     Your own database is yours to erase from. Models that are already released stay: docs/data.md.
     """
-    erased = erase_shopper(ClientFolder(folder), shopper, session or [])
+    erased = erase_shopper(ClientFolder(folder), shopper, session or [], anyway=anyway)
     if format is Format.json:
         write_json(asdict(erased))
         return

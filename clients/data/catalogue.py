@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clients.data.distinct import codes_of
+from clients.data.ids import refusal, texts, two_spellings
 from clients.data.report import CleaningReport
 from clients.data.table import Table
 from clients.data.validate import item_rules, rejected_rows
@@ -45,7 +46,8 @@ class Catalogue:
         return pd.Index(self.item_ids, dtype="str")
 
     @cached_property
-    def _ids(self) -> pa.Array:
+    def ids(self) -> pa.Array:
+        """The ids as arrow has them."""
         return pa.array(self.item_ids, pa.large_string())
 
     def index_of(self, ids: Iterable[str]) -> npt.NDArray[np.int64]:
@@ -58,7 +60,7 @@ class Catalogue:
             return self._index.get_indexer(wanted).astype(np.int64)
         # Arrow looks up five times as fast, but hashes the whole catalogue each time.
         text = pa.array(wanted, pa.large_string())
-        rows = pc.index_in(text, value_set=self._ids).fill_null(-1)
+        rows = pc.index_in(text, value_set=self.ids).fill_null(-1)
         return rows.to_numpy(zero_copy_only=False).astype(np.int64)
 
     def texts(self) -> list[str]:
@@ -123,13 +125,17 @@ def build_catalogue(table: Table, *, require_text: bool = True) -> tuple[Catalog
     Dropped: rows without an id, without any text (unless `require_text=False`: such an item can only be
     ranked by what the platform itself learns), and later rows of an id (the first is kept). Kept but
     flagged: an item without a title that has other text, and an impossible price (which becomes NaN).
-    Raises `DataError` when nothing is left.
+    Raises `DataError` when nothing is left, and where two ids may be one.
     """
     reasons = rejected_rows(table.frame, item_rules(require_text=require_text))
     frame = table.frame.drop(index=reasons.index)
     again = frame["item_id"].duplicated()
     reasons = pd.concat([reasons, pd.Series("duplicate_item_id", index=frame.index[again], dtype="str")])
     frame = frame[~again].copy()
+    two = two_spellings(texts(frame["item_id"]))
+    if two is not None:
+        rows = [int(frame.index[frame["item_id"] == spelled][0]) for spelled in two]
+        raise refusal(" and ".join(table.cell(row, "item_id") for row in rows), *two)
     dropped = {str(reason): int(count) for reason, count in reasons.value_counts(sort=False).items()}
     examples = {
         reason: table.cell(int(reasons.index[reasons == reason].min()), "item_id") for reason in dropped

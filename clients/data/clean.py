@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from clients.data.catalogue import Catalogue
-from clients.data.distinct import codes_of, repeated
+from clients.data.distinct import as_codes, codes_of, repeated
+from clients.data.ids import refusal, spelled_otherwise, texts, two_spellings
 from clients.data.report import CleaningReport
 from clients.data.table import Table
 from clients.data.validate import interaction_rules, rejected_rows
@@ -101,7 +102,7 @@ def sift(
 
     `events`: kinds to keep (needs `columns.event`; `None`: all). `min_events`: fewest events of a kept
     shopper. `now`: unix seconds; events more than a day later are impossible. An exact duplicate equals an
-    earlier row in every mapped column. Raises `DataError` for unusable options.
+    earlier row in every mapped column. Raises `DataError` for unusable options, and where two ids may be one.
     """
     if min_events < 1:
         raise DataError(f"min_events must be at least 1, not {min_events!r}.")
@@ -114,11 +115,29 @@ def sift(
     sieve.drop(rejected_rows(table.frame, interaction_rules(table, now=now)))
     if events is not None:
         sieve.drop_where(~sieve.frame["event"].isin(list(events)).to_numpy(dtype=bool), "other_event")
+    sieve.frame = sieve.frame.assign(**{name: as_codes(sieve.frame[name]) for name in ("user_id", "item_id")})
+    _require_one_spelling(table, sieve.frame, catalogue)
     sieve.drop_where(repeated(sieve.frame), "duplicate")
     sieve.drop_where(catalogue.index_of(sieve.frame["item_id"]) < 0, "unknown_item")
     users, _ = codes_of(sieve.frame["user_id"])
     sieve.drop_where(np.bincount(users)[users] < min_events, "too_short")
     return table.with_frame(sieve.frame), sieve.report()
+
+
+def _require_one_spelling(table: Table, frame: pd.DataFrame, catalogue: Catalogue) -> None:
+    """Refuse shoppers of whom two may be one, and items that the catalogue may have in another spelling."""
+
+    def where(name: str, spelled: str) -> str:
+        return table.cell(int(frame.index[int((frame[name] == spelled).to_numpy().argmax())]), name)
+
+    two = two_spellings(texts(frame["user_id"].cat.categories))
+    if two is not None:
+        raise refusal(" and ".join(where("user_id", spelled) for spelled in two), *two)
+    items = frame["item_id"].cat.categories
+    unknown = items[catalogue.index_of(items) < 0]
+    two = spelled_otherwise(texts(unknown), catalogue.ids) if len(unknown) else None
+    if two is not None:
+        raise refusal(f"{where('item_id', two[0])}, and the catalogue", *two)
 
 
 def nothing_usable(report: CleaningReport) -> DataError:

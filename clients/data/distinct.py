@@ -18,6 +18,14 @@ def codes_of(ids: pd.Series) -> tuple[Ints, "pd.Index[Any]"]:
     return codes.astype(np.int64), pd.Index(names)
 
 
+def as_codes(ids: pd.Series) -> pd.Series:
+    """The same ids as categories, each distinct one once."""
+    if isinstance(ids.dtype, pd.CategoricalDtype):
+        return ids
+    codes, names = pd.factorize(ids)
+    return pd.Series(pd.Categorical.from_codes(codes, categories=names, validate=False), index=ids.index)
+
+
 def repeated(
     frame: pd.DataFrame, names: Sequence[str] | None = None, keep: Literal["first", "last"] = "first"
 ) -> npt.NDArray[np.bool_]:

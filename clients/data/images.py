@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clients.data.ids import parse_ids, refusal, spelled_otherwise, texts
 from clients.errors import DataError
 from shared_model.encoders import FloatArray
 
@@ -22,7 +23,8 @@ def read_images(path: Path, item_ids: Sequence[str]) -> FloatArray:
     """Return (I, F) float32 vectors for `item_ids`, zero for an item that the file does not name.
 
     Vectors of other items are passed over. Raises DataError, naming the file and the first bad row, for a file that
-    cannot be read, an id that stands there twice, and a vector that holds anything but finite numbers.
+    cannot be read, an id that stands there twice, or may be the catalogue's in another spelling, and a vector that holds
+    anything but finite numbers.
     """
     ids, vectors = _read(path)
     index = pd.Index(ids, dtype="str")
@@ -35,7 +37,12 @@ def read_images(path: Path, item_ids: Sequence[str]) -> FloatArray:
             f"{path}: the vector of item {ids[bad[0]]!r} is not finite. Leave the item out: it then counts as one "
             "without an image."
         )
-    at = index.get_indexer(pd.Index(list(item_ids), dtype="str"))
+    wanted = pd.Index(list(item_ids), dtype="str")
+    unknown = index.difference(wanted, sort=False)
+    two = spelled_otherwise(texts(unknown), texts(wanted)) if len(unknown) else None
+    if two is not None:
+        raise refusal(f"{path}, and the catalogue", *two)
+    at = index.get_indexer(wanted)
     rows = np.zeros((len(item_ids), vectors.shape[1]), dtype=np.float32)
     rows[at >= 0] = vectors[at[at >= 0]]
     return rows
@@ -71,4 +78,4 @@ def _read(path: Path) -> tuple[list[str], FloatArray]:
         raise DataError(
             f"{path}: the image vectors cannot be used: item_id has shape {ids.shape}, vector {rows.shape}. {_FORM}."
         )
-    return [str(item) for item in ids.tolist()], rows
+    return parse_ids(pd.Series(ids), "item_id", str(path)).fillna("").tolist(), rows

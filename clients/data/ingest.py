@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clients.data.distinct import repeated
+from clients.data.ids import refusal, texts, two_spellings
 from clients.data.report import CleaningReport
 from clients.data.sources.raw import Raw, localised
 from clients.data.sources.settings import EventSource, ItemSource
@@ -76,7 +77,7 @@ class _Staging:
 
     def add(self, frame: pd.DataFrame, source: int) -> None:
         """Stage rows of one source; `frame` holds those of COLUMNS that there are."""
-        shards = self._store.shards_of(self._manifest, frame["user_id"].to_numpy(dtype=object))
+        shards = self._store.shards_of(self._manifest, texts(frame["user_id"]))
         small = shards.astype(np.uint16 if self._manifest.shards <= 2**16 else np.int64)
         order = np.argsort(small, kind="stable")  # numpy sorts 16 bits by radix
         columns = [
@@ -155,6 +156,7 @@ def ingest(
                 merged = _merged(SCHEMA.empty_table(), new)
                 kept += 0 if merged is None else len(merged)
             if merged is not None:
+                _require_one_spelling(merged, staging.read(shard), list(sources))
                 files[shard] = file_name(generation, shard)
                 store.write(files[shard], merged)
         if anew and not kept:
@@ -175,6 +177,17 @@ def ingest(
         store.commit(manifest.model_copy(update=changed))
     reports = tuple(t.report() for t in tallies)
     return Ingested(reports, added, sum(t.kept for t in tallies) - added, removed)
+
+
+def _require_one_spelling(merged: pa.Table, staged: pa.Table, sources: list[str]) -> None:
+    """Refuse shoppers of a shard of whom two may be one. All spellings of a number are in one shard."""
+    two = two_spellings(merged["user_id"].combine_chunks().dictionary)
+    if two is not None:
+        named = []
+        for spelled in two:
+            found = pc.unique(staged["source"].filter(pc.equal(staged["user_id"], spelled))).to_pylist()
+            named.append(f"sources.{sources[found[0]]}" if found else "what was ingested before")
+        raise refusal(f"shoppers of {' and '.join(named)}", *two)
 
 
 def _wanted(store: EventStore, manifest: Manifest, staged: pa.Table, tallies: list[_Tally]) -> pa.Table:

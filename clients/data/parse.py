@@ -1,10 +1,8 @@
-"""Read order, number and id columns value by value.
+"""Read text, order and number columns value by value; ids are read by `clients.data.ids`.
 
 No value is read in the light of the others: neither a type nor a unit is guessed from the column, because
 that would make one shopper's rows depend on another's.
 """
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,47 +32,16 @@ def text_or_missing(raw: pd.Series) -> pd.Series:
     return text.mask(missing) if missing.any() else text
 
 
+def is_null_word(text: str) -> bool:
+    """Whether a text without surrounding space is empty or one of the usual words for null."""
+    return len(text) <= _LONGEST and text.lower() in _MISSING
+
+
 def parse_text(raw: pd.Series) -> pd.Series:
     """Describing text, dtype `str`, missing where there is none. A list is joined by " > "."""
     if raw.dtype == object:
         raw = raw.map(lambda v: " > ".join(map(str, v)) if isinstance(v, list | tuple | np.ndarray) else v)
     return text_or_missing(raw)
-
-
-def parse_ids(raw: pd.Series, column: str, source: str) -> pd.Series:
-    """Ids as text, dtype `str`, missing where there is none: 123 → "123", "007" stays "007", 5.0 → "5".
-
-    Raises `DataError` when the column cannot hold ids (fractions, booleans, dates, binary).
-    """
-    kind = raw.dtype
-    if isinstance(kind, pd.CategoricalDtype):
-        names = parse_ids(pd.Series(kind.categories), column, source).array
-        return pd.Series(names.take(raw.cat.codes.to_numpy(), allow_fill=True), index=raw.index)
-    if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):
-        raise DataError(f"{source}, column {column!r}: ids must be text or integers, not {kind}.")
-    if pd.api.types.is_float_dtype(kind) or pd.api.types.is_object_dtype(kind):
-        raw = raw.map(lambda value: _one_id(value, column, source)).astype("str")
-    return text_or_missing(raw)
-
-
-def _one_id(value: Any, column: str, source: str) -> str | None:
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, float):
-        if np.isnan(value):
-            return None
-        if value != np.floor(value) or abs(value) >= _EXACT:
-            raise DataError(
-                f"{source}, column {column!r}: {value!r} is no id. "
-                "Store ids as text or integers, not as floats."
-            )
-        return str(int(value))
-    if isinstance(value, bool | bytes) or not isinstance(value, str | int | np.integer):
-        raise DataError(
-            f"{source}, column {column!r}: {value!r} ({type(value).__name__}) is no id. "
-            "Store ids as text or integers."
-        )
-    return str(value)
 
 
 def parse_codes(raw: pd.Series, column: str, source: str) -> pd.Series:

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from clients.data.ids import numbers, one_spelling
 from clients.data.sources.raw import Mark
 from clients.data.table import OrderKind, Table
 from clients.errors import StoreError
@@ -116,10 +117,26 @@ class EventStore:
 
     def erased(self, shopper: str) -> bool:
         """Whether a shopper was erased, and is to stay unknown."""
-        return self.digests([shopper])[0].hex() in self.manifest().erased
+        return self.digests([one_spelling(shopper)])[0].hex() in self.manifest().erased
 
-    def shards_of(self, manifest: Manifest, shoppers: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
-        """The shard of each shopper, from its keyed hash."""
+    def erased_session(self, session: str) -> bool:
+        """Whether a session was erased with its shopper."""
+        return self.digests([one_spelling(session)])[0].hex() in self.manifest().erased_sessions
+
+    def holds(self, shopper: str) -> bool:
+        """Whether there are events of a shopper; raise StoreError."""
+        manifest, shopper = self.manifest(), one_spelling(shopper)
+        number = int(self.shards_of(manifest, pa.array([shopper], pa.large_string()))[0])
+        return bool(pc.any(pc.equal(self.shard(manifest, number)["user_id"], shopper)).as_py())
+
+    def shoppers(self) -> Iterator[str]:
+        """All shoppers of whom there are events; raise StoreError."""
+        for name in self.manifest().files.values():
+            yield from pc.unique(self._read(name, columns=["user_id"])["user_id"]).to_pylist()
+
+    def shards_of(self, manifest: Manifest, ids: pa.Array) -> npt.NDArray[np.int64]:
+        """The shard of each shopper, from the keyed hash of the id's number: spellings of one number are in one shard."""
+        shoppers = numbers(ids).to_numpy(zero_copy_only=False)
         if manifest.sharding == "blake2b":
             data = b"".join(digest[:8] for digest in self.digests(list(shoppers)))
             hashes = np.frombuffer(data, dtype="<u8")
@@ -198,10 +215,11 @@ class EventStore:
 
     def erase(self, shopper: str, sessions: Sequence[str] = ()) -> int:
         """Delete a shopper's events and remember to keep shopper and sessions out, in one step; return how many went."""
+        shopper = one_spelling(shopper)
         digest = self.digests([shopper])[0]
-        theirs = {one.hex() for one in self.digests(list(sessions))}
+        theirs = {one.hex() for one in self.digests([one_spelling(session) for session in sessions])}
         with self.changing() as manifest:
-            number = int(self.shards_of(manifest, np.array([shopper], dtype=object))[0])
+            number = int(self.shards_of(manifest, pa.array([shopper], pa.large_string()))[0])
             events = self.shard(manifest, number)
             stay = pc.not_equal(events["user_id"], shopper)
             left = events.filter(stay)

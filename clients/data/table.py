@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from clients.data.columns import InteractionColumns, ItemColumns
-from clients.data.parse import parse_codes, parse_ids, parse_numbers, parse_order, parse_text, text_or_missing
+from clients.data.ids import parse_ids
+from clients.data.parse import parse_codes, parse_numbers, parse_order, parse_text, text_or_missing
 from clients.data.wanted import CODE, TEXT_COLUMNS, wanted_interactions, wanted_items
 from clients.errors import DataError
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from clients.data.ids import has_lost_digits, one_spelling
 from clients.errors import FeedbackError
 
 ID_LENGTH = 128
@@ -44,6 +45,7 @@ class Impression:
     item_arms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _spell(self, "shopper", "session", "items")
         _require_ids(self, "event_id", "request_id")
         _require_optional(self, "shopper", "session", "model_version", "arm")
         _require_who(self.shopper, self.session)
@@ -83,6 +85,7 @@ class Interaction:
     value: float | None = None
 
     def __post_init__(self) -> None:
+        _spell(self, "shopper", "session", "item")
         _require_ids(self, "event_id", "item")
         _require_optional(self, "shopper", "session", "request_id")
         _require_who(self.shopper, self.session)
@@ -94,6 +97,23 @@ class Interaction:
 
 
 FeedbackEvent = Impression | Interaction
+
+
+def _spell(event: FeedbackEvent, *names: str) -> None:
+    """Give ids their one spelling: what is stored is found again, and erased, by any certain one."""
+    for name in names:
+        value = getattr(event, name)
+        one = _spelled(name, value) if isinstance(value, str) else tuple(_spelled(name, v) for v in value)
+        object.__setattr__(event, name, one)
+
+
+def _spelled(name: str, text: str) -> str:
+    if has_lost_digits(text):
+        raise FeedbackError(
+            f"{name}: {text[:ID_LENGTH]!r} was written from a float that does not hold so many digits; send ids as text "
+            "or integers."
+        )
+    return one_spelling(text)
 
 
 def _require_ids(event: FeedbackEvent, *names: str) -> None:

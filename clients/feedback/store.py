@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from clients.data.ids import one_spelling
 from clients.database import database_errors, open_engine
 from clients.errors import StoreError
 from clients.feedback.events import ADDED_BY, FeedbackEvent, Impression, Interaction
 from clients.feedback.tables import IMPRESSIONS, INTERACTIONS, metadata
 
+_TABLES = (IMPRESSIONS, INTERACTIONS)
 _AT_ONCE = 500  # ids in one SELECT … IN
 _ATTEMPTS = 10
 _Event = TypeVar("_Event", Impression, Interaction)
@@ -69,10 +71,10 @@ class FeedbackStore:
 
         Raises StoreError, also where a reader of SQLite keeps the journal, and the rows in it, from being emptied.
         """
-        theirs = list(sessions)
+        shopper, theirs = one_spelling(shopper), [one_spelling(session) for session in sessions]
         with self._turn, database_errors(self.engine), self._transaction() as connection:
             rows = 0
-            for table in (IMPRESSIONS, INTERACTIONS):
+            for table in _TABLES:
                 whose = ((table.c.shopper == shopper) & (table.c.shopper != "")) | table.c.session.in_(theirs)
                 rows += connection.execute(sa.delete(table).where(whose)).rowcount
         if self.engine.dialect.name == "sqlite":
@@ -84,6 +86,25 @@ class FeedbackStore:
                     "still holds them. Run it again when that is done."
                 )
         return rows
+
+    def holds(self, shopper: str) -> bool:
+        """Whether there are rows of a shopper; raise StoreError."""
+        return self._any("shopper", shopper)
+
+    def holds_session(self, session: str) -> bool:
+        """Whether there are rows of a session; raise StoreError."""
+        return self._any("session", session)
+
+    def shoppers(self) -> list[str]:
+        """Return all shoppers of whom there are rows; raise StoreError."""
+        found = sa.union(*(sa.select(table.c.shopper) for table in _TABLES))
+        with database_errors(self.engine), self.engine.connect() as connection:
+            return [name for name in connection.execute(found).scalars() if name]
+
+    def _any(self, column: str, name: str) -> bool:
+        asked = [sa.exists().where(table.c[column] == one_spelling(name)) for table in _TABLES]
+        with database_errors(self.engine), self.engine.connect() as connection:
+            return bool(connection.execute(sa.select(sa.or_(*asked))).scalar_one())
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from clients.data.ids import one_spelling
 from clients.serving.errors import AskError
 from clients.serving.shelf import Boost, Filters
 
@@ -31,7 +32,10 @@ def require_count(count: int, limit: int = COUNT_LIMIT) -> None:
 
 @dataclass(frozen=True)
 class Who:
-    """Who is asking: a shopper, a session's items (the oldest first) and texts; each may be left out."""
+    """Who is asking: a shopper, a session's items (the oldest first) and texts; each may be left out.
+
+    Shopper and session have their one spelling here, however they were sent.
+    """
 
     shopper: str = ""
     session: str = ""
@@ -39,6 +43,8 @@ class Who:
     texts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("shopper", "session"):
+            object.__setattr__(self, name, one_spelling(getattr(self, name)))
         at_most("who.item_ids", len(self.items), ITEMS_LIMIT)
         at_most("who.texts", len(self.texts), TEXTS_LIMIT)
         at_most("who.session_id (characters)", len(self.session), NAME_LIMIT)

@@ -2,6 +2,7 @@
 
 import threading
 
+from clients.data.ids import one_spelling
 from clients.serving.asks import Who
 from clients.serving.erased import Tombstones
 from clients.serving.sessions import Sessions
@@ -48,7 +49,8 @@ class Current:
         self.sessions.erase(shoppers, sessions)
 
     def add(self, shopper: str, session: str, item: str) -> None:
-        """Keep an event in its session, unless it is of someone who was erased."""
+        """Keep an event in its session, unless it is of someone who was erased. Ids get their one spelling."""
+        shopper, session, item = map(one_spelling, (shopper, session, item))
         if self._erased is not None and (
             self._erased.shoppers([shopper]) or self._erased.sessions([session])
         ):

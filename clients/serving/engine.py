@@ -45,20 +45,20 @@ class Known:
 def look_up(snapshot: Snapshot, who: Who) -> Known:
     """Return what is known of who asks."""
     arm = snapshot.arm_of(who.unit)
-    scoring, rows = snapshot.arms[arm].scoring, snapshot.shelf.rows
+    scoring, rows = snapshot.arms[arm].scoring, {item: snapshot.shelf.find(item) for item in who.items}
     shopper = snapshot.shoppers.find(who.shopper) if who.shopper else None
     length = scoring.spec.history_length
     texts = tuple(text for text in who.texts if text.strip())
     history = make_history(
         past_events(snapshot.shoppers, shopper, length),
-        [rows[item] for item in who.items if item in rows],
+        [row for item in who.items if (row := rows[item]) is not None],
         texts,
         torch.from_numpy(snapshot.encode(texts)) if texts else torch.empty(0, scoring.spec.feature_width),
         scoring.features,
         length,
         one_basket=snapshot.one_basket,
     )
-    return Known(arm, history, tuple(item for item in who.items if item not in rows))
+    return Known(arm, history, tuple(item for item in who.items if rows[item] is None))
 
 
 def recommend(snapshot: Snapshot, asks: Sequence[RecommendAsk]) -> list[ItemList | FedcartError]:
@@ -115,8 +115,9 @@ def rank(snapshot: Snapshot, who: Who, candidates: Sequence[str], boosts: Sequen
     """Return the candidates that the catalogue has, best first; each once."""
     at_most("candidate_ids", len(candidates), CANDIDATE_LIMIT)
     known, shelf = look_up(snapshot, who), snapshot.shelf
-    unknown = tuple(item for item in dict.fromkeys(candidates) if item not in shelf.rows)
-    rows = np.unique(np.array([shelf.rows[c] for c in candidates if c in shelf.rows], dtype=np.int64))
+    found = {item: shelf.find(item) for item in candidates}
+    unknown = tuple(item for item, row in found.items() if row is None)
+    rows = np.unique(np.array([row for row in found.values() if row is not None], dtype=np.int64))
     scoring = snapshot.arms[known.arm].scoring
     scores = scoring.scores(scoring.asked(known.history), rows)
     extra = shelf.boosted(boosts)
@@ -130,7 +131,7 @@ def rank(snapshot: Snapshot, who: Who, candidates: Sequence[str], boosts: Sequen
 
 def require_item(snapshot: Snapshot, item: str) -> int:
     """Return an item's row; raise UnknownIdError."""
-    row = snapshot.shelf.rows.get(item)
+    row = snapshot.shelf.find(item)
     if row is None:
         raise UnknownIdError(f"item_id = {item[:80]!r}: the catalogue has no such item.")
     return row

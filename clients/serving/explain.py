@@ -109,7 +109,7 @@ def profile(snapshot: Snapshot, shopper: str) -> InterestSummary:
     at = snapshot.shoppers.find(shopper)
     if at is None:
         raise UnknownIdError(f"shopper_id = {shopper[:80]!r}: is not known here.")
-    arm = snapshot.arm_of(shopper)
+    arm = snapshot.arm_of(snapshot.shoppers.sequences.user_ids[at])
     rows, ages, _ = past_events(snapshot.shoppers, at, snapshot.arms[arm].scoring.spec.history_length)
     weights = np.exp(-PRIOR_DECAY * (ages - 1).astype(np.float64))
     shelf = snapshot.shelf

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clients.data.ids import one_spelling
 from clients.data.sequences import Sequences
 from clients.data.split import Split
 
@@ -28,6 +29,7 @@ class Shoppers:
 
     def find(self, shopper: str) -> int | None:
         """Return a shopper's position; None for one who is not known, or was erased."""
+        shopper = one_spelling(shopper)
         return None if shopper in self.gone else self.rows.get(shopper)
 
     def without(self, shoppers: frozenset[str]) -> "Shoppers":

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from clients.data.catalogue import Catalogue
+from clients.data.ids import one_spelling
 from clients.serving.errors import AskError
 from clients.serving.words import document_frequencies
 
@@ -98,7 +99,8 @@ class Shelf:
         prices = frame["price"].to_numpy(dtype=np.float64) if "price" in frame else np.full(size, np.nan)
         rows = {item: row for row, item in enumerate(catalogue.item_ids)}
         in_stock = np.ones(size, dtype=bool)
-        in_stock[[rows[item] for item in out_of_stock if item in rows]] = False
+        gone = map(one_spelling, out_of_stock)
+        in_stock[[rows[item] for item in gone if item in rows]] = False
         return cls(
             catalogue.item_ids,
             rows,
@@ -109,6 +111,10 @@ class Shelf:
             prices,
             in_stock,
         )
+
+    def find(self, item: str) -> int | None:
+        """Return an item's row, None where the catalogue does not have it; any certain spelling of its id will do."""
+        return self.rows.get(one_spelling(item))
 
     @cached_property
     def frequencies(self) -> Counter[str]:
@@ -131,7 +137,7 @@ class Shelf:
             masks.append(self.prices >= filters.min_price)
         if filters.max_price is not None:
             masks.append(self.prices <= filters.max_price)
-        out = [self.rows[item] for item in filters.exclude if item in self.rows]
+        out = [row for row in map(self.find, filters.exclude) if row is not None]
         if filters.leave_out_seen:
             out.extend(seen)
         if out:
@@ -147,8 +153,9 @@ class Shelf:
         total = np.zeros(len(self), dtype=np.float32)
         for boost in boosts:
             if boost.item is not None:
-                if boost.item in self.rows:
-                    total[self.rows[boost.item]] += boost.add
+                row = self.find(boost.item)
+                if row is not None:
+                    total[row] += boost.add
             elif boost.category is not None:
                 total[self.categories.among({boost.category})] += boost.add
             elif boost.brand is not None:

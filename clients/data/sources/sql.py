@@ -48,7 +48,7 @@ class SqlTable:
         self, names: list[str], rows: int, where: sa.ColumnElement[bool] | None
     ) -> Iterator[pd.DataFrame]:
         """Yield the columns as objects, `rows` at a time."""
-        query = sa.select(*(self.table.c[name] for name in names))
+        query = sa.select(*(self._exact(name) for name in names))
         query = query if where is None else query.where(where)
         with database_errors(self.engine), self.engine.connect() as connection:
             streamed = connection.execution_options(stream_results=True, yield_per=rows)
@@ -56,6 +56,23 @@ class SqlTable:
                 cells = [[_plain(value) for value in row] for row in part]
                 yield pd.DataFrame(cells, columns=names, dtype=object)
         self.engine.dispose()
+
+    def _exact(self, name: str) -> sa.ColumnElement[Any]:
+        """A column whose values come as they are stored: of SQLite's decimals SQLAlchemy would make floats first."""
+        column = self.table.c[name]
+        lossy = self.engine.dialect.name == "sqlite" and isinstance(column.type, sa.Numeric)
+        return sa.type_coerce(column, sa.types.NullType()).label(name) if lossy else column
+
+    def require_ids(self, names: list[str]) -> None:
+        """Raise DataError for a column of floats of single precision: databases show six digits of them."""
+        for name in names:
+            kind = self.table.c[name].type
+            single = isinstance(kind, sa.REAL) or type(kind).__visit_name__ == "FLOAT"
+            if single and self.engine.dialect.name != "sqlite":
+                raise DataError(
+                    f"{self.where}, column {name!r}: {kind} does not hold ids exactly. Name a view in which it is "
+                    "CAST to BIGINT."
+                )
 
 
 def is_there(url: str, table: str) -> bool:
@@ -71,7 +88,9 @@ def is_there(url: str, table: str) -> bool:
 
 def table_rows(source: SqlTable, wanted: Wanted, rows: int) -> Iterator[Raw]:
     """Yield a whole table: a catalogue."""
-    names = list(dict.fromkeys(wanted(source.names, source.where).values()))
+    columns = wanted(source.names, source.where)
+    source.require_ids([columns["item_id"]])
+    names = list(dict.fromkeys(columns.values()))
     for frame in source.chunks(names, rows, None):
         yield Raw(frame, source.where)
 
@@ -94,6 +113,7 @@ def new_rows(
     time, unless the watermark is what is read as the time of the event, without which a row cannot be used.
     """
     used = wanted(source.names, source.where)
+    source.require_ids([used["user_id"], used["item_id"]])
     names = list(dict.fromkeys([*used.values(), watermark]))
     if watermark not in source.names:
         raise DataError(

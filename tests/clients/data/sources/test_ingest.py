@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
@@ -264,7 +265,7 @@ def test_nothing_of_an_erased_shopper_is_in_a_shard_that_others_are_in(tmp_path,
 
 def test_shards_stay_where_they_are_in_every_version():
     """Whoever opens a store with another pandas must find its shoppers: hashes written down here."""
-    store, ids = EventStore(Path("nowhere"), b"k" * 32), np.array(["anna", "ben", "ü"], dtype=object)
+    store, ids = EventStore(Path("nowhere"), b"k" * 32), pa.array(["anna", "ben", "ü"], pa.large_string())
     assert store.shards_of(Manifest(sharding="siphash"), ids).tolist() == [42, 49, 7]
     assert store.shards_of(Manifest(), ids).tolist() == [14, 21, 1]
 
