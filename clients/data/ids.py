@@ -7,6 +7,7 @@ An id is changed only where it is certain to be the same number: 17850, 17850.0 
 
 import re
 import unicodedata
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +19,8 @@ import pyarrow.compute as pc
 from clients.data.parse import is_null_word, text_or_missing
 from clients.errors import DataError
 
+_Where = Callable[[int], str]
+"""Says where a row is, for messages."""
 _TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 _WHOLE = r"^(0|-?[1-9][0-9]*)\.0+$"
 """A whole number as floats and decimals are written; the first group is its one spelling."""
@@ -62,17 +65,16 @@ def parse_ids(raw: pd.Series, column: str, source: str) -> pd.Series:
     booleans, dates, binary).
     """
     kind = raw.dtype
-    if isinstance(kind, pd.CategoricalDtype):
-        names = parse_ids(pd.Series(kind.categories), column, source).array
-        return pd.Series(names.take(raw.cat.codes.to_numpy(), allow_fill=True), index=raw.index)
     if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):
         raise DataError(f"{source}, column {column!r}: ids must be text or integers, not {kind}.")
-    if pd.api.types.is_integer_dtype(kind):
-        return _series(pc.cast(pa.array(raw.array, from_pandas=True), pa.large_string()), raw)
-    if pd.api.types.is_float_dtype(kind):
-        return _of_floats(raw, column, source)
-    text = raw if isinstance(kind, pd.StringDtype) else _of_objects(raw.astype(object), column, source)
-    return _spelled(text_or_missing(text), column, source)
+    if not isinstance(kind, pd.CategoricalDtype):
+        return _parsed(raw, lambda row: f"{source}, row {row + 1}, column {column!r}")
+    codes = raw.cat.codes.to_numpy()
+    names = _parsed(
+        pd.Series(kind.categories),
+        lambda at: f"{source}, row {int((codes == at).argmax()) + 1}, column {column!r}",
+    )
+    return pd.Series(names.array.take(codes, allow_fill=True), index=raw.index)
 
 
 def numbers(ids: pa.Array) -> pa.Array:
@@ -136,34 +138,45 @@ def _series(ids: pa.Array, like: pd.Series) -> pd.Series:
     return pd.Series(pd.array(ids, dtype=_TEXT), index=like.index)
 
 
-def _spelled(ids: pd.Series, column: str, source: str) -> pd.Series:
+def _parsed(raw: pd.Series, where: _Where) -> pd.Series:
+    kind = raw.dtype
+    if pd.api.types.is_integer_dtype(kind):
+        return _series(pc.cast(pa.array(raw.array, from_pandas=True), pa.large_string()), raw)
+    if pd.api.types.is_float_dtype(kind):
+        return _of_floats(raw, where)
+    return _spelled(
+        text_or_missing(raw if isinstance(kind, pd.StringDtype) else _of_objects(raw, where)), where
+    )
+
+
+def _spelled(ids: pd.Series, where: _Where) -> pd.Series:
     text = texts(ids)
     if not pc.any(pc.match_substring(text, ".")).as_py():
         return ids
     for row in pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(text, _LONG), False)).to_pylist():
         if has_lost_digits(text[row].as_py()):
-            raise _no_id(text[row].as_py(), row, column, source)
+            raise _no_id(text[row].as_py(), where(row))
     return _series(pc.replace_substring_regex(text, _WHOLE, r"\1"), ids)
 
 
-def _of_floats(raw: pd.Series, column: str, source: str) -> pd.Series:
+def _of_floats(raw: pd.Series, where: _Where) -> pd.Series:
     kind = getattr(raw.dtype, "numpy_dtype", raw.dtype)
     values = raw.to_numpy(dtype=np.float64, na_value=np.nan)
     missing = np.isnan(values)
     bad = ~missing & ((values != np.floor(values)) | (np.abs(values) >= _exact(kind)))
     if bad.any():
         row = int(bad.argmax())
-        raise _no_id(float(values[row]), row, column, source)
+        raise _no_id(float(values[row]), where(row))
     whole = np.where(missing, 0, values).astype(np.int64)
     return _series(pc.cast(pa.array(whole, mask=missing), pa.large_string()), raw)
 
 
 def _exact(kind: Any) -> float:
     """From where on a type of floats no longer tells neighbouring whole numbers apart."""
-    return 2.0 ** (int(np.finfo(kind).nmant) + 1)
+    return float(2 ** (int(np.finfo(kind).nmant) + 1))
 
 
-def _of_objects(raw: pd.Series, column: str, source: str) -> pd.Series:
+def _of_objects(raw: pd.Series, where: _Where) -> pd.Series:
     kind = pd.api.types.infer_dtype(raw, skipna=True)
     if kind == "string":
         return raw
@@ -172,18 +185,19 @@ def _of_objects(raw: pd.Series, column: str, source: str) -> pd.Series:
             return _series(pc.cast(pa.array(raw, pa.int64(), from_pandas=True), pa.large_string()), raw)
         except (OverflowError, pa.ArrowInvalid):  # greater than int64 holds
             pass
-    cells = [_one_id(value, row, column, source) for row, value in enumerate(raw)]
+    cells = [_one_id(value, row, where) for row, value in enumerate(raw)]
     return pd.Series(cells, index=raw.index, dtype=object)
 
 
-def _one_id(value: Any, row: int, column: str, source: str) -> str | None:
+def _one_id(value: Any, row: int, where: _Where) -> str | None:
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, float | np.floating):
-        if np.isnan(value):
+        number = float(value)
+        if np.isnan(number):
             return None
-        if value == np.floor(value) and abs(value) < _exact(type(value)):
-            return str(int(value))
+        if number.is_integer() and abs(number) < _exact(type(value)):
+            return str(int(number))
     elif isinstance(value, Decimal):
         if value.is_nan():
             return None
@@ -191,11 +205,11 @@ def _one_id(value: Any, row: int, column: str, source: str) -> str | None:
             return str(int(value))
     elif isinstance(value, str | int | np.integer) and not isinstance(value, bool):
         return str(value)
-    raise _no_id(value, row, column, source)
+    raise _no_id(value, where(row))
 
 
-def _no_id(value: Any, row: int, column: str, source: str) -> DataError:
+def _no_id(value: Any, where: str) -> DataError:
     return DataError(
-        f"{source}, row {row + 1}, column {column!r}: {value!r} ({type(value).__name__}) is no id that is certain. "
-        "Store ids as text or integers, not as floats."
+        f"{where}: {value!r} ({type(value).__name__}) is no id that is certain. Store ids as text or integers, not as "
+        "floats."
     )
