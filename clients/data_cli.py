@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from clients.data.catalogue import Catalogue
 from clients.data.images import pictured
 from clients.data.ingest import Ingested, ingest
 from clients.data.store import EventStore, open_store
@@ -70,8 +71,9 @@ def ingest_command(
     images = {
         model: pictured(file) for model, file in site.images.items()
     }  # first: nothing changes if one is bad
-    done = _ingest(store, site, full=full, anew=anew)
-    summary, new = summarise(store, read_catalogue(site), images), fresh_events(site)
+    listed = None if site.items is None else read_catalogue(site)
+    done = _ingest(store, site, listed, full=full, anew=anew)
+    summary, new = summarise(store, listed or read_catalogue(site), images), fresh_events(site)
     if format is Format.json:
         write_json(
             {
@@ -188,7 +190,9 @@ def _interval(estimate: Estimate) -> str:
     return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
 
 
-def _ingest(store: EventStore, site: SiteSettings, *, full: bool, anew: bool) -> Ingested:
+def _ingest(
+    store: EventStore, site: SiteSettings, items: Table | None, *, full: bool, anew: bool
+) -> Ingested:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
@@ -201,5 +205,12 @@ def _ingest(store: EventStore, site: SiteSettings, *, full: bool, anew: bool) ->
 
     with bar if console.is_terminal else nullcontext():
         return ingest(
-            store, site.sources, site.catalogue, now=time.time(), full=full, anew=anew, progress=show
+            store,
+            site.sources,
+            site.catalogue,
+            now=time.time(),
+            full=full,
+            anew=anew,
+            listed=None if catalogue is None else catalogue.listed,
+            progress=show,
         )

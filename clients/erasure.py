@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.data.columns import split_columns
-from clients.data.ids import loosely, one_spelling
+from clients.data.ids import one_spelling
 from clients.data.read import read_interactions
+from clients.data.spellings import loosely
 from clients.data.store import open_store
 from clients.distill.installed import remove_students
 from clients.errors import DataError

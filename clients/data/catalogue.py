@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clients.data.distinct import codes_of
-from clients.data.ids import refusal, texts, two_spellings
 from clients.data.report import CleaningReport
+from clients.data.spellings import Listed, refusal, texts, two_spellings
 from clients.data.table import Table
 from clients.data.validate import item_rules, rejected_rows
 from clients.data.wanted import CODE, TEXT_COLUMNS
@@ -46,9 +46,13 @@ class Catalogue:
         return pd.Index(self.item_ids, dtype="str")
 
     @cached_property
-    def ids(self) -> pa.Array:
-        """The ids as arrow has them."""
+    def _ids(self) -> pa.Array:
         return pa.array(self.item_ids, pa.large_string())
+
+    @cached_property
+    def listed(self) -> Listed:
+        """The ids, to find those of other tables that may be one of them in another spelling."""
+        return Listed(self._ids)
 
     def index_of(self, ids: Iterable[str]) -> npt.NDArray[np.int64]:
         """Catalogue rows of `ids`, −1 for an id that is not in the catalogue."""
@@ -60,7 +64,7 @@ class Catalogue:
             return self._index.get_indexer(wanted).astype(np.int64)
         # Arrow looks up five times as fast, but hashes the whole catalogue each time.
         text = pa.array(wanted, pa.large_string())
-        rows = pc.index_in(text, value_set=self.ids).fill_null(-1)
+        rows = pc.index_in(text, value_set=self._ids).fill_null(-1)
         return rows.to_numpy(zero_copy_only=False).astype(np.int64)
 
     def texts(self) -> list[str]:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from clients.data.catalogue import Catalogue
 from clients.data.distinct import as_codes, codes_of, repeated
-from clients.data.ids import refusal, spelled_otherwise, texts, two_spellings
 from clients.data.report import CleaningReport
+from clients.data.spellings import refusal, texts, two_spellings
 from clients.data.table import Table
 from clients.data.validate import interaction_rules, rejected_rows
 from clients.errors import DataError
@@ -116,18 +116,15 @@ def sift(
     if events is not None:
         sieve.drop_where(~sieve.frame["event"].isin(list(events)).to_numpy(dtype=bool), "other_event")
     sieve.frame = sieve.frame.assign(**{name: as_codes(sieve.frame[name]) for name in ("user_id", "item_id")})
-    unknown = catalogue.index_of(sieve.frame["item_id"].cat.categories) < 0
-    _require_one_spelling(table, sieve.frame, catalogue, unknown)
+    _require_one_spelling(table, sieve.frame, catalogue)
     sieve.drop_where(repeated(sieve.frame), "duplicate")
-    sieve.drop_where(unknown[sieve.frame["item_id"].cat.codes], "unknown_item")
+    sieve.drop_where(catalogue.index_of(sieve.frame["item_id"]) < 0, "unknown_item")
     users, _ = codes_of(sieve.frame["user_id"])
     sieve.drop_where(np.bincount(users)[users] < min_events, "too_short")
     return table.with_frame(sieve.frame), sieve.report()
 
 
-def _require_one_spelling(
-    table: Table, frame: pd.DataFrame, catalogue: Catalogue, unknown: npt.NDArray[np.bool_]
-) -> None:
+def _require_one_spelling(table: Table, frame: pd.DataFrame, catalogue: Catalogue) -> None:
     """Refuse shoppers of whom two may be one, and items that the catalogue may have in another spelling."""
 
     def where(name: str, spelled: str) -> str:
@@ -136,8 +133,7 @@ def _require_one_spelling(
     two = two_spellings(texts(frame["user_id"].cat.categories))
     if two is not None:
         raise refusal(" and ".join(where("user_id", spelled) for spelled in two), *two)
-    items = texts(frame["item_id"].cat.categories[unknown])
-    two = spelled_otherwise(items, catalogue.ids) if len(items) else None
+    two = catalogue.listed.otherwise(texts(frame["item_id"].cat.categories))
     if two is not None:
         raise refusal(f"{where('item_id', two[0])}, and the catalogue", *two)
 

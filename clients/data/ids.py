@@ -2,11 +2,10 @@
 
 An id is changed only where it is certain to be the same number: 17850, 17850.0 and " 17850 " are "17850". "00123" and
 "1e5" may be a number or a name: they stay as they are, and whoever finds them beside "123" and "100000" refuses
-(`two_spellings`). A float that cannot hold its number exactly is refused at once.
+(`clients.data.spellings`). A float that cannot hold its number exactly is refused at once.
 """
 
 import re
-import unicodedata
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clients.data.parse import is_null_word, text_or_missing
+from clients.data.spellings import texts
 from clients.errors import DataError
 
 _Where = Callable[[int], str]
@@ -24,9 +24,6 @@ _Where = Callable[[int], str]
 _TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 _WHOLE = r"^(0|-?[1-9][0-9]*)\.0+$"
 """A whole number as floats and decimals are written; the first group is its one spelling."""
-_OTHER = r"^(?:[+-]?0[0-9]+|\+[0-9]+|-0|[+-]?[0-9]+[.,][0-9]*|[+-]?[1-9](?:[.,][0-9]*)?[eE][+-]?[0-9]{1,2})$"
-"""Numbers in other spellings: zeros or a plus in front, a point or comma, an exponent. Long names of hexadecimal digits,
-such as 12e45678, are none."""
 _LONG = r"^(?:[+-]?[0-9]{16,}\.[0-9]*|[+-]?[1-9]\.[0-9]*[eE]\+?[0-9]{2})$"
 """Numbers with a point that may be greater than a float holds exactly."""
 _SCALAR_WHOLE, _SCALAR_LONG = re.compile(_WHOLE), re.compile(_LONG)
@@ -50,14 +47,6 @@ def has_lost_digits(text: str) -> bool:
     return bool(_SCALAR_LONG.match(text)) and abs(Decimal(text)) >= _EXACT
 
 
-def loosely(text: str) -> str:
-    """Return what near spellings of an id share: no case, space, punctuation, zeros in front, or empty decimals."""
-    folded = re.sub(r"[.,]0+$", "", unicodedata.normalize("NFKC", text).casefold().strip())
-    if re.match(_OTHER, folded):
-        return _plain(folded)
-    return re.sub(r"[\W_]", "", folded).lstrip("0")
-
-
 def parse_ids(raw: pd.Series, column: str, source: str) -> pd.Series:
     """Ids in their one spelling, dtype `str`, missing where there is none: 5.0 → "5", "007" stays "007".
 
@@ -75,63 +64,6 @@ def parse_ids(raw: pd.Series, column: str, source: str) -> pd.Series:
         lambda at: f"{source}, row {int((codes == at).argmax()) + 1}, column {column!r}",
     )
     return pd.Series(names.array.take(codes, allow_fill=True), index=raw.index)
-
-
-def numbers(ids: pa.Array) -> pa.Array:
-    """Each id's number in its one spelling where it is a number in any spelling, else the id; the same where none is."""
-    other = pc.fill_null(pc.match_substring_regex(ids, _OTHER), False)
-    if not pc.any(other).as_py():
-        return ids
-    some = ids.filter(other)
-    padded = pc.match_substring_regex(some, r"^0+[1-9][0-9]*$")
-    plain = pc.if_else(padded, pc.utf8_ltrim(some, "0"), some)
-    rest = pa.array([_plain(text) for text in some.filter(pc.invert(padded)).to_pylist()], some.type)
-    return pc.replace_with_mask(ids, other, pc.replace_with_mask(plain, pc.invert(padded), rest))
-
-
-def two_spellings(ids: pa.Array) -> tuple[str, str] | None:
-    """Return two of these distinct ids that may be one number; None where there are none."""
-    plain = numbers(ids)
-    if plain is ids:
-        return None
-    counts = plain.value_counts()
-    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).drop_null()
-    if not len(twice):
-        return None
-    first, second = sorted(ids.filter(pc.equal(plain, twice[0])).to_pylist())[:2]
-    return first, second
-
-
-def spelled_otherwise(unknown: pa.Array, known: pa.Array) -> tuple[str, str] | None:
-    """Return one of `unknown`, and one of `known` that may be the same number; None where there are none."""
-    asked = numbers(unknown)
-    found = pc.index_in(asked, value_set=numbers(known))
-    hits = pc.indices_nonzero(pc.is_valid(found))
-    if not len(hits):
-        return None
-    at = hits[0].as_py()
-    return unknown[at].as_py(), known[found[at].as_py()].as_py()
-
-
-def refusal(where: str, first: str, second: str) -> DataError:
-    """Return the error that names two spellings of what may be one id."""
-    return DataError(
-        f"{where}: {first!r} and {second!r} may be two spellings of one id, or two ids: that cannot be told apart, so "
-        "nothing is read. Export ids in one way everywhere; if these are two, put a letter in front of every id."
-    )
-
-
-def texts(ids: "pd.Series | pd.Index[Any]") -> pa.Array:
-    """Ids as arrow has them, in one piece."""
-    held = pa.array(ids.array, pa.large_string(), from_pandas=True)
-    return held.combine_chunks() if isinstance(held, pa.ChunkedArray) else held
-
-
-def _plain(text: str) -> str:
-    plain = f"{Decimal(text.replace(',', '.')):f}"
-    if "." in plain:
-        plain = plain.rstrip("0").rstrip(".")
-    return "0" if plain == "-0" else plain
 
 
 def _series(ids: pa.Array, like: pd.Series) -> pd.Series:

@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clients.data.ids import parse_ids, refusal, spelled_otherwise, texts
+from clients.data.ids import parse_ids
+from clients.data.spellings import Listed, refusal, texts
 from clients.errors import DataError
 from shared_model.encoders import FloatArray
 
@@ -38,8 +39,7 @@ def read_images(path: Path, item_ids: Sequence[str]) -> FloatArray:
             "without an image."
         )
     wanted = pd.Index(list(item_ids), dtype="str")
-    unknown = index.difference(wanted, sort=False)
-    two = spelled_otherwise(texts(unknown), texts(wanted)) if len(unknown) else None
+    two = Listed(texts(wanted)).otherwise(texts(index))
     if two is not None:
         raise refusal(f"{path}, and the catalogue", *two)
     at = index.get_indexer(wanted)

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clients.data.distinct import repeated
-from clients.data.ids import refusal, texts, two_spellings
 from clients.data.report import CleaningReport
 from clients.data.sources.raw import Raw, localised
 from clients.data.sources.settings import EventSource, ItemSource
+from clients.data.spellings import Listed, refusal, texts, two_spellings
 from clients.data.store import (
     COLUMNS,
     IDS,
@@ -120,13 +120,14 @@ def ingest(
     full: bool = False,
     anew: bool = False,
     rows: int = CHUNK_ROWS,
+    listed: Listed | None = None,
     progress: Progress = lambda source, read: None,
 ) -> Ingested:
     """Read what is new in all sources, and the catalogue whole; raise DataError or StoreError and change nothing.
 
     now : unix seconds; later events (by more than a day) are impossible. full : read sources from their beginning
     (to find what came in later than they allow for); nothing is added twice. anew : the same, and keep only what they
-    have now. rows : rows of a chunk.
+    have now. rows : rows of a chunk. listed : the catalogue's ids where it is no source.
     """
     with store.changing() as manifest, ExitStack() as stack:
         staging = _Staging(store, manifest, stack)
@@ -146,6 +147,8 @@ def ingest(
             marks[name] = mark
             tallies.append(tally)
         generation = manifest.generation + 1
+        items = None if catalogue is None else _items(catalogue)
+        listed = listed if items is None else _listed(items)
         files, added, kept = ({} if anew else dict(manifest.files)), 0, 0
         for shard in staging.finish():
             before = store.shard(manifest, shard)
@@ -156,7 +159,7 @@ def ingest(
                 merged = _merged(SCHEMA.empty_table(), new)
                 kept += 0 if merged is None else len(merged)
             if merged is not None:
-                _require_one_spelling(merged, staging.read(shard), list(sources))
+                _require_one_spelling(merged, staging.read(shard), list(sources), listed)
                 files[shard] = file_name(generation, shard)
                 store.write(files[shard], merged)
         if anew and not kept:
@@ -165,29 +168,41 @@ def ingest(
                 f"{store.path}: then erased shoppers must be erased again."
             )
         removed = store.size(manifest) + added - kept if anew else 0
-        items = manifest.items if catalogue is None else _items(store, catalogue, generation)
+        written = manifest.items
+        if items is not None:
+            written = f"{generation}-items.parquet"
+            store.write(written, pa.Table.from_pandas(items.frame, preserve_index=False))
         changed = {
             "generation": generation,
             "files": files,
             "added": manifest.added + added,
             "marks": marks,
             "order_kind": kind,
-            "items": items,
+            "items": written,
         }
         store.commit(manifest.model_copy(update=changed))
     reports = tuple(t.report() for t in tallies)
     return Ingested(reports, added, sum(t.kept for t in tallies) - added, removed)
 
 
-def _require_one_spelling(merged: pa.Table, staged: pa.Table, sources: list[str]) -> None:
-    """Refuse shoppers of a shard of whom two may be one. All spellings of a number are in one shard."""
+def _require_one_spelling(
+    merged: pa.Table, staged: pa.Table, sources: list[str], listed: Listed | None
+) -> None:
+    """Refuse shoppers of a shard of whom two may be one, and items that the catalogue may have in another spelling.
+
+    All spellings of a shopper's number are in one shard.
+    """
+
+    def named(column: str, spelled: str) -> str:
+        found = pc.unique(staged["source"].filter(pc.equal(staged[column], spelled))).to_pylist()
+        return f"sources.{sources[found[0]]}" if found else "what was ingested before"
+
     two = two_spellings(merged["user_id"].combine_chunks().dictionary)
     if two is not None:
-        named = []
-        for spelled in two:
-            found = pc.unique(staged["source"].filter(pc.equal(staged["user_id"], spelled))).to_pylist()
-            named.append(f"sources.{sources[found[0]]}" if found else "what was ingested before")
-        raise refusal(f"shoppers of {' and '.join(named)}", *two)
+        raise refusal(f"shoppers of {' and '.join(named('user_id', spelled) for spelled in two)}", *two)
+    two = None if listed is None else listed.otherwise(merged["item_id"].combine_chunks().dictionary)
+    if two is not None:
+        raise refusal(f"items of {named('item_id', two[0])} and of the catalogue", *two)
 
 
 def _wanted(store: EventStore, manifest: Manifest, staged: pa.Table, tallies: list[_Tally]) -> pa.Table:
@@ -275,8 +290,16 @@ _SHOWN = {
 }
 
 
-def _items(store: EventStore, catalogue: ItemSource, generation: int) -> str:
-    """Write the catalogue in canonical columns, as it stands in its source now."""
+def _listed(items: Table) -> Listed:
+    ids = pc.unique(texts(items.frame["item_id"])).drop_null()
+    two = two_spellings(ids)
+    if two is not None:
+        raise refusal(items.source, *two)
+    return Listed(ids)
+
+
+def _items(catalogue: ItemSource) -> Table:
+    """Read the catalogue as it stands in its source now."""
     columns = catalogue.item_columns("catalogue")
     tables = [
         items_table(raw.frame, columns, raw.where)
@@ -285,7 +308,4 @@ def _items(store: EventStore, catalogue: ItemSource, generation: int) -> str:
     ]
     if not tables:
         raise DataError("catalogue: the source holds no item. Set it to the table or file of the items.")
-    frame = stack(tables, "catalogue").frame
-    name = f"{generation}-items.parquet"
-    store.write(name, pa.Table.from_pandas(frame, preserve_index=False))
-    return name
+    return stack(tables, "catalogue")

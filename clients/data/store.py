@@ -26,8 +26,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from clients.data.ids import numbers, one_spelling
+from clients.data.ids import one_spelling
 from clients.data.sources.raw import Mark
+from clients.data.spellings import numbers
 from clients.data.table import OrderKind, Table
 from clients.errors import StoreError
 from federation.files import PRIVATE, create, replace, sync_folder
