@@ -59,6 +59,8 @@ class Listed:
         """Return one of distinct items that is not listed, and a listed id that may be its number; None without such."""
         odd = pc.match_substring_regex(items, _OTHER)
         some = items.filter(pc.or_(odd, pc.is_in(items, value_set=self._named_otherwise)))
+        if not len(some):  # as a rule; arrow would hash the whole catalogue for nothing
+            return None
         some = some.filter(pc.invert(pc.is_in(some, value_set=self._ids)))
         found = pc.index_in(numbers(some), value_set=self._numbers)
         hits = pc.indices_nonzero(pc.is_valid(found))
