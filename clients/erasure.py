@@ -53,6 +53,8 @@ def erase_shopper(
     site, shopper = folder.site(), one_spelling(shopper)
     if not shopper:
         raise DataError("SHOPPER is empty: give the shopper's id, as the data has it.")
+    if not all(map(one_spelling, sessions)):
+        raise DataError("--session is empty: give a session's id, or leave it out.")
     with _feedback(site) as store:
         if not anyway:
             _require_known(site, store, shopper, sessions)

@@ -6,7 +6,7 @@ An id is changed only where it is certain to be the same number: 17850, 17850.0 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -40,6 +40,11 @@ def one_spelling(text: str) -> str:
         return ""
     whole = _SCALAR_WHOLE.match(text)
     return whole[1] if whole and not has_lost_digits(text) else text
+
+
+def real_ids(names: Iterable[str]) -> list[str]:
+    """Return the one spelling of each, without those that are no id: an empty session is that of all who have none."""
+    return [name for name in map(one_spelling, names) if name]
 
 
 def has_lost_digits(text: str) -> bool:

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from clients.data.ids import one_spelling
+from clients.data.ids import one_spelling, real_ids
 from clients.data.sources.raw import Mark
 from clients.data.spellings import numbers
 from clients.data.table import OrderKind, Table
@@ -218,7 +218,7 @@ class EventStore:
         """Delete a shopper's events and remember to keep shopper and sessions out, in one step; return how many went."""
         shopper = one_spelling(shopper)
         digest = self.digests([shopper])[0]
-        theirs = {one.hex() for one in self.digests([one_spelling(session) for session in sessions])}
+        theirs = {one.hex() for one in self.digests(real_ids(sessions))}
         with self.changing() as manifest:
             number = int(self.shards_of(manifest, pa.array([shopper], pa.large_string()))[0])
             events = self.shard(manifest, number)

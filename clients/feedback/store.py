@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from clients.data.ids import one_spelling
+from clients.data.ids import one_spelling, real_ids
 from clients.database import database_errors, open_engine
 from clients.errors import StoreError
 from clients.feedback.events import ADDED_BY, FeedbackEvent, Impression, Interaction
@@ -71,7 +71,7 @@ class FeedbackStore:
 
         Raises StoreError, also where a reader of SQLite keeps the journal, and the rows in it, from being emptied.
         """
-        shopper, theirs = one_spelling(shopper), [one_spelling(session) for session in sessions]
+        shopper, theirs = one_spelling(shopper), real_ids(sessions)
         with self._turn, database_errors(self.engine), self._transaction() as connection:
             rows = 0
             for table in _TABLES:
@@ -102,7 +102,8 @@ class FeedbackStore:
             return [name for name in connection.execute(found).scalars() if name]
 
     def _any(self, column: str, name: str) -> bool:
-        asked = [sa.exists().where(table.c[column] == one_spelling(name)) for table in _TABLES]
+        name = one_spelling(name)
+        asked = [sa.exists().where(table.c[column] == name, table.c[column] != "") for table in _TABLES]
         with database_errors(self.engine), self.engine.connect() as connection:
             return bool(connection.execute(sa.select(sa.or_(*asked))).scalar_one())
 
