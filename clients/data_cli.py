@@ -191,7 +191,7 @@ def _interval(estimate: Estimate) -> str:
 
 
 def _ingest(
-    store: EventStore, site: SiteSettings, items: Table | None, *, full: bool, anew: bool
+    store: EventStore, site: SiteSettings, catalogue: Catalogue | None, *, full: bool, anew: bool
 ) -> Ingested:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
