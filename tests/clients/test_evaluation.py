@@ -1,83 +1,86 @@
-"""Scores against the plain model, and evaluation against a full sort."""
+"""Scores against the plain formula, and evaluation against a full sort."""
 
 import dataclasses
-import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from clients import recommender
-from clients.evaluation import (
-    DECAYS,
-    choose_local,
-    evaluate,
-    evaluate_models,
-)
-from clients.recommender import LocalLayer, Popularity, Recommender, ScoreParts
-from clients.transitions import transition_scores
-from shared_model.model import initial_shared
+from clients.evaluation import DECAYS, choose_local, evaluate, evaluate_layers
+from clients.memory import Memory, transition_scores
+from clients.recommender import LocalLayer, Memories, Popularity, Recommender, ScoreParts
+from shared_model.model import TextWeights
 from shared_model.model import scores as model_scores
-from tests.clients.scored import platform_of, some_platform, trained
+from tests.clients.scored import others_of, platform_of, some_platform
 
 # The recommender
 
 
 @pytest.mark.parametrize("which", ["valid", "test"])
-def test_scores_equal_the_plain_model(reference, which):
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("others", [True, False])
+def test_scores_equal_the_plain_formula(reference, which, own, others):
+    """Own and others' counts are summed before they are normalised."""
     platform = some_platform()
-    shared = trained(platform)
-    users = platform.test_users[:6]
-    local = LocalLayer(blend=0.25, popularity=0.3)
-    got = Recommender(platform, shared, local).scores(which, users)
-    double, start = reference.double(shared), reference.double(initial_shared(platform.spec))
-    counts = popularity_by_hand(platform, which)
+    users, theirs = platform.test_users[:6], others_of(platform)
+    local = LocalLayer(0.3, 2.0, own, others, decay=0.8, sharpness=2.0, isolation=0.2)
+    got = Recommender(platform, local, theirs).scores(which, users)
+    counts = own * np.array(popularity_by_hand(platform, which)) + others * theirs.popularity
+    pairs = own * platform.memory(which).pairs.toarray() + others * theirs.pairs.toarray()
+    n = np.maximum(counts, 1)
     for row, u in zip(got, users, strict=True):
         items, groups = (x[-8:] for x in platform.split.history(which, int(u)))
         now = platform.split.history(which, int(u))[1][-1] + 1
-        events = [(platform.features[i], float(now - g)) for i, g in zip(items, groups, strict=True)]
-        for i in range(30):
-            item = (platform.features[i], platform.isolation[i])
-            prior = reference.score(start, (12,), events, item)
-            model = reference.score(double, (12,), events, item)
-            expected = 0.75 * prior + 0.25 * model + 0.3 * math.log1p(counts[i])
-            assert float(row[i]) == pytest.approx(float(expected), abs=2e-4)
+        events = [(platform.features[i].double(), float(now - g)) for i, g in zip(items, groups, strict=True)]
+        for j in range(30):
+            item = (platform.features[j].double(), platform.isolation[j].double())
+            text = reference.score(TextWeights(0.8, 2.0, 0.2), events, item)
+            taken = sum(
+                math.exp(-0.31 * (now - g)) * pairs[i, j] / n[i] ** 0.5 / n[j] ** 0.25
+                for i, g in zip(items, groups, strict=True)
+            )
+            expected = float(text) + 0.3 * math.log1p(counts[j]) + 2.0 * math.log1p(10 * taken)
+            assert float(row[j]) == pytest.approx(expected, abs=3e-4)
 
 
 def test_transitions_enter_the_score_with_their_weight():
-    platform = some_platform()
-    start, users = initial_shared(platform.spec), platform.test_users
-    without = Recommender(platform, start, LocalLayer(0.0, 0.1)).scores("test", users)
-    near = Recommender(platform, start, LocalLayer(0.0, 0.1, transitions=2.0)).scores("test", users) - without
+    platform, users = some_platform(), some_platform().test_users
+    without = Recommender(platform, LocalLayer(0.1)).scores("test", users)
+    near = Recommender(platform, LocalLayer(0.1, transitions=2.0)).scores("test", users) - without
     items, ages = platform.split.padded("test", platform.spec.history_length)
-    t = transition_scores(platform.transitions("test"), items[users], ages[users])
+    t = transition_scores(platform.memory("test").matrix, items[users], ages[users])
     assert t.max() > 0
     torch.testing.assert_close(near, 2 * torch.from_numpy(np.log1p(10 * t)), atol=1e-4, rtol=1e-4)
 
 
 def test_parts_are_computed_once_for_all_layers_that_share_them(monkeypatch):
     platform, passes = some_platform(), []
-    models = [trained(platform), initial_shared(platform.spec)]
     monkeypatch.setattr(recommender, "scores", lambda *args: (passes.append(1), model_scores(*args))[1])
-    parts = ScoreParts(platform, "test", platform.test_users)
-    layers = [LocalLayer(a, 0.3, 1.0, d, s) for a in (0.0, 0.5, 1.0) for d in (0.2, 0.9) for s in (1.0, 3.0)]
-    asked = list(itertools.product(models, layers))
-    got = [parts.blended(*model) for model in asked]
-    assert len(passes) == 2  # one untrained, one of the trained model with its residual
-    for model, scored in zip(asked, got, strict=True):
-        assert torch.equal(scored, ScoreParts(platform, "test", platform.test_users).blended(*model))
+    memories = Memories(platform.memory("test"), others_of(platform))
+    parts = ScoreParts(platform, "test", platform.test_users, memories)
+    layers = [
+        LocalLayer(0.3, 1.0, True, others, d, s, apart)
+        for others in (True, False)
+        for d in (0.2, 0.9)
+        for s in (1.0, 3.0)
+        for apart in (0.0, 0.3)
+    ]
+    got = [parts.blended(layer) for layer in layers]
+    assert len(passes) == 1
+    for layer, scored in zip(layers, got, strict=True):
+        assert torch.equal(scored, ScoreParts(platform, "test", platform.test_users, memories).blended(layer))
 
 
-def test_models_that_share_a_pass_are_ranked_as_each_alone():
+def test_layers_that_share_a_pass_are_ranked_as_each_alone():
     platform = some_platform(items=80, shoppers=30)
-    models = {
-        "trained": (trained(platform), LocalLayer(0.5, 0.3, 1.0)),
-        "untrained": (initial_shared(platform.spec), LocalLayer(0.0, 0.1)),
-    }
-    together = evaluate_models(platform, models, "test", platform.test_users, k=5)
-    for name, model in models.items():
-        alone = evaluate(platform, Recommender(platform, *model), "test", platform.test_users, k=5)
+    layers = {"joined": LocalLayer(0.3, 1.0, others=True), "alone": LocalLayer(0.1), "text": LocalLayer()}
+    theirs = others_of(platform)
+    together = evaluate_layers(platform, layers, theirs, "test", platform.test_users, k=5)
+    for name, layer in layers.items():
+        alone = evaluate(platform, Recommender(platform, layer, theirs), "test", platform.test_users, k=5)
         np.testing.assert_array_equal(together[name].ranks, alone.ranks)
         np.testing.assert_array_equal(together[name].top, alone.top)
 
@@ -91,7 +94,7 @@ def test_a_platform_chooses_its_own_decay_where_its_shoppers_ask_for_it():
     for _ in range(150):
         first, *others = rng.permutation(30)[:4].tolist()
         shoppers.append([first, *others, first + 30, others[0] + 30])
-    platform = platform_of(shoppers, torch.nn.functional.normalize(features), width=3)
+    platform = platform_of(shoppers, torch.nn.functional.normalize(features))
     assert choose_local(platform).decay == min(DECAYS)
 
 
@@ -102,11 +105,10 @@ def test_shoppers_who_follow_each_other_choose_the_transitions():
     platform = platform_of(
         [[(int(s) + n) % 40 for n in range(6)] for s in starts],
         torch.nn.functional.normalize(torch.randn(40, 12, generator=torch.Generator().manual_seed(2))),
-        width=3,
     )
-    assert choose_local(platform).transitions > 0
-    random = some_platform(shoppers=150, items=400, seed=5)
-    assert choose_local(random).blend == 0
+    chosen = choose_local(platform)
+    assert chosen.transitions > 0
+    assert (chosen.own, chosen.others) == (True, False)
 
 
 def popularity_by_hand(platform, which):
@@ -116,27 +118,17 @@ def popularity_by_hand(platform, which):
     ]
 
 
-def test_untrained_every_blend_of_zero_and_one_is_the_prior_bit_for_bit():
-    platform = some_platform()
-    start = initial_shared(platform.spec)
-    users = platform.test_users
-    prior = Recommender(platform, start, LocalLayer(0.0, 0.1)).scores("test", users)
-    for blend in (0.0, 0.25, 0.5, 0.75, 1.0):
-        assert torch.equal(Recommender(platform, start, LocalLayer(blend, 0.1)).scores("test", users), prior)
-
-
-def test_with_blend_zero_the_shared_part_plays_no_part_whatever_it_holds():
-    platform = some_platform()
-    users = platform.test_users
-    prior = Recommender(platform, initial_shared(platform.spec), LocalLayer(0.0, 0.0)).scores("test", users)
-    wild = {name: torch.full_like(t, 1e30) for name, t in initial_shared(platform.spec).items()}
-    assert torch.equal(Recommender(platform, wild, LocalLayer(0.0, 0.0)).scores("test", users), prior)
+@pytest.mark.parametrize("local", [LocalLayer(), LocalLayer(1.0, 3.0, own=False)])
+def test_without_counts_the_score_is_the_prior_whatever_they_hold(local):
+    platform, users = some_platform(), some_platform().test_users
+    prior = Recommender(platform, LocalLayer()).scores("test", users)
+    wild = Memory(np.full(30, 1e30), sparse.csr_matrix(np.full((30, 30), 1e30)))
+    assert torch.equal(Recommender(platform, local, wild).scores("test", users), prior)
 
 
 def test_scores_ask_for_what_they_are_given_and_change_nothing():
     platform = some_platform()
-    shared = trained(platform)
-    both = Recommender(platform, shared, LocalLayer(0.5, 0.3))
+    both = Recommender(platform, LocalLayer(0.5, 0.3))
     users = platform.test_users
     first = both.scores("test", users)
     first += 1e9
