@@ -1,4 +1,4 @@
-"""Training and evaluation on a device other than the CPU.
+"""Evaluation on a device other than the CPU. A release is made on the CPU, where its noise is.
 
 `Simulated` needs no hardware: it holds shapes, refuses whatever mixes it with the CPU, has no float64 (as MPS), and reads
 back as ones. The tests marked `gpu` compare a real device with the CPU.
@@ -13,21 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from clients import recommender
-from clients.evaluation import choose_blend, choose_local, evaluate
-from clients.gradients import per_shopper_gradients
+from clients.evaluation import choose_joined, choose_local, evaluate
 from clients.platform import HashableSite, prepare_platform
 from clients.recommender import LocalLayer, Popularity, Recommender
-from clients.training import LocalRecipe, train_plain, train_private
-from privacy.noise import ReproducibleNoise
-from privacy.plan import PrivacyPlan
 from shared_model.device import available_devices
 from shared_model.metrics import intra_list_diversity
-from shared_model.model import initial_shared
+from tests.clients.scored import others_of
 
 ACCELERATORS = available_devices()[:-1]
-RECIPE = LocalRecipe(2, 1.0, 0.1, 0.05, negatives=6, proximal=0.1)
-PLAN = PrivacyPlan(1000.0, 1e-6, 0.5, 1.0, 20, 2, 1.0)
-LOCAL = LocalLayer(0.5, 0.3, 1.0)
+LOCAL = LocalLayer(0.3, 1.0)
 
 
 class Simulated(TorchDispatchMode):
@@ -65,7 +59,7 @@ class Simulated(TorchDispatchMode):
 
 
 def on(holder, device):
-    """Move a platform's or its training data's public tensors."""
+    """Move a platform's public tensors."""
     moved = {name: getattr(holder, name).to(device) for name in ("features", "norms", "isolation")}
     return dataclasses.replace(holder, **moved)
 
@@ -73,60 +67,14 @@ def on(holder, device):
 @pytest.fixture
 def platform(make_site):
     site = HashableSite(make_site("toys", cap=None))
-    return prepare_platform(site, ("tiny",), 2, 6)
-
-
-@pytest.fixture
-def single(setting, events):
-    """Return a setting in float32: MPS has no other."""
-    setting.shared = {name: t.float() for name, t in setting.shared.items()}
-    setting.data = setting.of(events(), dtype=torch.float32).data
-    return setting
-
-
-def private(setting, data, noise):
-    rng = np.random.default_rng(1)
-    return train_private(setting.shared, setting.spec, data, RECIPE, PLAN, noise, rng, "never")
-
-
-def test_training_stays_on_the_device(single):
-    data = on(single.data, "meta")
-    shapes = {name: tuple(t.shape) for name, t in single.shared.items()}
-    with Simulated() as device:
-        after = private(single, data, ReproducibleNoise(1))
-    assert device.multiplied == {"meta"}
-    # sums leave once a step to meet the noise, the result once at the end; no gradient of a shopper does
-    assert sorted(device.read_back) == sorted([*shapes.values()] * (RECIPE.steps + 1))
-    assert {name: tuple(t.shape) for name, t in after.items()} == shapes
-    assert all(t.device.type == "cpu" for t in after.values())
-    with Simulated() as device:
-        after = train_plain(single.shared, single.spec, [data], RECIPE, np.random.default_rng(1))
-    assert device.multiplied == {"meta"}
-    assert sorted(device.read_back) == sorted(shapes.values())
-    assert all(t.device.type == "cpu" for t in after.values())
-
-
-def test_noise_is_drawn_on_the_cpu_whatever_the_device(single):
-    class Counting(ReproducibleNoise):
-        drawn = 0
-
-        def normal(self, n):
-            Counting.drawn += n
-            return super().normal(n)
-
-    state = torch.get_rng_state()
-    with Simulated():
-        private(single, on(single.data, "meta"), Counting(1))
-    assert Counting.drawn == RECIPE.steps * sum(t.numel() for t in single.shared.values())
-    assert torch.equal(torch.get_rng_state(), state)
+    return prepare_platform(site, ("tiny",), 6)
 
 
 def test_scoring_stays_on_the_device(platform):
-    shared, users = initial_shared(platform.spec), platform.test_users
-    shared["residual_out"] += 0.1
+    users = platform.test_users
     there = on(platform, "meta")
     with Simulated() as device:
-        ranking = evaluate(there, Recommender(there, shared, LOCAL), "test", users)
+        ranking = evaluate(there, Recommender(there, LOCAL), "test", users)
         evaluate(there, Popularity(there), "test", users)
     assert device.multiplied == {"meta"}
     assert ranking.top.shape == (len(users), 10)
@@ -136,7 +84,7 @@ def test_scoring_stays_on_the_device(platform):
     with Simulated():
         intra_list_diversity(ranking.top, there.features)
     with Simulated() as device:
-        assert choose_blend(there, shared, LOCAL) == LOCAL  # all ranks read as 1: nothing is better
+        choose_joined(there, others_of(platform), LOCAL)
         choose_local(there)
     assert all(len(platform.catalogue) not in shape for shape in device.read_back)
 
@@ -145,18 +93,18 @@ def test_the_simulated_device_notices_what_was_not_moved(platform, monkeypatch):
     monkeypatch.setattr(recommender, "to_device", lambda tensor, device: tensor)
     there = on(platform, "meta")
     with Simulated(), pytest.raises(RuntimeError, match="mixes devices"):
-        Recommender(there, initial_shared(there.spec), LOCAL).scores("test", there.test_users)
+        Recommender(there, LOCAL).scores("test", there.test_users)
 
 
-def test_scoring_in_bfloat16_moves_scores_by_its_rounding_and_training_not_at_all(make_site):
+def test_scoring_in_bfloat16_moves_scores_by_its_rounding(make_site):
     site = make_site("toys", cap=None)
     rough = site.model_copy(update={"compute": site.compute.model_copy(update={"scoring": "bfloat16"})})
-    exact, coarse = (prepare_platform(HashableSite(s), ("tiny",), 2, 6) for s in (site, rough))
+    exact, coarse = (prepare_platform(HashableSite(s), ("tiny",), 6) for s in (site, rough))
     assert coarse.table.dtype == torch.bfloat16
-    assert torch.equal(coarse.features, exact.features)  # what training reads
+    assert torch.equal(coarse.features, exact.features)
     assert exact.table is exact.features
     scores = [
-        Recommender(p, initial_shared(p.spec), LocalLayer(0.0, 0.0)).scores("test", p.test_users)
+        Recommender(p, LocalLayer()).scores("test", p.test_users)
         for p in (exact, coarse)
     ]
     assert scores[1].dtype == torch.float32
@@ -167,20 +115,7 @@ def test_scoring_in_bfloat16_moves_scores_by_its_rounding_and_training_not_at_al
 @pytest.mark.gpu
 @pytest.mark.skipif(not ACCELERATORS, reason="this machine has no accelerator")
 @pytest.mark.parametrize("name", ACCELERATORS)
-def test_an_accelerator_computes_what_the_cpu_does(single, platform, name):
-    users, rows = np.arange(len(single.data)), torch.tensor([0, 7, 11, 33])
-    both = []
-    for data in (single.data, on(single.data, name)):
-        shared = {n: t.to(data.features.device) for n, t in single.shared.items()}
-        example, weights = data.chunk(users, rows), torch.ones(len(users), device=data.features.device)
-        both.append(per_shopper_gradients(shared, single.spec, example, data.negatives(rows), weights))
-    for tensor, expected in both[0].items():
-        torch.testing.assert_close(both[1][tensor].cpu(), expected, atol=1e-4, rtol=1e-3)
-    here = private(single, single.data, ReproducibleNoise(1))
-    there = private(single, on(single.data, name), ReproducibleNoise(1))
-    for tensor, expected in here.items():
-        torch.testing.assert_close(there[tensor], expected, atol=1e-3, rtol=1e-3)
-    moved = on(platform, name)
-    shared, test = initial_shared(platform.spec), platform.test_users
-    ranks = [evaluate(p, Recommender(p, shared, LOCAL), "test", test).ranks for p in (platform, moved)]
+def test_an_accelerator_computes_what_the_cpu_does(platform, name):
+    moved, test = on(platform, name), platform.test_users
+    ranks = [evaluate(p, Recommender(p, LOCAL), "test", test).ranks for p in (platform, moved)]
     assert np.mean(ranks[0] == ranks[1]) > 0.9

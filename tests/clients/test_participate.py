@@ -438,7 +438,7 @@ def test_reproducible_noise_differs_by_round_seed_and_platform(make_site, ask, s
         return total.astype(np.float32)
 
     monkeypatch.setattr(module, "private_sum", draw)
-    toys, food = make_site("toys", reproducible_noise=True), make_site("food", reproducible_noise=True)
+    toys, food = (make_site(name, cap=30.0, reproducible_noise=True) for name in ("toys", "food"))
     for site, change in ((toys, {}), (food, {}), (toys, {"seed": 4}), (toys, {"round": 2})):
         asked = ask.model_copy(update=change)
         participate(site, asked, start(asked))

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from clients.examples import training_data
-from clients.platform import HashableSite, check_encoders, prepare_platform
+from clients.platform import HashableSite, check_encoders, prepare_platform, read_events
+from clients.training import ShopperEvents
 from shared_model.errors import BadInputError, EncoderError
 from shared_model.features import make_encoders
 
@@ -68,33 +68,16 @@ def test_the_task_decides_what_is_held_out(make_site, platform_of, first_purchas
     assert len(platform.test_users) >= len(platform.valid_users) > 0
 
 
-def test_targets_are_never_events_that_were_held_out(setting, events):
-    taken = setting.of(events())
-    for u in range(len(taken.data)):
-        trained = set(taken.split.train_history(u)[0].tolist())
-        assert set(taken.data.items[u].tolist()) - {-1} <= trained
-        for target in (taken.split.test_target[u], taken.split.valid_target[u]):
-            assert target not in trained
-
-
-def test_negatives_are_drawn_from_the_catalogue_and_not_from_the_shoppers(setting, events):
-    """The same draw whoever the shoppers are: no count, no popularity, no history enters."""
-    first, second = setting.of(events(seed=0)).data, setting.of(events(shoppers=5, seed=9)).data
-    draws = [data.negative_rows(500, np.random.default_rng(4)) for data in (first, second)]
-    assert torch.equal(*draws)
-    many = first.negative_rows(80_000, np.random.default_rng(5))
-    counts = np.bincount(many.numpy(), minlength=80)
-    assert counts.min() > 850
-    assert counts.max() < 1150
-
-
-def test_no_more_targets_than_history(setting, events):
-    taken = setting.of(events())
-    data = training_data(
-        taken.split, taken.data.features, taken.data.norms, taken.data.isolation, setting.spec, 500
-    )
-    assert data.targets == setting.spec.history_length
-    assert data.chunk(np.arange(2), torch.tensor([0])).target_mask.shape == (2, setting.spec.history_length)
+def test_what_is_added_up_was_never_held_out(make_site):
+    site = HashableSite(make_site())
+    data = read_events(site)
+    products = np.arange(len(data.catalogue))
+    events = ShopperEvents.of(data.split, products)
+    for u in range(len(data.split.sequences)):
+        mine = events.products[events.users == u]
+        np.testing.assert_array_equal(mine, data.split.train_history(u)[0])
+        for target in (data.split.test_target[u], data.split.valid_target[u]):
+            assert target not in mine
 
 
 def test_other_encoders_than_the_federation_s_are_refused():

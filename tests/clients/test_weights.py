@@ -15,9 +15,15 @@ from clients.data.sources import FilesSource
 from clients.data.split import Split
 from clients.data.store import open_store
 from clients.data.views import first_purchases, single_events
-from clients.transitions import WINDOW, transitions
+from clients.transitions import WINDOW, own_memory
 
 ITEMS = 6
+
+
+def transitions(split, which, items):
+    return own_memory(split, which, items).matrix
+
+
 NOW = 1_700_000_000.0
 histories = st.lists(
     st.lists(
