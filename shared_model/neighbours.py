@@ -165,9 +165,15 @@ def _encoded(encode: Encode, texts: Sequence[str], dtype: type, progress: Progre
 
 def _pairs(near: NDArray[np.int32], size: int) -> NDArray[np.int32]:
     """Return the unordered pairs in (V, K') rows of neighbours, sorted and unique, (E, 2)."""
-    a, b = np.repeat(np.arange(size, dtype=np.int64), near.shape[1]), near.ravel().astype(np.int64)
-    real = (b >= 0) & (a != b)
-    return unpacked(np.unique(packed(np.minimum(a, b)[real], np.maximum(a, b)[real])))
+    numbers = np.empty(near.shape, dtype=np.int64)
+    for start in range(0, size, CHUNK):
+        b = near[start : start + CHUNK]
+        a = np.arange(start, start + len(b), dtype=np.int32)[:, None]
+        real = (b >= 0) & (a != b)
+        numbers[start : start + CHUNK] = np.where(real, packed(np.minimum(a, b), np.maximum(a, b)), -1)
+    flat = numbers.ravel()
+    flat.sort()  # in place: no second array of this size
+    return unpacked(flat[(flat >= 0) & (np.diff(flat, prepend=-1) > 0)])
 
 
 def packed(low: NDArray[np.integer], high: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -177,4 +183,6 @@ def packed(low: NDArray[np.integer], high: NDArray[np.integer]) -> NDArray[np.in
 
 def unpacked(numbers: NDArray[np.int64]) -> NDArray[np.int32]:
     """Return (E, 2) pairs of what `packed` made."""
-    return np.stack([numbers >> 31, numbers & (2**31 - 1)], axis=1).astype(np.int32)
+    pairs = np.empty((len(numbers), 2), dtype=np.int32)
+    pairs[:, 0], pairs[:, 1] = numbers >> 31, numbers & (2**31 - 1)
+    return pairs
