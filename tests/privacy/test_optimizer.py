@@ -58,14 +58,18 @@ def released(parameters):
     return [-p.detach().clone() for p in parameters]
 
 
+GRID = 2.0**-29
+"""C = 1/2 is 2^28 steps."""
+
+
 def by_hand(per_user):
-    """Clip each user, sum, divide by the public normaliser: one user at a time, in numpy float64."""
+    """Clip each user, round towards zero, sum, divide by the public normaliser: one user at a time, in numpy."""
     total = [np.zeros(g.shape[1:]) for g in per_user]
     for user in range(len(per_user[0])):
         own = [g[user].double().numpy() for g in per_user]
         norm = math.sqrt(sum(float((x**2).sum()) for x in own))
-        factor = min(1.0, C / (norm + 1e-6))  # Opacus' 1e-6: never above C, and no division by zero
-        total = [t + factor * x for t, x in zip(total, own, strict=True)]
+        factor = C / max(norm, C)
+        total = [t + np.trunc(factor * x / GRID) * GRID for t, x in zip(total, own, strict=True)]
     return [t / PLAN.normaliser for t in total]
 
 
@@ -146,19 +150,94 @@ def test_two_steps_and_two_optimisers_never_share_noise():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_sum_that_is_not_finite_is_refused_before_any_noise(bad):
+def test_a_row_that_is_not_finite_contributes_exactly_zero(bad):
+    per_user = gradients(3)
+    optimizer, parameters = make(Silence())
+    give(parameters, [g[[0, 1]] for g in per_user])
+    optimizer.step()
+    spoilt, others = make(Silence())
+    per_user[1][2, 0] = bad
+    give(others, per_user)
+    spoilt.step()
+    assert all(torch.equal(a, b) for a, b in zip(released(parameters), released(others), strict=True))
+    assert all(bool(p.any()) for p in parameters)
+
+
+def test_a_row_too_large_to_square_contributes_exactly_zero():
+    optimizer, parameters = make(Silence())
+    give(parameters, [torch.full_like(g, 1e200) for g in gradients(3)])
+    optimizer.step()
+    assert all(not bool(p.any()) for p in parameters)
+
+
+def bounded(parameters, value=0.01, dtype=torch.float64):
+    return [torch.full(p.shape, value, dtype=dtype) for p in parameters]
+
+
+def test_a_bounded_sum_is_taken_as_it_is_between_chunks_of_rows():
+    """Not clipped again: it is the sum of many rows, longer than C."""
+    per_user = gradients(4)
+    optimizer, parameters = make(Silence())
+    give(parameters, per_user)
+    optimizer.signal_skip_step(True)
+    optimizer.step()
+    optimizer.zero_grad()
+    optimizer.add_bounded(bounded(parameters, 3.0))
+    optimizer.signal_skip_step(True)
+    optimizer.step()
+    optimizer.zero_grad()
+    give(parameters, gradients(4))
+    optimizer.signal_skip_step(False)
+    optimizer.step()
+    for ours, reference in zip(released(parameters), by_hand(per_user), strict=True):
+        np.testing.assert_allclose(ours.numpy(), 2 * reference + 3.0 / PLAN.normaliser, rtol=1e-13)
+
+
+def test_a_bounded_sum_is_noised_and_used_once():
+    class Counting(Silence):
+        drawn = 0
+
+        def normal(self, n):
+            self.drawn += n
+            return np.ones(n)
+
+    noise = Counting()
+    optimizer, parameters = make(noise, dtype=torch.float32)
+    optimizer.add_bounded(bounded(parameters))
+    optimizer.step()
+    assert noise.drawn == 17
+    for ours in released(parameters):
+        expected = torch.full_like(ours, (0.01 + C) / PLAN.normaliser)
+        torch.testing.assert_close(ours, expected, rtol=1e-6, atol=0)
+    with pytest.raises(ValueError, match="zero_grad"):
+        optimizer.step()
+    optimizer.add_bounded(bounded(parameters))
+    with pytest.raises(ValueError, match="zero_grad"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_bounded_sum_that_is_not_finite_is_refused_before_any_noise(bad):
     class Untouched(Silence):
         def normal(self, n):
             raise AssertionError("noise was drawn for a sum that may not leave")
 
     optimizer, parameters = make(Untouched())
-    per_user = gradients(3)
-    per_user[1][2, 0] = bad
-    give(parameters, per_user)
+    sums = bounded(parameters)
+    sums[1][0] = bad
+    optimizer.add_bounded(sums)
     with pytest.raises(MechanismError, match="not finite"):
         optimizer.step()
     assert all(not bool(p.any()) for p in parameters), "a step was taken"
     assert all(p.grad is None for p in parameters), "a gradient was left behind"
+
+
+def test_a_bounded_sum_in_single_precision_or_of_another_shape_is_refused():
+    optimizer, parameters = make(Silence())
+    with pytest.raises(MechanismError, match="float32"):
+        optimizer.add_bounded(bounded(parameters, dtype=torch.float32))
+    with pytest.raises(MechanismError, match=r"parameter 1 .* give float64 of shape \(5,\)"):
+        optimizer.add_bounded([bounded(parameters)[0], torch.zeros(6, dtype=torch.float64)])
 
 
 def test_an_all_zero_update_is_fine():
