@@ -30,8 +30,8 @@ import torch
 
 _FINENESS = 28
 """Bits of the grid below C: float64's 53, less 24 for the number of rows, less 1 for C's own leading bit."""
-_PIECE = 4096
-"""Coordinates of all rows that are held in float64 at a time: more would not fit a processor's cache."""
+_HELD = 2**18
+"""Coordinates of rows that are held in float64 at a time, 2 MB: more would not stay in a processor's cache."""
 
 
 def grid_step(clip_norm: float) -> float:
@@ -55,19 +55,15 @@ def clipped_sum(parameters: Sequence[torch.Tensor], clip_norm: float) -> list[to
     """
     placed = [(g.cpu() if g.device.type == "mps" else g).detach() for g in parameters]
     rows = [g.reshape(len(g), math.prod(g.shape[1:])) for g in placed]
-    squares = torch.zeros(len(rows[0]), dtype=torch.float64, device=rows[0].device)
-    for g in rows:
-        for piece in g.split(_PIECE, dim=1):
-            squares += piece.double().square().sum(1)
-    norms = squares.sqrt()
-    finite = norms.isfinite()
-    factors = (clip_norm / norms.clamp(min=clip_norm)).unsqueeze(1)
-    sums = []
-    for whole, g in zip(placed, rows, strict=True):
-        parts = []
-        for piece in g.split(_PIECE, dim=1):
-            clipped = piece.double() * factors
-            clipped[~finite] = 0.0  # not by a factor: 0 · NaN is NaN
-            parts.append(on_grid(clipped, clip_norm).sum(0))
-        sums.append(torch.cat(parts).view(whole.shape[1:]))
-    return sums
+    at_a_time = max(1, _HELD // max(1, sum(g.shape[1] for g in rows)))
+    step = grid_step(clip_norm)
+    totals = [torch.zeros(g.shape[1], dtype=torch.int64, device=g.device) for g in rows]
+    for block in zip(*[g.split(at_a_time) for g in rows], strict=True):
+        exact = [part.to(torch.float64, copy=True) for part in block]
+        norms = torch.stack([torch.linalg.vecdot(part, part) for part in exact]).sum(0).sqrt()
+        lost = ~norms.isfinite().unsqueeze(1)
+        factors = (clip_norm / norms.clamp(min=clip_norm) / step).unsqueeze(1)
+        for part, total in zip(exact, totals, strict=True):
+            part.mul_(factors).masked_fill_(lost, 0.0)  # not by a factor: 0 · NaN is NaN
+            total.add_(part.to(torch.int64).sum(0))  # steps of the grid; the conversion rounds towards zero
+    return [total.view(g.shape[1:]).double() * step for g, total in zip(placed, totals, strict=True)]

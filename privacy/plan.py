@@ -15,8 +15,8 @@ case                                   what happens
 =====================================  =============================================
 empty Poisson batch                    the zero sum is noised, divided, counted
 gradient norm 0                        unchanged, contributes 0
-gradient norm ≤ C                      unchanged
-gradient of NaN or inf                 contributes 0 (the caller's clipping) or the step is refused
+gradient norm ≤ C                      unchanged but for less than C · 2^-28 a coordinate
+gradient of NaN or inf                 contributes 0
 sample_rate = 1                        no amplification; every shopper in every batch
 any parameter NaN, inf, ≤ 0, bool      PlanError, exit code 2
 sample_rate > 1, delta > 0.1           PlanError

@@ -3,7 +3,8 @@
 | what                                          | where                      | precision                         |
 |-----------------------------------------------|----------------------------|-----------------------------------|
 | item features, their block norms              | the device, all the time   | float32                           |
-| per-shopper gradients, clipping, their sum    | the device, in chunks      | float32                           |
+| per-shopper gradients                         | the device, in chunks      | float32                           |
+| clipping and the sum of gradients             | the device; MPS: the CPU   | float64, sums exact               |
 | scores of all items                           | the device, in chunks      | float32, or bfloat16 where chosen |
 | noise, and the sum of gradients and noise     | the CPU                    | float64, rounded once             |
 | events, masks, ledgers, messages, metrics     | the CPU                    | as they are                       |
