@@ -26,7 +26,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 _FINENESS = 28
 """Bits of the grid below C: float64's 53, less 24 for the number of rows, less 1 for C's own leading bit."""
@@ -39,13 +41,13 @@ def grid_step(clip_norm: float) -> float:
     return math.ldexp(1.0, math.frexp(clip_norm)[1] - 1 - _FINENESS)
 
 
-def on_grid(values: torch.Tensor, clip_norm: float) -> torch.Tensor:
-    """Return float64 ``values`` moved towards zero to multiples of ``grid_step(clip_norm)``.
+def on_grid(values: NDArray[np.float64], clip_norm: float) -> NDArray[np.float64]:
+    """Return values moved towards zero to multiples of ``grid_step(clip_norm)``.
 
     For rows that something else keeps within C, such as sparse ones, before they are added up.
     """
     step = grid_step(clip_norm)
-    return (values / step).trunc_().mul_(step)
+    return np.trunc(values / step) * step
 
 
 def clipped_sum(parameters: Sequence[torch.Tensor], clip_norm: float) -> list[torch.Tensor]:

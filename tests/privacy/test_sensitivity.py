@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from privacy.clipping import clipped_sum, grid_step
+from privacy.clipping import clipped_sum, grid_step, on_grid
 from privacy.optimizer import SourcedDPOptimizer
 from privacy.plan import PrivacyPlan
 
@@ -111,3 +111,10 @@ def test_sums_have_the_parameters_shape_also_of_no_rows(shape):
     assert not got.any()
     [got] = clipped_sum([torch.full((3, *shape), 1e-9)], C)
     assert got.shape == shape
+
+
+@given(arrays(np.float64, 40, elements=st.floats(-1, 1)), st.permutations(range(40)))
+def test_what_is_on_the_grid_adds_up_to_the_same_in_any_order(values, order):
+    values = on_grid(values * C, C)
+    assert sum(values) == sum(values[order]) == float(sum(map(Fraction, values)))
+    assert (np.abs(on_grid(values, C)) <= C).all()
