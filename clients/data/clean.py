@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from clients.data.busiest import Busiest
 from clients.data.catalogue import Catalogue
 from clients.data.distinct import as_codes, codes_of, repeated
 from clients.data.report import CleaningReport
@@ -72,6 +73,7 @@ class _Sieve:
             users=int(self.frame["user_id"].nunique()),
             items=int(self.frame["item_id"].nunique()),
             examples=self.examples,
+            busiest=Busiest.of(self.frame["user_id"]),
         )
 
 
@@ -173,4 +175,5 @@ def research_k_core(table: Table, report: CleaningReport, k: int) -> tuple[Table
         users=int(frame["user_id"].nunique()),
         items=int(frame["item_id"].nunique()),
         tainted=True,
+        busiest=Busiest.of(frame["user_id"]),
     )

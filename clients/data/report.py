@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from clients.data.busiest import Busiest
+
 
 @dataclass(frozen=True)
 class CleaningReport:
@@ -13,7 +15,7 @@ class CleaningReport:
     `dropped`: reason → rows rejected (each row under its first reason). `flagged`: reason → rows kept in
     spite of a flaw. `examples`: reason → where the first such row is and what it holds. `users`, `items`:
     distinct ones that were kept (`users` is 0 for a catalogue). `tainted`: a filter over all users ran, so
-    the privacy contract does not hold for what follows.
+    the privacy contract does not hold for what follows. `busiest`: the account with most of the events kept.
     """
 
     source: str
@@ -25,9 +27,10 @@ class CleaningReport:
     items: int = 0
     tainted: bool = False
     examples: Mapping[str, str] = field(default_factory=dict, repr=False)
+    busiest: Busiest = field(default_factory=Busiest)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the examples (they hold values from the data)."""
+        """Plain values for JSON, without the examples and the busiest account's id: values from the data."""
         return {
             "source": self.source,
             "read": self.read,
@@ -37,6 +40,7 @@ class CleaningReport:
             "users": self.users,
             "items": self.items,
             "tainted": self.tainted,
+            "most_events_of_an_account": self.busiest.events,
         }
 
     def lines(self) -> list[str]:
@@ -46,6 +50,8 @@ class CleaningReport:
             for reason, rows in counts.items():
                 example = f" (first: {self.examples[reason]})" if reason in self.examples else ""
                 out.append(f"  {verb} {rows:,}: {reason.replace('_', ' ')}{example}")
+        if self.busiest.suspicious(self.kept, self.users):
+            out.append(f"  {self.busiest.line(self.kept, self.users)}")
         if self.tainted:
             out.append("  TAINTED: a filter over all users ran; no differential privacy claim holds")
         return out
@@ -66,4 +72,5 @@ def merged(reports: Iterable[CleaningReport], source: str) -> CleaningReport:
         dropped=dict(dropped),
         tainted=any(part.tainted for part in parts),
         examples=examples,
+        busiest=max((part.busiest for part in parts), default=Busiest()),
     )

@@ -83,14 +83,16 @@ class Split:
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items[fresh]
 
     def holders(self, which: Part, items: int) -> Floats:
-        """How many shoppers have each item in their history, (items,), each by their weightiest event of it."""
+        """How many shoppers have each item in their history, (items,): each counts by their weightiest event of it, and
+        at most 1.
+        """
         if self.sequences.weights is None:
             return np.bincount(self.seen(which)[1], minlength=items).astype(np.float32)
         _, rows, order, fresh = self._by_item(which)
         first = np.flatnonzero(fresh)
         if not first.size:
             return np.zeros(items, dtype=np.float32)
-        strongest = np.maximum.reduceat(self.sequences.weights[order], first)
+        strongest = np.minimum(np.maximum.reduceat(self.sequences.weights[order], first), 1)
         return np.bincount(rows[first], strongest, minlength=items).astype(np.float32)
 
     def _by_item(self, which: Part) -> tuple[Ints, Ints, Ints, npt.NDArray[np.bool_]]:

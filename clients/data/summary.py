@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from clients.data.busiest import Busiest
 from clients.data.catalogue import Catalogue
 from clients.data.products import CodeReport
 from clients.data.store import EventStore
@@ -20,6 +21,7 @@ class Summary:
     lengths : (fewest, most, shoppers) for shoppers with that many events, in powers of two. coverage : share of
     catalogue items that have each of text, price, image …; empty without a catalogue. known : share of events whose
     item is in the catalogue; None without one. codes : what the catalogue's product codes are worth; None without one.
+    busiest : the account with the most events.
     """
 
     events: int
@@ -30,9 +32,10 @@ class Summary:
     coverage: dict[str, float]
     known: float | None
     codes: CodeReport | None
+    busiest: Busiest
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON, without the busiest account's id."""
         lengths = [{"from": low, "to": high, "shoppers": count} for low, high, count in self.lengths]
         return {
             "events": self.events,
@@ -42,6 +45,7 @@ class Summary:
             "lengths": lengths,
             "coverage": self.coverage,
             "events_of_known_items": self.known,
+            "most_events_of_an_account": self.busiest.events,
             "codes": None if self.codes is None else self.codes.to_dict(),
         }
 
@@ -58,6 +62,8 @@ class Summary:
         for low, high, count in self.lengths:
             span = f"{low:,}" if low == high else f"{low:,}–{high:,}"
             out.append(f"  {span:>15} events  {count:>12,} shoppers  {'█' * round(30 * count / widest)}")
+        if self.events:
+            out.append(f"  {self.busiest.line(self.events, self.shoppers)}")
         return [*out, f"  erased shoppers kept out: {self.erased:,}"] if self.erased else out
 
 
@@ -72,7 +78,7 @@ def summarise(
     """
     events = shoppers = known = 0
     items: set[str] = set()
-    bins = np.zeros(64, dtype=np.int64)
+    bins, busiest = np.zeros(64, dtype=np.int64), Busiest()
     for table in store.tables():
         counts = table.frame["user_id"].value_counts(sort=False).to_numpy()
         here = table.frame["item_id"].value_counts(sort=False)
@@ -80,6 +86,7 @@ def summarise(
         if catalogue is not None:
             known += int(here.to_numpy()[catalogue.index_of(here.index.to_series()) >= 0].sum())
         bins += np.bincount(np.frexp(counts)[1] - 1, minlength=64)[:64]
+        busiest = max(busiest, Busiest.of(table.frame["user_id"]))
         events, shoppers = events + len(table.frame), shoppers + len(counts)
     lengths = tuple((2**b, 2 ** (b + 1) - 1, int(n)) for b, n in enumerate(bins) if n)
     return Summary(
@@ -90,6 +97,7 @@ def summarise(
         lengths=lengths,
         coverage={} if catalogue is None else _coverage(catalogue, images),
         known=None if catalogue is None or not events else known / events,
+        busiest=busiest,
         codes=None if catalogue is None else CodeReport.of(catalogue),
     )
 

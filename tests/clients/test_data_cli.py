@@ -181,6 +181,7 @@ def test_training_before_the_first_ingest_says_what_to_do(folder):
         (('table = "orders"', 'table = "orders"\ntimezone = "Europe/Berln"'), "is no time zone"),
         (('table = "orders"', 'table = "orders"\nlate = -1'), "late"),
         (('table = "orders"', 'table = "orders"\nweights = { view = -1 }'), "weights"),
+        (('table = "orders"', 'table = "orders"\nweights = { view = 1, buy = 4 }'), "divide them all by 4"),
     ],
 )
 def test_settings_that_are_none_are_explained(folder, change, told):
@@ -190,6 +191,20 @@ def test_settings_that_are_none_are_explained(folder, change, told):
     with pytest.raises(SiteError) as caught:
         load_site(folder / "client.toml")
     assert told in str(caught.value)
+
+
+def test_the_busiest_account_is_named_where_it_is_no_person_and_never_in_json(run, folder):
+    assert "  the busiest account has 6 of 21 events (28.6%)\n" in run("ingest")[1]
+    with sqlite3.connect(folder / "shop.db") as database:
+        more = [(f"v{u}", "a", 1_600_001_000 + u) for u in range(400)]
+        more += [("r\x1b[2Jobot", "abcd"[i % 4], 1_600_002_000 + i) for i in range(300)]
+        database.executemany("INSERT INTO orders VALUES (?, ?, ?)", more)
+    code, out, _ = run("ingest")
+    told = "the busiest account has 300 of 721 events (41.6%), 169 times the average: 'r\\x1b[2Jobot'. "
+    assert (code, told in out, "fedcart client erase" in out) == (0, True, True)
+    out = run("ingest", "--format", "json")[1]
+    assert json.loads(out)["store"]["most_events_of_an_account"] == 300
+    assert "obot" not in out
 
 
 def test_product_codes_come_through_the_store_and_are_counted(run, folder):

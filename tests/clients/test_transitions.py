@@ -1,10 +1,12 @@
-"""Transitions against a double loop over each shopper's pairs, and against what must never count."""
+"""Transitions against a double loop over each shopper's pairs, against what must never count, and against one who
+repeats a pair."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clients import transitions as memory
 from clients.data import leave_one_out
 from clients.data.sequences import Sequences
 from clients.transitions import DECAY, WINDOW, transition_scores, transitions
@@ -30,12 +32,14 @@ def by_hand(split, which):
         items, groups = split.history(which, u)
         for item in set(items.tolist()):
             holders[item] += 1
+        own = np.zeros((ITEMS, ITEMS))
         for a in range(len(items)):
             for b in range(a + 1, min(a + WINDOW + 1, len(items))):
                 if items[a] != items[b]:
                     weight = max(int(groups[b] - groups[a]), 1) ** -0.5
-                    counts[items[a], items[b]] += weight
-                    counts[items[b], items[a]] += weight
+                    for one, other in ((items[a], items[b]), (items[b], items[a])):
+                        own[one, other] = max(own[one, other], weight)
+        counts += own
     holders = np.maximum(holders, 1)
     return counts / holders[:, None] ** 0.5 / holders[None, :] ** 0.25
 
@@ -49,6 +53,33 @@ baskets = st.lists(
 def test_transitions_equal_a_loop_over_pairs(shoppers, which):
     split = split_of(shoppers)
     np.testing.assert_allclose(transitions(split, which, ITEMS).toarray(), by_hand(split, which), rtol=1e-5)
+
+
+@given(st.lists(baskets, min_size=1, max_size=6), st.integers(1, 9))
+def test_blocks_of_shoppers_do_not_matter(shoppers, events):
+    split = split_of(shoppers)
+    whole = transitions(split, "test", ITEMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "_EVENTS", events)
+        np.testing.assert_allclose(transitions(split, "test", ITEMS).toarray(), whole.toarray(), rtol=1e-6)
+
+
+@given(st.lists(baskets, min_size=1, max_size=6), st.data())
+def test_one_shopper_counts_at_most_one_for_a_pair(shoppers, data):
+    """Whoever is removed, and however often they repeat something: no pair loses more than 1, before scaling."""
+    who = data.draw(st.integers(0, len(shoppers) - 1))
+    shoppers[who] = shoppers[who] * data.draw(st.integers(1, 10))
+    split, rest = split_of(shoppers), split_of([*shoppers[:who], [], *shoppers[who + 1 :]])
+    lost = unscaled(split) - unscaled(rest)
+    assert lost.max(initial=0) <= 1 + 1e-5
+    assert lost.min(initial=0) >= -1e-5
+    popular = split.holders("test", ITEMS) - rest.holders("test", ITEMS)
+    assert popular.max() <= 1
+
+
+def unscaled(split):
+    holders = np.maximum(split.holders("test", ITEMS).astype(np.float64), 1)
+    return transitions(split, "test", ITEMS).toarray() * holders[:, None] ** 0.5 * holders[None, :] ** 0.25
 
 
 @given(st.lists(baskets, min_size=1, max_size=6))

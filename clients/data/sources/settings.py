@@ -14,7 +14,7 @@ from clients.data.sources.raw import Mark, Raw
 from clients.data.sources.sql import SqlTable, is_there, new_rows, table_rows
 from clients.data.wanted import wanted_interactions, wanted_items
 
-Weight = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _AMAZON_EVENTS = {
     "user_id": ("reviewerID", "user_id"),
     "item_id": ("parent_asin", "asin"),
@@ -42,7 +42,17 @@ class _Source(BaseModel):
     timezone: str | None = None
     """Where the clock of times without an offset stands."""
     weights: dict[str, Weight] = {}
-    """Kind of event → its weight; others, and those of weight 0, are left out. Empty: all count 1."""
+    """Kind of event → its weight, at most 1: one shopper counts at most 1 for an item. Others, and those of weight 0,
+    are left out. Empty: all count 1.
+    """
+
+    @field_validator("weights")
+    @classmethod
+    def _at_most_one(cls, value: dict[str, float]) -> dict[str, float]:
+        most = max(value.values(), default=0.0)
+        if most > 1:
+            raise ValueError(f"go up to {most:g}; at most 1 is allowed, so divide them all by {most:g}")
+        return value
 
     @field_validator("timezone")
     @classmethod

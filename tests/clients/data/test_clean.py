@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -14,6 +15,8 @@ from clients.data import (
     interactions_table,
     research_k_core,
 )
+from clients.data.busiest import Busiest
+from clients.data.report import merged
 from clients.errors import DataError
 
 NOW = 1_600_000_000.0
@@ -124,6 +127,22 @@ def test_the_report_as_json_holds_no_value_from_the_data(letters: Catalogue) -> 
     _, report = clean_interactions(table, letters, min_events=1)
     assert "secret-item" not in json.dumps(report.to_dict())
     assert any("secret-item" in line for line in report.lines())
+
+
+def test_the_busiest_account_is_found_in_parts_and_named_where_it_is_no_person(letters: Catalogue) -> None:
+    people = [(f"u{n}", "a", str(n), "x", "1") for n in range(60)]
+    robot = [("robot", "b", str(n), "x", "1") for n in range(900)]
+    parts = [
+        clean_interactions(rows(*some), letters, min_events=1)[1] for some in (people[:9], people[9:] + robot)
+    ]
+    whole = replace(merged(parts, "all"), users=61)
+    assert whole.busiest == Busiest(900, "robot")
+    assert "  the busiest account has 900 of 960 events (93.8%), 57 times the average: 'robot'. " in "".join(
+        whole.lines()
+    )
+    assert "robot" not in json.dumps(whole.to_dict()) + repr(whole)
+    assert not any("busiest" in line for line in parts[0].lines())
+    assert Busiest.of(pd.Series([], dtype=str)) == Busiest()
 
 
 def test_k_core_repeats_until_stable_and_taints(letters: Catalogue) -> None:

@@ -81,7 +81,12 @@ def platform_of(
     items: int, shoppers: int, seed: int = 0, *, encoders: tuple[str, ...] = ("tiny",)
 ) -> Platform:
     """Return a platform made in memory."""
-    loaded = load_platform(events_frame(shoppers, items, seed), items_frame(items), seed=0, min_events=3)
+    return platform_from(events_frame(shoppers, items, seed), items_frame(items), encoders)
+
+
+def platform_from(events: pd.DataFrame, items: pd.DataFrame, encoders: tuple[str, ...]) -> Platform:
+    """Return a platform made of these frames."""
+    loaded = load_platform(events, items, seed=0, min_events=3)
     split = leave_one_out(loaded.sequences, first_time_only=True, seed=0)
     made = make_encoders(encoders)
     spec = ModelSpec.of([e.identity for e in made], 2, 6)

@@ -290,10 +290,12 @@ def test_a_weight_that_was_changed_takes_the_old_ones_place(tmp_path, store, now
     ]
     pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "kind"]).to_parquet(tmp_path / "e.parquet")
     for view in (0.25, 0.5, 0.5, 1.0):
-        source = files(tmp_path / "e.parquet", columns={"event": "kind"}, weights={"view": view, "cart": 2.0})
+        source = files(
+            tmp_path / "e.parquet", columns={"event": "kind"}, weights={"view": view, "cart": 0.75}
+        )
         done = ingest(store, source, None, now=now, full=True)
         assert (done.reports[0].kept, done.added) == (4, 3 if view == 0.25 else 0)
-        assert [row[6] for row in events_of(store)] == [view, 2.0, view]
+        assert [row[6] for row in events_of(store)] == [view, 0.75, view]
 
 
 def test_two_do_not_change_a_store_at_once(tmp_path, store, now):
