@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from clients.errors import SiteError
 from clients.folder import ClientFolder, Keys, MembershipRecord
 from clients.participate import open_ledger
-from clients.site import SiteSettings, read_site
+from clients.site import SERVING_TOKEN, SiteSettings, read_site
 from clients.template import LEDGER_KEY, SiteAnswers, site_text
 from federation.auditlog import FIRST, AuditLog, Facts
 from federation.certificates import read_certificates
@@ -44,6 +44,7 @@ def init_folder(path: Path, answers: SiteAnswers) -> ClientFolder:
         (new / "keys").mkdir(mode=0o700)
         _make_keys(ClientFolder(new).keys(1))
         create(ClientFolder(new).secret, secrets.token_hex(32).encode(), PRIVATE)
+        create(new / SERVING_TOKEN, secrets.token_hex(32).encode() + b"\n", PRIVATE)
         (new / "requests").mkdir()
         (new / "federation").mkdir()
         facts: Facts = {"platform": site.name, "population": site.population, "epsilon_cap": site.epsilon_cap}

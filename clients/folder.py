@@ -3,6 +3,7 @@
 client.toml               the platform's own settings; fedcart never writes it again
 keys/1/                   identity.key signs requests, node.key authenticates the node; 2/ after a rotation, …
 keys/worker.secret        shared by the node and the worker on this machine
+keys/serving.token        what callers of `fedcart client serve` show
 requests/                 every request that was made
 federation/3/             an installed kit: kit.json, ca.crt, card.txt
 membership.json           which kit and keys are in force

@@ -21,6 +21,8 @@ from clients.data.sources.settings import EventSource, FeedbackSource, ItemSourc
 from clients.errors import SiteError
 from federation.address import checked_address
 
+SERVING_TOKEN = "keys/serving.token"  # noqa: S105  (a path)
+"""Where `fedcart client init` puts the token of the platform's service."""
 Compile = Literal["auto", "always", "never"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -115,8 +117,11 @@ class ServingSettings(_Section):
     key: Path | None = None
     client_ca: Path | None = None
     """PEM file of the authority of callers' certificates: then callers without one are refused (mTLS)."""
-    token: Path | None = None
-    """A file that only its owner may read, with the token that callers show; needed beyond this machine."""
+    token: Path = Path(SERVING_TOKEN)
+    """A file that only its owner may read, with the token that every caller shows."""
+    without_token: bool = False
+    """Ask nobody for a token: who reaches the port reads every shopper's profile, also other accounts of this machine.
+    Beyond this machine only where `client_ca` is set."""
     out_of_stock: Path | None = None
     """A text file with the ids of the items that are not in stock, one a line; read again when it changes."""
     index: Literal["auto", "exact", "approximate"] = "auto"

@@ -94,6 +94,11 @@ cache = "cache"
 [metrics]
 # address = "127.0.0.1:9465"
 
+# Who is served: fedcart client serve (docs/serving.md).
+[serving]
+# port = 9500
+# token = "keys/serving.token"  # every caller shows it; for its owner only
+
 # What a recommendation is here.
 [task]
 # first_purchases = false  # keep only the first event of each item of a shopper

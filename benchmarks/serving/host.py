@@ -1,7 +1,7 @@
 """The served process of the benchmarks: `python -m benchmarks.serving.host ITEMS SHOPPERS WIDTH SEED FOLDER [faults]`.
 
-With `faults` it exchanges its snapshot (model and catalogue) every second, asks for a token, and its database is away
-every other second. It prints its address, and on SIGTERM ends.
+Every call is asked for the token, as a platform's own service asks. With `faults` it exchanges its snapshot (model and
+catalogue) every second, and its database is away every other second. It prints its address, and on SIGTERM ends.
 """
 
 import asyncio
@@ -16,12 +16,15 @@ from benchmarks.serving.shop import made_snapshot
 from clients.errors import StoreError
 from clients.feedback import FeedbackEvent, FeedbackStore, Recorded
 from clients.serving.current import Current
+from clients.serving.door import Door, bearer
 from clients.serving.serve import Serving, serve
 from clients.serving.steady import steady, warm
 from clients.site import ServingSettings
 from federation.supervise import configure_log
 
 TOKEN = "benchmark-token-0123456789"  # noqa: S105  (of a made-up shop)
+SHOWN = bearer(TOKEN)
+"""The metadata of a call."""
 
 
 class Away:
@@ -43,20 +46,16 @@ def main() -> None:
     items, shoppers, width, seed = map(int, sys.argv[1:5])
     folder, faults = Path(sys.argv[5]), "faults" in sys.argv[6:]
     current = Current(made_snapshot(items, shoppers, width, seed, folder))
-    settings = ServingSettings(port=0)
     store = FeedbackStore(folder / "feedback.sqlite")
     sink: FeedbackStore | Away = store
     if faults:
-        token = folder / "token"
-        token.write_text(TOKEN, encoding="ascii")
-        token.chmod(0o600)
-        settings, sink = ServingSettings(port=0, token=token), Away(store)
+        sink = Away(store)
         other = made_snapshot(items + 100, shoppers, width, seed + 1, folder, version="v2")
         for snapshot in (current.snapshot, other):
             warm(snapshot)  # as the service's own watcher does
         threading.Thread(target=_swap, args=(current, [other, current.snapshot]), daemon=True).start()
     steady(current.snapshot)
-    asyncio.run(_serve(Serving(current, settings, sink)))
+    asyncio.run(_serve(Serving(current, ServingSettings(port=0), Door(TOKEN), sink)))
 
 
 def _swap(current: Current, snapshots: list) -> None:

@@ -12,6 +12,7 @@ import torch
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from benchmarks.serving.host import SHOWN
 from benchmarks.serving.process import hosted
 from benchmarks.serving.shop import TOPICS, made_features, made_snapshot
 from clients.recommender import LocalLayer
@@ -101,7 +102,7 @@ async def _asked(address: str, names: tuple[str, ...], rate: float, count: int, 
 
         def ask(at: int) -> Awaitable[object]:
             return stub.Recommend(
-                messages.RecommendRequest(who=messages.Who(shopper_id=names[at])), timeout=30
+                messages.RecommendRequest(who=messages.Who(shopper_id=names[at])), metadata=SHOWN, timeout=30
             )
 
         return await _at_rate(ask, rate, chosen)

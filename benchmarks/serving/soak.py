@@ -35,13 +35,13 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from benchmarks.serving.host import TOKEN
+from benchmarks.serving.host import SHOWN, TOKEN
 from benchmarks.serving.process import Hosted, hosted
-from clients.serving.serve import MESSAGE_LIMIT, SERVICE
+from clients.serving.bounds import MESSAGE_LIMIT
+from clients.serving.serve import SERVICE
 from clients.serving.v1 import serving_pb2 as messages
 from clients.serving.v1.serving_pb2_grpc import RecommenderStub
 
-_GOOD = (("authorization", f"Bearer {TOKEN}"),)
 _RIGHT = {
     "good": {"OK", "RESOURCE_EXHAUSTED"},
     "feedback": {"OK", "UNAVAILABLE"},
@@ -241,7 +241,7 @@ async def _good(stub: RecommenderStub, tally: Tally, random: Random, items: int)
         filters=messages.Filters(max_price=50) if random.random() < 0.5 else None,
     )
     start = time.perf_counter()
-    answer = await tally.count("good", stub.Recommend(request, metadata=_GOOD, timeout=20))
+    answer = await tally.count("good", stub.Recommend(request, metadata=SHOWN, timeout=20))
     tally.taken.append(1e3 * (time.perf_counter() - start))
     if answer is not None:
         tally.look("good", answer)
@@ -259,12 +259,12 @@ async def _feedback(_: Any, stub: RecommenderStub, tally: Tally, random: Random)
     name = f"{random.getrandbits(64):x}"
     click = messages.Interaction(event_id=name, shopper_id="u0000001", kind="CLICK", item_id="i0000001")
     request = messages.RecordFeedbackRequest(interactions=[click])
-    await tally.count("feedback", stub.RecordFeedback(request, metadata=_GOOD, timeout=20))
+    await tally.count("feedback", stub.RecordFeedback(request, metadata=SHOWN, timeout=20))
 
 
 async def _slow(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
     async def session() -> None:
-        call = stub.Stream(metadata=_GOOD, timeout=60)
+        call = stub.Stream(metadata=SHOWN, timeout=60)
         await call.write(messages.StreamRequest(open=messages.RecommendRequest(count=500)))
         for _ in range(5):
             await call.write(messages.StreamRequest(item_id=f"i{random.randrange(1000):07}"))
@@ -282,26 +282,26 @@ async def _slow(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> 
 
 
 async def _cancelled(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
-    call = stub.Recommend(messages.RecommendRequest(count=500), metadata=_GOOD, timeout=20)
+    call = stub.Recommend(messages.RecommendRequest(count=500), metadata=SHOWN, timeout=20)
     asyncio.get_running_loop().call_later(random.random() * 0.01, call.cancel)
     await tally.count("cancelled", call)
 
 
 async def _hurried(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
     request = messages.AudienceRequest(item_id=f"i{random.randrange(1000):07}")
-    await tally.count("hurried", stub.Audience(request, metadata=_GOOD, timeout=0.001))
+    await tally.count("hurried", stub.Audience(request, metadata=SHOWN, timeout=0.001))
 
 
 async def _oversized(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
     request = messages.RecommendRequest(request_id="x" * (MESSAGE_LIMIT + random.randrange(1, 10**6)))
-    await tally.count("oversized", stub.Recommend(request, metadata=_GOOD, timeout=20))
+    await tally.count("oversized", stub.Recommend(request, metadata=SHOWN, timeout=20))
 
 
 async def _malformed(channel: grpc.aio.Channel, _: Any, tally: Tally, random: Random) -> None:
     method = random.choice(["Recommend", "Rank"])
     raw = channel.unary_unary(f"/{SERVICE}/{method}")
     data = random.randbytes(random.randrange(1, 60))
-    await tally.count("malformed", raw(data, metadata=_GOOD, timeout=20))
+    await tally.count("malformed", raw(data, metadata=SHOWN, timeout=20))
 
 
 async def _fuzzed(channel: grpc.aio.Channel, _: Any, tally: Tally, random: Random) -> None:
@@ -314,13 +314,13 @@ async def _fuzzed(channel: grpc.aio.Channel, _: Any, tally: Tally, random: Rando
         else:
             data[at : at + random.randrange(2)] = random.randbytes(random.randrange(2))
     raw = channel.unary_unary(f"/{SERVICE}/{method}")
-    await tally.count("fuzzed", raw(bytes(data), metadata=_GOOD, timeout=20))
+    await tally.count("fuzzed", raw(bytes(data), metadata=SHOWN, timeout=20))
 
 
 async def _others(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
     asked = _messages(random)
     method = random.choice(["Rank", "SimilarItems", "Audience", "Profile", "Explain"])
-    answer = await tally.count("others", getattr(stub, method)(asked[method], metadata=_GOOD, timeout=20))
+    answer = await tally.count("others", getattr(stub, method)(asked[method], metadata=SHOWN, timeout=20))
     if answer is not None and method in {"Rank", "SimilarItems"}:
         tally.look("others", answer)
 
@@ -352,4 +352,4 @@ async def _no_token(_: Any, stub: RecommenderStub, tally: Tally, random: Random)
 
 async def _unknown(_: Any, stub: RecommenderStub, tally: Tally, random: Random) -> None:
     request = messages.SimilarItemsRequest(item_id=f"none{random.random()}")
-    await tally.count("unknown", stub.SimilarItems(request, metadata=_GOOD, timeout=20))
+    await tally.count("unknown", stub.SimilarItems(request, metadata=SHOWN, timeout=20))

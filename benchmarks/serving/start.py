@@ -17,6 +17,7 @@ from benchmarks.provenance import PROJECT
 from benchmarks.serving.shop import EVENTS, TOPICS
 from clients.enrol import init_folder, install_kit, write_request
 from clients.folder import ClientFolder
+from clients.serving.door import bearer, read_token
 from clients.serving.v1 import serving_pb2 as messages
 from clients.serving.v1.serving_pb2_grpc import RecommenderStub
 from clients.template import SiteAnswers
@@ -78,7 +79,8 @@ def first_answer(folder: ClientFolder) -> float:
             raise RuntimeError(f"the service ended with code {process.wait()}")
         with grpc.insecure_channel(line.split()[-1]) as channel:
             who = messages.Who(shopper_id="u0000001")
-            RecommenderStub(channel).Recommend(messages.RecommendRequest(who=who), timeout=30)
+            shown = bearer(read_token(folder.site().serving))
+            RecommenderStub(channel).Recommend(messages.RecommendRequest(who=who), metadata=shown, timeout=30)
         return time.perf_counter() - begun
     finally:
         process.terminate()

@@ -1,15 +1,16 @@
 """Asks a running service as `grpcurl` does, by reflection alone, and prints commands and answers for docs/serving.md.
 
-    python -m benchmarks.serving.transcript ADDRESS SHOPPER ITEM OTHER_ITEM
+    python -m benchmarks.serving.transcript FOLDER ADDRESS SHOPPER ITEM OTHER_ITEM
 
-Every method of the service is called once at least. Hashes and numbers are shortened, long lines broken; else what is
-printed is what came.
+FOLDER is the platform's, whose token is shown. Every method of the service is called once at least. Hashes and numbers
+are shortened, long lines broken; else what is printed is what came.
 """
 
 import json
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,16 +19,20 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from clients.folder import ClientFolder
+from clients.serving.door import bearer, read_token
+from clients.site import SERVING_TOKEN
+
 _SERVICE = "fedcart.serving.v1.Recommender"
 _HEALTH = "grpc.health.v1.Health"
 _WIDTH = 120
 
 
 class Grpcurl:
-    """Calls methods that it knows from the service's own reflection."""
+    """Calls methods that it knows from the service's own reflection; shows the token where one is asked for."""
 
-    def __init__(self, channel: grpc.Channel, address: str) -> None:
-        self._channel, self._address = channel, address
+    def __init__(self, channel: grpc.Channel, address: str, token: str) -> None:
+        self._channel, self._address, self._shown = channel, address, bearer(token)
         self._database = ProtoReflectionDescriptorDatabase(channel)
         self._pool = DescriptorPool(self._database)
 
@@ -50,10 +55,12 @@ class Grpcurl:
         )
         messages = [json_format.ParseDict(q, GetMessageClass(found.input_type)()) for q in questions]
         given = " ".join(json.dumps(question) for question in questions)
-        name = f"$R/{method}" if service == _SERVICE else f"{service}/{method}"
-        lines = [f"$ grpcurl -plaintext -d '{given}' {self._address} {name}"]
+        ours = service == _SERVICE
+        name, shows = (f"$R/{method}", ' -H "$T"') if ours else (f"{service}/{method}", "")
+        lines = [f"$ grpcurl -plaintext{shows} -d '{given}' {self._address} {name}"]
         try:
-            answer = call(iter(messages) if found.client_streaming else messages[0], timeout=30)
+            asked = iter(messages) if found.client_streaming else messages[0]
+            answer = call(asked, timeout=30, metadata=self._shown if ours else ())
             for message in answer if found.client_streaming else [answer]:
                 text = json.dumps(_shortened(json_format.MessageToDict(message)), ensure_ascii=False)
                 lines += textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
@@ -74,12 +81,19 @@ def _shortened(value: Any) -> Any:
     return f"{value[:8]}…" if is_hash else value
 
 
-def transcript(tool: Grpcurl, address: str, shopper: str, item: str, other: str) -> Iterator[str]:
+def shell(folder: str) -> str:
+    """Return the lines that set what the calls name: the service, and the token of a platform's folder."""
+    return f'$ R={_SERVICE}\n$ T="authorization: Bearer $(cat {folder}/{SERVING_TOKEN})"\n'
+
+
+def transcript(
+    tool: Grpcurl, folder: str, address: str, shopper: str, item: str, other: str
+) -> Iterator[str]:
     """Yield each call as `Grpcurl.asked` shows it."""
     who = {"shopperId": shopper}
     yield "\n".join([f"$ grpcurl -plaintext {address} list", *tool.services()]) + "\n"
     yield tool.asked("Check", {"service": _SERVICE}, service=_HEALTH)
-    yield f"$ R={_SERVICE}\n" + tool.asked(
+    yield shell(folder) + tool.asked(
         "Recommend", {"who": who, "count": 3, "filters": {"maxPrice": 30}, "diversity": 0.3}
     )
     yield tool.asked("Recommend", {"who": {"texts": ["red lamp"]}, "count": 2})
@@ -101,9 +115,10 @@ def transcript(tool: Grpcurl, address: str, shopper: str, item: str, other: str)
 
 def main() -> None:
     """Print the transcript on standard output."""
-    address, shopper, item, other = sys.argv[1:5]
+    folder, address, shopper, item, other = sys.argv[1:6]
+    token = read_token(ClientFolder(Path(folder)).site().serving)
     with grpc.insecure_channel(address) as channel:
-        calls = list(transcript(Grpcurl(channel, address), address, shopper, item, other))
+        calls = list(transcript(Grpcurl(channel, address, token), folder, address, shopper, item, other))
     sys.stdout.write("\n".join(calls))
 
 

@@ -7,21 +7,7 @@ from clients.data.ids import one_spelling
 from clients.serving.errors import AskError
 from clients.serving.shelf import Boost, Filters
 
-COUNT_LIMIT, CANDIDATE_LIMIT, AUDIENCE_LIMIT = 500, 2_000, 10_000
-ITEMS_LIMIT, TEXTS_LIMIT, TEXT_LIMIT, NAME_LIMIT, BOOSTS_LIMIT, EXCLUDED_LIMIT = (
-    200,
-    20,
-    1_000,
-    128,
-    100,
-    5_000,
-)
-
-
-def at_most(name: str, size: int, limit: int) -> None:
-    """Raise AskError if there are more than `limit`."""
-    if size > limit:
-        raise AskError(f"{name}: has {size}, and at most {limit} are taken. Send fewer.")
+COUNT_LIMIT, AUDIENCE_LIMIT = 500, 10_000
 
 
 def require_count(count: int, limit: int = COUNT_LIMIT) -> None:
@@ -45,11 +31,6 @@ class Who:
     def __post_init__(self) -> None:
         for name in ("shopper", "session"):
             object.__setattr__(self, name, one_spelling(getattr(self, name)))
-        at_most("who.item_ids", len(self.items), ITEMS_LIMIT)
-        at_most("who.texts", len(self.texts), TEXTS_LIMIT)
-        at_most("who.session_id (characters)", len(self.session), NAME_LIMIT)
-        for text in self.texts:
-            at_most("who.texts (characters of one)", len(text), TEXT_LIMIT)
 
     @property
     def unit(self) -> str:
@@ -70,8 +51,6 @@ class RecommendAsk:
 
     def __post_init__(self) -> None:
         require_count(self.count)
-        at_most("boosts", len(self.boosts), BOOSTS_LIMIT)
-        at_most("filters.exclude_item_ids", len(self.filters.exclude), EXCLUDED_LIMIT)
         if not 0 <= self.diversity <= 1:
             raise AskError(f"diversity = {self.diversity}: give a number from 0 (off) to 1.")
 

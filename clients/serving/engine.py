@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from clients.serving.asks import (
     AUDIENCE_LIMIT,
-    CANDIDATE_LIMIT,
     ItemList,
     RecommendAsk,
     ScoredItem,
     ShopperList,
     Who,
-    at_most,
     require_count,
 )
 from clients.serving.candidates import Best, Question, best_items
@@ -113,7 +111,6 @@ def unit_rows(scoring: Scoring, rows: NDArray[np.int64]) -> NDArray[np.float32]:
 
 def rank(snapshot: Snapshot, who: Who, candidates: Sequence[str], boosts: Sequence[Boost] = ()) -> ItemList:
     """Return the candidates that the catalogue has, best first; each once."""
-    at_most("candidate_ids", len(candidates), CANDIDATE_LIMIT)
     known, shelf = look_up(snapshot, who), snapshot.shelf
     found = {item: shelf.find(item) for item in candidates}
     unknown = tuple(item for item, row in found.items() if row is None)

@@ -6,11 +6,10 @@ from typing import Protocol
 
 from clients.errors import StoreError
 from clients.feedback import FeedbackEvent, Impression, Interaction, Kind, Recorded
-from clients.serving.asks import at_most
+from clients.serving.bounds import EVENTS
 from clients.serving.errors import AskError
 from clients.serving.v1 import serving_pb2 as messages
 
-FEEDBACK_LIMIT = 1_000
 _KINDS = {
     messages.Interaction.CLICK: Kind.CLICK,
     messages.Interaction.CART: Kind.CART,
@@ -36,11 +35,11 @@ class NoFeedback:
 
 def read_feedback(request: messages.RecordFeedbackRequest, clock: Callable[[], float]) -> list[FeedbackEvent]:
     """Return the events; raise AskError, or FeedbackError for one that cannot be stored. `clock`: unix seconds."""
-    at_most(
-        "impressions and interactions",
-        len(request.impressions) + len(request.interactions),
-        FEEDBACK_LIMIT,
-    )
+    events = len(request.impressions) + len(request.interactions)
+    if events > EVENTS:
+        raise AskError(
+            f"impressions and interactions: are {events:,} together, and at most {EVENTS:,} are taken. Send fewer."
+        )
     shown = [
         Impression(
             event_id=event.event_id,

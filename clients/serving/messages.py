@@ -17,7 +17,7 @@ from clients.serving.v1 import serving_pb2 as messages
 
 
 def read_who(message: messages.Who) -> Who:
-    """Return who asks; raise AskError."""
+    """Return who asks."""
     return Who(message.shopper_id, message.session_id, tuple(message.item_ids), tuple(message.texts))
 
 
@@ -55,10 +55,10 @@ def read_boost(message: messages.Boost) -> Boost:
     )
 
 
-def read_recommend(message: messages.RecommendRequest, *, leave_out_seen: bool) -> RecommendAsk:
-    """Return the question; raise AskError."""
+def read_recommend(message: messages.RecommendRequest, who: Who, *, leave_out_seen: bool) -> RecommendAsk:
+    """Return the question of `who`; raise AskError."""
     return RecommendAsk(
-        who=read_who(message.who),
+        who=who,
         count=message.count or 10,
         filters=read_filters(message.filters, leave_out_seen=leave_out_seen),
         diversity=message.diversity,

@@ -1,6 +1,7 @@
 """Runs the service: address, TLS, health, reflection, limits, an orderly end."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from clients.errors import SiteError
 from clients.feedback import FeedbackStore
 from clients.folder import ClientFolder
+from clients.serving.bounds import BOUNDS, MESSAGE_LIMIT
+from clients.serving.bounds import SERVICE as RECOMMENDER
 from clients.serving.current import Current
 from clients.serving.desk import Desk
 from clients.serving.door import Door
@@ -20,29 +22,27 @@ from clients.serving.erased import Tombstones, WithoutErased
 from clients.serving.errors import ServingError
 from clients.serving.feedback import FeedbackSink
 from clients.serving.load import load_snapshot
-from clients.serving.malformed import ReadableOnly
 from clients.serving.recall import index_recall
 from clients.serving.service import RecommenderService
 from clients.serving.snapshot import Snapshot
 from clients.serving.steady import steady, warm
 from clients.serving.tls import server_credentials
-from clients.serving.v1 import serving_pb2
 from clients.serving.v1.serving_pb2_grpc import add_RecommenderServicer_to_server
 from clients.serving.watch import keep_current, state_of
 from clients.site import ServingSettings
 from federation.address import join_address
+from federation.rpc.guard import CallLimits, Guard
 from federation.supervise import configure_log
 from federation.validity import now
 from shared_model.collector import collector_off
 
-SERVICE = serving_pb2.DESCRIPTOR.services_by_name["Recommender"].full_name
-MESSAGE_LIMIT = 262_144
-"""Most bytes of a request."""
+SERVICE = RECOMMENDER.full_name
+_METHODS = 2 * len(RECOMMENDER.methods)
+"""Those of the service, and more than health and reflection have: each has `waiting` places of its own."""
 _GRACE_SECONDS = 5.0
 _FIRST_CALLS_SECONDS = 1.0
 """Callers who wait for the service are answered before it makes what can wait."""
 _log = structlog.get_logger("fedcart.serving")
-_HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_metadata_size", 16_384),
@@ -59,13 +59,16 @@ class Serving:
 
     current: Current
     settings: ServingSettings
+    door: Door
     feedback: FeedbackSink
 
 
 def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is told what is served, and where, once calls are taken."""
     configure_log()
-    require_safe(settings)
+    door = Door.of(settings)
+    if settings.without_token:
+        _log.warning("without-token", see="fedcart client doctor")
     with collector_off():
         seen = state_of(folder)
         site = folder.site()
@@ -73,7 +76,7 @@ def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable
         current = Current(load_snapshot(folder), erased=erased)
         steady(current.snapshot)
     feedback = WithoutErased(FeedbackStore(site.feedback), erased)
-    asyncio.run(_until_stopped(folder, Serving(current, settings, feedback), seen, ready))
+    asyncio.run(_until_stopped(folder, Serving(current, settings, door, feedback), seen, ready))
 
 
 def say_served(snapshot: Snapshot) -> None:
@@ -114,31 +117,18 @@ async def _until_stopped(
             task.cancel()
 
 
-def require_safe(settings: ServingSettings) -> None:
-    """Raise SiteError unless other machines need TLS and a token or certificate to read shoppers' lists."""
-    if settings.host in _HERE:
-        return
-    if settings.certificate is None or (settings.token is None and settings.client_ca is None):
-        raise SiteError(
-            f"[serving] host = {settings.host!r}: other machines reach this address, so certificate and key must be "
-            'set, and a token or client_ca. Or set host = "127.0.0.1".'
-        )
-
-
 async def serve(serving: Serving, ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serve until `stop` is set; raise ServingError if the port cannot be had, and as `server_credentials` does."""
     settings = serving.settings
+    guard = Guard(BOUNDS, CallLimits(settings.waiting), serving.door.admit)
     server = grpc.aio.server(
-        interceptors=(ReadableOnly(),), options=_OPTIONS, maximum_concurrent_rpcs=4 * settings.waiting
+        interceptors=(guard,), options=_OPTIONS, maximum_concurrent_rpcs=_METHODS * settings.waiting
     )
     doctor = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(doctor, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    async with Desk(serving.current, settings.waiting).working() as desk:
-        service = RecommenderService(
-            serving.current, desk, Door.of(settings), serving.feedback, settings.seconds
-        )
-        add_RecommenderServicer_to_server(service, server)
+    async with Desk(serving.current, serving.feedback, settings.waiting).working() as desk:
+        add_RecommenderServicer_to_server(RecommenderService(serving.current, desk, settings.seconds), server)
         port = _listen(server, settings)
         await server.start()
         for name in ("", SERVICE):
@@ -147,7 +137,8 @@ async def serve(serving: Serving, ready: Callable[[str], None], stop: asyncio.Ev
         try:
             await stop.wait()
         finally:
-            await doctor.enter_graceful_shutdown()
+            with contextlib.suppress(TimeoutError):  # a watcher that does not read holds it up
+                await asyncio.wait_for(doctor.enter_graceful_shutdown(), _GRACE_SECONDS)
             await server.stop(_GRACE_SECONDS)
 
 

@@ -1,27 +1,28 @@
-"""The gRPC service of `clients/serving/v1/serving.proto`: token, time limit, status codes; the engine does the rest."""
+"""The gRPC service of `clients/serving/v1/serving.proto`: time limit and status codes; the engine does the rest.
+
+Who may call, and how much a message may hold, is looked at before (`federation.rpc.guard`).
+"""
 
 import asyncio
 import time
-import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import grpc
 import structlog
 from grpc.aio import ServicerContext
 
 from clients.errors import FeedbackError, StoreError
-from clients.serving.asks import NAME_LIMIT, RecommendAsk, at_most
+from clients.serving.asks import Who
 from clients.serving.current import Current
 from clients.serving.desk import Desk, FullError
-from clients.serving.door import Door
 from clients.serving.engine import audience, rank, similar
 from clients.serving.errors import AskError, StoppedError, UnknownIdError
 from clients.serving.explain import explain, profile
-from clients.serving.feedback import FeedbackSink, read_feedback
+from clients.serving.feedback import read_feedback
 from clients.serving.messages import (
     explained,
     header,
@@ -36,16 +37,8 @@ from clients.serving.messages import (
 from clients.serving.v1 import serving_pb2 as messages
 from clients.serving.v1.serving_pb2_grpc import RecommenderServicer
 
-STREAM_SECONDS = 3600.0
-"""A session in one call lasts so long at most."""
 _log = structlog.get_logger("fedcart.serving")
 T = TypeVar("T")
-
-
-def _place(error: BaseException) -> str:
-    """Return file and line where an error was raised: a log holds no value, and a message may."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
 
 
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
@@ -61,20 +54,14 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
 class RecommenderService(RecommenderServicer):
     """One instance serves all calls, in one event loop. `seconds`: how long a question may take."""
 
-    def __init__(
-        self, current: Current, desk: Desk, door: Door, feedback: FeedbackSink, seconds: float
-    ) -> None:
-        self._current, self._desk, self._door = current, desk, door
-        self._feedback, self._seconds = feedback, seconds
+    def __init__(self, current: Current, desk: Desk, seconds: float) -> None:
+        self._current, self._desk, self._seconds = current, desk, seconds
 
     async def Recommend(
         self, request: messages.RecommendRequest, context: ServicerContext
     ) -> messages.RecommendResponse:
         """Answer with a list."""
-
-        async def work(name: str) -> messages.RecommendResponse:
-            return recommended(name, await self._desk.recommend(self._read(request)))
-
+        work = partial(self._list, request, read_who(request.who))
         return await self._answer(context, request.request_id, work)
 
     async def Rank(self, request: messages.RankRequest, context: ServicerContext) -> messages.RankResponse:
@@ -157,7 +144,7 @@ class RecommenderService(RecommenderServicer):
 
         async def work(name: str) -> messages.RecordFeedbackResponse:
             batch = read_feedback(request, time.time)
-            done = await asyncio.to_thread(self._feedback.record, batch)
+            done = await self._desk.store(batch)
             for event in request.interactions:
                 self._current.add(event.shopper_id, event.session_id, event.item_id)
             snapshot = self._current.snapshot
@@ -173,44 +160,41 @@ class RecommenderService(RecommenderServicer):
         self, requests: AsyncIterator[messages.StreamRequest], context: ServicerContext
     ) -> AsyncIterator[messages.StreamResponse]:
         """Answer each event of a session with a fresh list."""
-        await self._door.require(context)
+        only_here = f"stream-{uuid.uuid4().hex}"
         opened: messages.RecommendRequest | None = None
-        async for request in requests:
-            if opened is None:
-                if not request.HasField("open"):
-                    await context.abort(
-                        grpc.StatusCode.INVALID_ARGUMENT, "open: the first message of a Stream needs it"
+        try:
+            async for request in requests:
+                if request.HasField("open") != (opened is None):
+                    wrong = (
+                        "belongs into the first message only"
+                        if opened
+                        else "the first message of a Stream needs it"
                     )
-                opened = request.open
-                opened.who.session_id = opened.who.session_id or f"stream-{uuid.uuid4().hex}"
-            elif request.HasField("open"):
-                await context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT, "open: belongs into the first message only"
-                )
-            if request.item_id:
-                self._current.add(opened.who.shopper_id, opened.who.session_id, request.item_id)
-            if request.text:
-                texts = [*opened.who.texts, request.text][-10:]
-                del opened.who.texts[:]
-                opened.who.texts.extend(texts)
-            question = opened
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"open: {wrong}")
+                if opened is None:
+                    opened, who = request.open, read_who(request.open.who)
+                    who = replace(who, session=who.session or only_here)
+                if request.item_id:
+                    self._current.add(who.shopper, who.session, request.item_id)
+                if request.text:
+                    who = replace(who, texts=(*who.texts, request.text)[-10:])
+                work = partial(self._list, opened, who)
+                yield messages.StreamResponse(list=await self._answer(context, "", work))
+        finally:
+            self._current.sessions.end(only_here)
 
-            async def work(name: str, question: messages.RecommendRequest = question) -> Any:
-                return recommended(name, await self._desk.recommend(self._read(question)))
-
-            yield messages.StreamResponse(list=await self._answer(context, "", work))
-
-    def _read(self, request: messages.RecommendRequest) -> RecommendAsk:
-        ask = read_recommend(request, leave_out_seen=self._current.snapshot.leave_out_seen)
-        return replace(ask, who=self._current.joined(ask.who))
+    async def _list(
+        self, request: messages.RecommendRequest, who: Who, request_id: str
+    ) -> messages.RecommendResponse:
+        known, site = self._current.joined(who), self._current.snapshot
+        ask = read_recommend(request, known, leave_out_seen=site.leave_out_seen)
+        return recommended(request_id, await self._desk.recommend(ask))
 
     async def _answer(
         self, context: ServicerContext, request_id: str, work: Callable[[str], Awaitable[T]]
     ) -> T:
         """Return what `work` makes, given the request's id; end the call with the code of what goes wrong."""
-        await self._door.require(context)
         try:
-            at_most("request_id (characters)", len(request_id), NAME_LIMIT)
             async with asyncio.timeout(self._seconds):
                 return await work(request_id or uuid.uuid4().hex)
         except TimeoutError:
@@ -228,9 +212,4 @@ class RecommenderService(RecommenderServicer):
                     code, "feedback could not be stored, and nothing of it was taken: send it again"
                 )
             await context.abort(code, str(error))
-        except (asyncio.CancelledError, grpc.aio.AbortError):
-            raise
-        except Exception as error:
-            _log.error("internal", kind=type(error).__name__, at=_place(error))
-            await context.abort(grpc.StatusCode.INTERNAL, "a bug of the service; its log says more")
         raise AssertionError("abort does not return")

@@ -4,30 +4,37 @@ The durable record is `clients.feedback`; this is only what makes the next list 
 """
 
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from sys import getsizeof
 from time import monotonic
 
 from clients.serving.asks import Who
 
+_EMPTY = 700
+"""Bytes that a session takes beside its words: key, tuples, its place among the others."""
+
 
 @dataclass(frozen=True)
 class SessionLimits:
-    """At most `sessions` are kept, each with its last `events`; one that rested for `seconds` is forgotten."""
+    """At most `sessions` are kept, each with its last `events`, and of all together at most `bytes` of memory; the one
+    that rested longest goes first, and one that rested for `seconds` is forgotten."""
 
     sessions: int = 100_000
     events: int = 50
+    bytes: int = 64 * 2**20
     seconds: float = 7200.0
 
 
+@dataclass(frozen=True, slots=True)
 class _Session:
-    """The shopper that was named last, if any, and the items."""
+    """`shopper`: who was named last, if anybody. `used`: when. `size`: bytes of memory."""
 
-    def __init__(self, events: int) -> None:
-        self.shopper = ""
-        self.items: deque[str] = deque(maxlen=events)
-        self.used = 0.0
+    shopper: str
+    items: tuple[str, ...]
+    used: float
+    size: int
 
 
 class Sessions:
@@ -38,6 +45,7 @@ class Sessions:
     ) -> None:
         self._limits, self._clock = limits, clock
         self._kept: OrderedDict[tuple[str, str], _Session] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def add(self, shopper: str, session: str, item: str) -> None:
@@ -46,10 +54,12 @@ class Sessions:
             return
         with self._lock:
             key = _key(shopper, session)
-            kept = self._kept.pop(key, None) or _Session(self._limits.events)
-            kept.shopper, kept.used = shopper or kept.shopper, self._clock()
-            kept.items.append(item)
-            self._kept[key] = kept
+            before = self._drop(key)
+            items = (*(before.items if before else ()), item)[-self._limits.events :]
+            whose = shopper or (before.shopper if before else "")
+            size = _EMPTY + sum(map(getsizeof, (*key, whose, *items)))
+            self._kept[key] = _Session(whose, items, self._clock(), size)
+            self._bytes += size
             self._forget()
 
     def joined(self, who: Who) -> Who:
@@ -68,7 +78,17 @@ class Sessions:
         with self._lock:
             for key, kept in list(self._kept.items()):
                 if kept.shopper in shoppers or key[0] in shoppers or key[1] in sessions:
-                    del self._kept[key]
+                    self._drop(key)
+
+    def end(self, session: str) -> None:
+        """Forget one session."""
+        with self._lock:
+            self._drop(_key("", session))
+
+    def rest(self) -> None:
+        """Forget what rested for too long, though nobody asks."""
+        with self._lock:
+            self._forget()
 
     def shoppers(self) -> list[str]:
         """Return the shoppers of whom something is kept."""
@@ -87,10 +107,17 @@ class Sessions:
         """Drop the oldest beyond the limits; the first is the one that rested longest."""
         latest = self._clock() - self._limits.seconds
         while self._kept:
-            first = next(iter(self._kept))
-            if len(self._kept) <= self._limits.sessions and self._kept[first].used >= latest:
+            first, kept = next(iter(self._kept.items()))
+            few = len(self._kept) <= self._limits.sessions and self._bytes <= self._limits.bytes
+            if few and kept.used >= latest:
                 return
-            del self._kept[first]
+            self._drop(first)
+
+    def _drop(self, key: tuple[str, str]) -> _Session | None:
+        """Take a session out, if it is there."""
+        kept = self._kept.pop(key, None)
+        self._bytes -= kept.size if kept else 0
+        return kept
 
 
 def _key(shopper: str, session: str) -> tuple[str, str]:

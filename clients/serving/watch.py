@@ -47,6 +47,7 @@ async def keep_current(
     """Exchange the snapshot whenever what it was made of changed. Runs until cancelled."""
     while True:
         await asyncio.sleep(every)
+        current.sessions.rest()
         try:
             state = await asyncio.to_thread(state_of, folder)
             if state == seen:

@@ -1,6 +1,7 @@
 """Runs the registry: TLS with the certificate in force, health, reflection, limits, an orderly end."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,20 +13,18 @@ from grpc_reflection.v1alpha import reflection
 from federation.address import join_address
 from federation.errors import FolderError
 from federation.files import read_private
-from federation.registry.v1 import registry_pb2
 from federation.registry.v1.registry_pb2_grpc import add_ModelRegistryServicer_to_server
+from federation.rpc.guard import Guard
 from federation.supervise import configure_log
 from server.errors import FederationError
 from server.folder import RegistrySettings, ServerFolder
 from server.members import Members
+from server.registry.bounds import BOUNDS, CALLS, LIMITS, REQUEST_LIMIT
+from server.registry.bounds import SERVICE as REGISTRY
 from server.registry.service import POLL_SECONDS, Doorkeeper, RegistryService
 from server.registry.store import ModelStore
 
-SERVICE = registry_pb2.DESCRIPTOR.services_by_name["ModelRegistry"].full_name
-REQUEST_LIMIT = 65_536
-"""Most bytes of a request."""
-CALLS = 500
-"""Most calls at once, watchers among them."""
+SERVICE = REGISTRY.full_name
 _GRACE_SECONDS = 5.0
 _OPTIONS = (
     ("grpc.max_receive_message_length", REQUEST_LIMIT),
@@ -60,7 +59,8 @@ async def serve(
     store = ModelStore.open(folder)
     store.all()
     door = Doorkeeper(folder.settings().name, Members.open(folder.members_file))
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=CALLS)
+    guard = Guard(BOUNDS, LIMITS, door.admit)
+    server = grpc.aio.server(interceptors=(guard,), options=_OPTIONS, maximum_concurrent_rpcs=CALLS)
     add_ModelRegistryServicer_to_server(RegistryService(store, door), server)
     doctor = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(doctor, server)
@@ -79,7 +79,8 @@ async def serve(
         await stop.wait()
     finally:
         checks.cancel()
-        await doctor.enter_graceful_shutdown()
+        with contextlib.suppress(TimeoutError):  # a watcher that does not read holds it up
+            await asyncio.wait_for(doctor.enter_graceful_shutdown(), _GRACE_SECONDS)
         await server.stop(_GRACE_SECONDS)
 
 

@@ -1,9 +1,11 @@
 """From the platforms' own databases through a federation to lists, and back; the tables are those of the docs."""
 
+import contextlib
 import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from functools import partial
 
 import grpc
@@ -18,6 +20,7 @@ from clients.feedback import FeedbackStore, Interaction, Kind
 from clients.folder import ClientFolder
 from clients.participate import open_ledger, plan_for
 from clients.policy import approve
+from clients.serving.door import read_token
 from clients.serving.v1 import serving_pb2 as m
 from clients.serving.v1.serving_pb2_grpc import RecommenderStub
 from clients.site import SiteSettings, read_site
@@ -33,6 +36,7 @@ from shared_model.instructions import TrainInstructions
 from simulations.folder import write_federation
 from simulations.grid import run_inline, run_server
 from tests.e2e.shops import FIRST_DAY, Shop
+from tests.showing import Showing
 from tests.traces import traces
 
 RUN = {"rounds": 2, "epsilon": 2.0, "local_steps": 2, "sample_rate": 0.5, "negatives": 4, "targets": 3}
@@ -154,7 +158,7 @@ def test_from_rows_to_lists_and_back_with_real_processes(shops, make_federation,
         said("client", "adopt", "--folder", folder.path)
         processes.start(f"serve-{name}", command("client", "serve", "--folder", folder.path))
     for name, shop in shops.items():
-        with grpc.insecure_channel(f"127.0.0.1:{folders[name].site().serving.port}") as channel:
+        with _calling(folders[name]) as channel:
             stub = RecommenderStub(channel)
             profile = partial(stub.Profile, m.ProfileRequest(shopper_id=WHO, request_id="same"))
             bought, before = _buy(stub, shop, version), profile()
@@ -172,7 +176,7 @@ def test_from_rows_to_lists_and_back_with_real_processes(shops, make_federation,
     newer = said("server", "publish", second, "--folder", fed.path)["version"]
     for folder in folders.values():
         said("client", "adopt", "--folder", folder.path)
-        with grpc.insecure_channel(f"127.0.0.1:{folder.site().serving.port}") as channel:
+        with _calling(folder) as channel:
             ask = partial(_listed, RecommenderStub(channel), 3)
             federation.wait_for(lambda ask=ask: ask()[0].model_version == newer, "the new model in serving")
         assert said("client", "fresh", "--folder", folder.path, expected=1)["run"] == second
@@ -181,7 +185,7 @@ def test_from_rows_to_lists_and_back_with_real_processes(shops, make_federation,
         event = plan_for(site, FederationSettings.load(fed.runs / first).instructions).event
         assert ledger.budget().committed == pytest.approx(epsilon([event, event], site.delta), rel=1e-6)
     for name, folder in folders.items():  # with node, worker and service running
-        with grpc.insecure_channel(f"127.0.0.1:{folder.site().serving.port}") as channel:
+        with _calling(folder) as channel:
             stub = RecommenderStub(channel)
             ask = partial(stub.Recommend, m.RecommendRequest(who=m.Who(shopper_id=WHO)))
             assert not ask().cold
@@ -204,6 +208,14 @@ def _enrolled(federation, shop: Shop, port: int) -> ClientFolder:
     folder.site_file.write_text(tomli_w.dumps(kept | shop.sources() | {"serving": {"port": port}}))
     approve(folder.approvals, build_bundle()[1], installed_code(CLIENT_PACKAGES), now())
     return folder
+
+
+@contextlib.contextmanager
+def _calling(folder: ClientFolder) -> Iterator[grpc.Channel]:
+    """A channel to a platform's service, on which every call shows the token."""
+    serving = folder.site().serving
+    with grpc.insecure_channel(f"127.0.0.1:{serving.port}") as channel:
+        yield grpc.intercept_channel(channel, Showing(read_token(serving)))
 
 
 def _listed(stub: RecommenderStub, count: int) -> tuple[m.Header, list[str]]:

@@ -23,7 +23,9 @@ import grpc
 import numpy as np
 import pandas as pd
 
-from benchmarks.serving.transcript import Grpcurl
+from benchmarks.serving.transcript import Grpcurl, shell
+from clients.folder import ClientFolder
+from clients.serving.door import read_token
 
 NAMES = ("books", "toys", "garden")
 NOUNS = {
@@ -213,10 +215,10 @@ def write(told: Transcript) -> None:
     )
     address = f"127.0.0.1:{port}"
     with grpc.insecure_channel(address) as channel:
-        tool = Grpcurl(channel, address)
+        token = read_token(ClientFolder(told.place / "toys").site().serving)
+        tool = Grpcurl(channel, address, token)
         told.show(
-            "$ R=fedcart.serving.v1.Recommender\n"
-            + tool.asked("Recommend", {"who": {"shopperId": "toys-007"}, "count": 3}),
+            shell("toys") + tool.asked("Recommend", {"who": {"shopperId": "toys-007"}, "count": 3}),
             tool.asked("Recommend", {"who": {"texts": ["red train"]}, "count": 3}),
         )
     told.say("## Who spent what")

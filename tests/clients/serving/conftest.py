@@ -16,6 +16,7 @@ from clients.folder import ClientFolder
 from clients.platform import Platform
 from clients.recommender import LocalLayer
 from clients.serving.current import Current
+from clients.serving.door import Door
 from clients.serving.feedback import NoFeedback
 from clients.serving.load import Model, make_snapshot
 from clients.serving.serve import Serving, serve
@@ -30,7 +31,7 @@ from tests.in_thread import InThread
 
 NOUNS = ("milk", "bread", "lamp", "chair", "kettle", "train", "doll", "shampoo")
 LAYER = LocalLayer(0.5, 0.1, 1.0)
-ANYWHERE, NO_FEEDBACK = ServingSettings(), NoFeedback()
+ANYWHERE, NO_FEEDBACK = ServingSettings(without_token=True), NoFeedback()
 KINDS = ("red", "blue", "small", "large", "organic", "wooden")
 
 
@@ -144,7 +145,8 @@ def served() -> Iterator[Callable[..., SimpleNamespace]]:
         snapshot: Snapshot, settings: ServingSettings = ANYWHERE, feedback: object = NO_FEEDBACK
     ) -> SimpleNamespace:
         current = Current(snapshot)
-        serving = Serving(current, settings.model_copy(update={"port": 0}), feedback)
+        door = Door.of(settings) if "token" in settings.model_fields_set else Door(None)
+        serving = Serving(current, settings.model_copy(update={"port": 0}), door, feedback)
         running.append(InThread(partial(serve, serving)))
         return SimpleNamespace(current=current, address=running[-1].address)
 

@@ -203,8 +203,6 @@ def test_a_profile_names_what_was_bought(make):
         lambda: RecommendAsk(Who(), count=501),
         lambda: RecommendAsk(Who(), diversity=math.nan),
         lambda: RecommendAsk(Who(), diversity=1.1),
-        lambda: Who(items=("i",) * 201),
-        lambda: Who(texts=("x" * 1001,)),
         lambda: Boost(math.nan, item="i"),
         lambda: Boost(1.0),
         lambda: Filters(min_price=2, max_price=1),

@@ -18,8 +18,9 @@ from clients.errors import SiteError
 from clients.feedback import FeedbackStore
 from clients.feedback.tables import INTERACTIONS
 from clients.serving.current import Current, TenantError
+from clients.serving.door import Door, require_safe
 from clients.serving.errors import ServingError
-from clients.serving.serve import SERVICE, require_safe
+from clients.serving.serve import SERVICE
 from clients.serving.v1 import serving_pb2 as m
 from clients.serving.v1.serving_pb2_grpc import RecommenderStub
 from clients.site import ServingSettings
@@ -77,7 +78,11 @@ def test_every_answer_says_request_version_and_arm(stub):
             "INVALID_ARGUMENT",
             "seen = 7",
         ),
-        (lambda s: s.Rank(m.RankRequest(candidate_ids=["i"] * 2001)), "INVALID_ARGUMENT", "at most 2000"),
+        (
+            lambda s: s.Rank(m.RankRequest(candidate_ids=["i"] * 2001)),
+            "INVALID_ARGUMENT",
+            "has 2,001 entries, and at most 2,000",
+        ),
         (lambda s: s.SimilarItems(m.SimilarItemsRequest(item_id="no")), "NOT_FOUND", "'no'"),
         (lambda s: s.Audience(m.AudienceRequest(item_id="no")), "NOT_FOUND", "no such item"),
         (lambda s: s.Profile(m.ProfileRequest(shopper_id="nobody")), "NOT_FOUND", "not known"),
@@ -340,9 +345,10 @@ def test_other_machines_need_tls_and_a_token_or_certificate(tmp_path):
     with pytest.raises(SiteError, match="certificate and key must be set"):
         require_safe(ServingSettings(host="0.0.0.0"))
     pair = {"certificate": tmp_path / "c", "key": tmp_path / "k"}
-    with pytest.raises(SiteError, match="a token or client_ca"):
-        require_safe(ServingSettings(host="10.0.0.1", **pair))
-    require_safe(ServingSettings(host="10.0.0.1", **pair, token=tmp_path / "t"))
+    require_safe(ServingSettings(host="10.0.0.1", **pair))
+    with pytest.raises(SiteError, match="without_token only beside client_ca"):
+        require_safe(ServingSettings(host="10.0.0.1", **pair, without_token=True))
+    require_safe(ServingSettings(host="10.0.0.1", **pair, without_token=True, client_ca=tmp_path / "ca"))
 
 
 def test_a_port_that_is_taken_is_said(make, served):
@@ -353,7 +359,7 @@ def test_a_port_that_is_taken_is_said(make, served):
         from clients.serving.feedback import NoFeedback
         from clients.serving.serve import Serving, serve
 
-        serving = Serving(service.current, ServingSettings(port=port), NoFeedback())
+        serving = Serving(service.current, ServingSettings(port=port), Door(None), NoFeedback())
         await serve(serving, lambda _: None, asyncio.Event())
 
     with pytest.raises(ServingError, match="cannot be listened on"):

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.serving.transcript import Grpcurl, transcript
 from clients.feedback import FeedbackStore
 from clients.serving.v1 import serving_pb2
+from clients.site import ServingSettings
 from tests.e2e import transcript as whole
 
 PAGE = Path(__file__).parents[3] / "docs" / "serving.md"
@@ -17,11 +18,15 @@ METHODS = {method.name for method in serving_pb2.DESCRIPTOR.services_by_name["Re
 
 @pytest.fixture
 def told(make, served, tmp_path) -> list[str]:
-    service = served(make().snapshot, feedback=FeedbackStore(tmp_path / "feedback.sqlite"))
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef")
+    token.chmod(0o600)
+    store = FeedbackStore(tmp_path / "feedback.sqlite")
+    service = served(make().snapshot, ServingSettings(token=token), feedback=store)
     with grpc.insecure_channel(service.address) as channel:
-        tool = Grpcurl(channel, service.address)
+        tool = Grpcurl(channel, service.address, "0123456789abcdef")
         assert tool.methods() == METHODS
-        return list(transcript(tool, service.address, "u02", "i010", "i001"))
+        return list(transcript(tool, "books", service.address, "u02", "i010", "i001"))
 
 
 def test_every_method_answers_and_errors_are_where_they_belong(told):
@@ -30,6 +35,7 @@ def test_every_method_answers_and_errors_are_where_they_belong(told):
     wrong = [call for call in told if "ERROR" in call]
     assert [re.search(r"Code: (\w+)", call).group(1) for call in wrong] == ["INVALID_ARGUMENT", "NOT_FOUND"]
     assert wrong == told[-2:]
+    assert not [call for call in told if "0123456789abcdef" in call]
     (stream,) = [call for call in told if "$R/Stream\n" in call]
     assert stream.count('{"list"') == 3
     twice = [call for call in told if "RecordFeedback\n" in call]
