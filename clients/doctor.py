@@ -18,6 +18,8 @@ from clients.participate import open_ledger
 from clients.platform import check_encoders, read_data
 from clients.policy import approved_bundles
 from clients.registry import RegistryClient
+from clients.serving.door import Door
+from clients.serving.tls import server_credentials
 from clients.site import SiteSettings
 from federation.certificates import read_certificates
 from federation.checkup import Finding, ProblemError, examine, examine_all
@@ -68,6 +70,7 @@ def examine_client(folder: ClientFolder, target: Target, time: datetime) -> list
         ("disk", patient.disk),
         ("memory", patient.memory),
         ("device", patient.device),
+        ("serving", patient.serving),
     ]
     return [settings, *examine_all(checks), flower]
 
@@ -305,6 +308,22 @@ class Patient:
         features = 3 * 4 * len(self._loaded.catalogue) * spec.feature_width
         gradients = 4 * 4 * CHUNK * spec.exchange.parameters
         return check_memory(current_memory() + features + gradients)
+
+    def serving(self) -> str:
+        """Who asks for lists must show something: the token, or a certificate."""
+        settings = self.site.serving
+        Door.of(settings)
+        if settings.certificate is not None:
+            server_credentials(settings, self.time)
+        if not settings.without_token:
+            return f"who calls {settings.host}:{settings.port} must show the token in {settings.token}"
+        if settings.client_ca is None:
+            raise ProblemError(
+                f"without_token = true: whoever reaches {settings.host}:{settings.port}, any account of this machine, "
+                "reads every shopper's profile",
+                f"Delete it from {self.folder.site_file}; callers send the token (docs/serving.md).",
+            )
+        return f"who calls {settings.host}:{settings.port} must have a certificate of {settings.client_ca}"
 
     def device(self) -> str:
         """What `client.toml` wants to compute on is there; a precision that this processor is slow at is named."""

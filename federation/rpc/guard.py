@@ -17,7 +17,7 @@ the caller likes; so here every method is a stream for gRPC, which callers canno
 import asyncio
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,15 +50,21 @@ class Call:
 
     def __init__(self, context: ServicerContext, caller: str, limits: CallLimits) -> None:
         self.caller, self._context, self._limits = caller, context, limits
+        self.ended = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+    async def abort(self, code: grpc.StatusCode, why: str) -> None:
+        """End the call; raises AbortError."""
+        self.ended = True
+        await self._context.abort(code, why)
 
     async def read(self, seconds: float) -> Any:
         """Return the next message, or EOF; end the call if none comes, or one that is not taken."""
         message = await self.within(seconds, self._context.read(), "no message came")
         if isinstance(message, Unreadable):
-            await self._context.abort(grpc.StatusCode.INVALID_ARGUMENT, message.why)
+            await self.abort(grpc.StatusCode.INVALID_ARGUMENT, message.why)
         return message
 
     async def messages(self) -> AsyncIterator[Any]:
@@ -70,7 +76,7 @@ class Call:
         """Return the only message of a call."""
         message = await self.read(self._limits.message)
         if message is EOF:
-            await self._context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message")
+            await self.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message")
         return message
 
     async def write(self, answer: Any) -> None:
@@ -85,7 +91,7 @@ class Call:
         except TimeoutError:
             if not limit.expired():
                 raise
-            await self._context.abort(
+            await self.abort(
                 grpc.StatusCode.DEADLINE_EXCEEDED, f"{otherwise} within {seconds:g} s; call again"
             )
         raise AssertionError("abort does not return")
@@ -117,9 +123,7 @@ class Guard(ServerInterceptor):
                 )
             call = Call(context, caller, self._limits)
             with self._place(method, caller):
-                await call.within(
-                    self._limits.whole, _meant(_run(handler, call), context), "the call did not end"
-                )
+                await call.within(self._limits.whole, _run(handler, call), "the call did not end")
 
         return grpc.stream_stream_rpc_method_handler(
             guarded, self._bounds.reader(handler.request_deserializer), handler.response_serializer
@@ -137,7 +141,20 @@ class Guard(ServerInterceptor):
 
 
 async def _run(handler: grpc.RpcMethodHandler, call: Call) -> None:
-    """Run a method: its messages in, its answers out."""
+    """Run a method; an error that it did not mean is logged without a value, and ends the call."""
+    try:
+        await _through(handler, call)
+    except AbortError:
+        raise
+    except Exception as error:
+        if call.ended:  # what went wrong after it is of no use to anybody
+            raise AbortError from None
+        _log.error("internal", kind=type(error).__name__, at=_place_of(error))
+        await call.abort(grpc.StatusCode.INTERNAL, "a bug of the service; its log says more")
+
+
+async def _through(handler: grpc.RpcMethodHandler, call: Call) -> None:
+    """Take messages to a method, and its answers back."""
     work = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     answers = work(call.messages() if handler.request_streaming else await call.single(), call)
     if not handler.response_streaming:
@@ -148,17 +165,6 @@ async def _run(handler: grpc.RpcMethodHandler, call: Call) -> None:
                 await call.write(answer)
     else:
         await answers  # it writes by itself
-
-
-async def _meant(work: Coroutine[Any, Any, None], context: ServicerContext) -> None:
-    """Run `work`; an error that it did not mean is logged without a value, and ends the call."""
-    try:
-        await work
-    except AbortError:
-        raise
-    except Exception as error:
-        _log.error("internal", kind=type(error).__name__, at=_place_of(error))
-        await context.abort(grpc.StatusCode.INTERNAL, "a bug of the service; its log says more")
 
 
 def _place_of(error: BaseException) -> str:

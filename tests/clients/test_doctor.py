@@ -112,7 +112,7 @@ def test_a_healthy_platform_passes_every_check(patient):
     assert exit_code(list(findings.values())) == 0
     assert set(findings) == {
         "settings", "keys", "kit", "address", "clock", "models", "bundles", "data", "shoppers", "encoders", "ledger",
-        "budget", "disk", "memory", "device", "flower",
+        "budget", "disk", "memory", "device", "serving", "flower",
     }  # fmt: skip
 
 
@@ -295,6 +295,34 @@ def test_bfloat16_is_advised_against_where_the_processor_does_not_multiply_it(
     assert ('"float32" is several times faster' in finding.detail) == said
 
 
+def test_a_service_that_asks_nobody_for_a_token_is_a_problem(patient, tmp_path):
+    finding = patient.examine()["serving"]
+    assert finding.passed
+    assert "keys/serving.token" in finding.detail
+    token = patient.folder.path / "keys" / "serving.token"
+    assert token.read_text().strip() not in finding.detail
+    token.chmod(0o644)
+    finding = patient.examine()["serving"]
+    assert (finding.passed, finding.unreadable) == (False, True)
+    assert "chmod 600" in finding.detail
+    token.unlink()
+    assert "openssl rand" in patient.examine()["serving"].detail
+    patient.edit("[serving]", "[serving]\nwithout_token = true")
+    finding = patient.examine()["serving"]
+    assert not finding.passed
+    assert "any account of this machine" in finding.detail
+    key, certificate = make_server_certificate(*make_authority("ours", now()), "localhost", now())
+    create(tmp_path / "tls.key", key, 0o600)
+    create(tmp_path / "tls.crt", certificate)
+    files = (
+        f'certificate = "{tmp_path}/tls.crt"\nkey = "{tmp_path}/tls.key"\nclient_ca = "{tmp_path}/tls.crt"\n'
+    )
+    patient.edit("without_token = true", f"without_token = true\n{files}")
+    assert patient.examine()["serving"].passed, "callers show a certificate then"
+    (tmp_path / "tls.key").chmod(0o644)
+    assert not patient.examine()["serving"].passed
+
+
 def test_a_check_that_breaks_is_a_problem_and_not_a_pass(patient, monkeypatch):
     monkeypatch.setattr(doctor, "check_encoders", lambda *_: 1 / 0)
     finding = patient.examine()["encoders"]
@@ -312,7 +340,7 @@ def test_the_command_prints_and_ends_with_the_code(patient, capfd, monkeypatch):
     assert [c["check"] for c in json.loads(out)["checks"] if not c["passed"]] == ["budget"]
     patient.folder.secret.chmod(0o644)
     code, out, _ = run()
-    assert (code, "PROBLEM  keys" in out, "1 of 16 checks found a problem." in out) == (4, True, True)
+    assert (code, "PROBLEM  keys" in out, "1 of 17 checks found a problem." in out) == (4, True, True)
 
 
 def test_clocks_have_the_benefit_of_a_second():

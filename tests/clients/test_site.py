@@ -41,6 +41,7 @@ def test_a_site_makes_the_round_trip(tmp_path):
             "seed": 3,
             "store": "/data/store",
             "feedback": "/data/feedback.sqlite",
+            "serving": {"token": "/keys/token"},
         }
     )
     path = tmp_path / "new" / "client.toml"

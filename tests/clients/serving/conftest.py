@@ -150,9 +150,13 @@ def served() -> Iterator[Callable[..., SimpleNamespace]]:
         running.append(InThread(partial(serve, serving)))
         return SimpleNamespace(current=current, address=running[-1].address)
 
+    def stop() -> None:
+        while running:
+            running.pop().stop()
+
+    start.stop = stop  # for who looks at the end
     yield start
-    for service in running:
-        service.stop()
+    stop()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The service over real connections: every call, its status codes, swaps, limits."""
 
 import asyncio
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from clients.serving.serve import SERVICE
 from clients.serving.v1 import serving_pb2 as m
 from clients.serving.v1.serving_pb2_grpc import RecommenderStub
 from clients.site import ServingSettings
+from tests.oversized import half_a_call
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -140,6 +142,11 @@ def test_a_session_counts_at_once_and_a_stream_answers_each_event(stub):
     assert len({tuple((i.item_id, i.score) for i in found.items) for found in (first, second, third)}) == 3
     assert "i004" not in [i.item_id for i in second.items]
     assert third.header.model_version == "v1"
+    sessions = stub.service.current.sessions
+    _until(lambda: len(sessions) == 0)  # it was the call's own, and ends with it
+    opened = m.StreamRequest(open=m.RecommendRequest(who=m.Who(session_id="named")))
+    assert len(list(stub.Stream(iter([opened, m.StreamRequest(item_id="i004")])))) == 2
+    assert sessions.names() == ["named"]
 
 
 def test_a_token_is_asked_for_by_every_call(make, served, tmp_path):
@@ -242,6 +249,15 @@ def test_feedback_is_stored_once_and_a_database_that_goes_away_is_said(make, ser
         with store.engine.begin() as connection:
             connection.execute(sa.text(f"ALTER TABLE elsewhere RENAME TO {INTERACTIONS.name}"))
         assert stub.RecordFeedback(events("second")).recorded == 2
+
+
+def test_a_watcher_who_does_not_read_does_not_hold_up_the_end(make, served):
+    """It has no room for an answer, and the health service waits for it; the end of the test waits for the service."""
+    address, port = served(make().snapshot).address.split(":")
+    with socket.create_connection((address, int(port))) as wire:
+        half_a_call(wire, "/grpc.health.v1.Health/Watch", (), b"", 0, window=0)
+        time.sleep(0.3)
+        served.stop()
 
 
 def test_one_process_serves_one_platform(make):
