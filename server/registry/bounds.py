@@ -10,5 +10,5 @@ REQUEST_LIMIT = 4_096
 BOUNDS = Bounds(SERVICE, Bound(), {"GetRequest.version": Bound(size=64)})
 CALLS = 1_000
 """Most calls at once, of all callers."""
-LIMITS = CallLimits(calls=16, whole=7200.0)
+LIMITS = CallLimits(calls=64, whole=7200.0)
 """For one platform; and for all who ask for health and reflection, which is without a name."""

@@ -76,8 +76,11 @@ def test_a_new_folder_has_settings_keys_and_a_ledger(folder):
     budget = Ledger.open(Path(site.ledger), population="books").budget()
     assert (budget.spent, budget.cap, budget.delta) == (0.0, 8.0, 1e-6)
     assert folder.path.stat().st_mode & 0o077 == 0
-    for key in folder.path.rglob("*.key"):
+    token = folder.path / "keys" / "serving.token"
+    for key in (*folder.path.rglob("*.key"), folder.secret, token):
         assert key.stat().st_mode & 0o077 == 0
+    assert (len(token.read_text().strip()), site.serving.token) == (64, token)
+    assert token.read_text().strip() not in folder.site_file.read_text() + folder.secret.read_text()
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,10 @@ def test_sessions_of_long_ids_are_refused_and_not_kept(service):
 def test_every_field_of_every_method_has_a_bound(service):
     """A megabyte in each string, a hundred thousand entries in each list, what no `.proto` knows, noise."""
     _, caller = service
-    assert [wrong for attack in plan(caller) if (wrong := caller.tried(attack))] == []
+    planned, stranger = plan(caller), Caller(caller.channel, ())
+    assert [wrong for attack in planned if (wrong := caller.tried(attack))] == []
+    codes = {stranger.said(a.method, [a.data])[0] for a in planned if a.method.startswith(OURS)}
+    assert codes == {"UNAUTHENTICATED"}, "whatever was sent"
 
 
 def test_what_is_small_on_the_wire_and_large_unpacked_is_refused(service):
