@@ -65,8 +65,8 @@ class Serving:
 
 def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is told what is served, and where, once calls are taken."""
-    configure_log()
     door = Door.of(settings)
+    configure_log()
     if settings.without_token:
         _log.warning("without-token", see="fedcart client doctor")
     with collector_off():
