@@ -67,7 +67,7 @@ def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable
     """Serve until SIGTERM or SIGINT; `ready` is told what is served, and where, once calls are taken."""
     door = Door.of(settings)
     configure_log()
-    if settings.without_token:
+    if settings.without_token and settings.client_ca is None:
         _log.warning("without-token", see="fedcart client doctor")
     with collector_off():
         seen = state_of(folder)
