@@ -245,7 +245,7 @@ class Patient:
         """The federation's vocabulary is approved here, and knows some of the catalogue."""
         vocabulary = site_vocabulary(self.site)
         model = self._membership.kit.card.model
-        known = Products.of(vocabulary, self._loaded.catalogue, model.encoder_names).known
+        known = Products.of(vocabulary, self._loaded.catalogue, model.encoder_names, self.site.cache).known
         items = len(self._loaded.catalogue)
         if not known:
             raise ProblemError(

@@ -30,12 +30,15 @@ def _group() -> None:
 def show(
     product: Annotated[
         str | None,
-        typer.Argument(metavar="[PRODUCT]", help="Words of its title, or its key; the strongest edges of all else."),
+        typer.Argument(
+            metavar="[PRODUCT]", help="Words of its title, or its key; the strongest edges of all else."
+        ),
     ] = None,
     folder: Annotated[
         Path,
         typer.Option(
-            envvar="FEDCART_CLIENT", help="A platform's folder, or the folder of a simulation's run; the current one."
+            envvar="FEDCART_CLIENT",
+            help="A platform's folder, or the folder of a simulation's run; the current one.",
         ),
     ] = Path(),
     count: Annotated[int, typer.Option(min=1, max=1000, help="Edges that are shown.")] = 10,
@@ -81,9 +84,7 @@ def _read(folder: Path) -> tuple[Vocabulary, Counts]:
     if (folder / "scenario.json").exists():
         file = folder / "model.safetensors"
         if not file.exists():
-            raise BadInputError(
-                f"{folder}: the run has no model yet: fedcart simulate --resume {folder}."
-            )
+            raise BadInputError(f"{folder}: the run has no model yet: fedcart simulate --resume {folder}.")
         vocabulary = load_vocabulary(folder / "vocabulary.safetensors")
         return vocabulary, read_published(load_file(file), str(file)).counts(vocabulary.edges)
     vocabulary = site_vocabulary(ClientFolder(folder).site())

@@ -53,5 +53,7 @@ def exact_table(events: ShopperEvents, products: Products, table: ProductTable) 
     given, count = {"temper": table.temper}, products.shape.products
     edges = products.vocabulary.edges
     popularity = exact_sum(Stage.POPULARITY, events, edges, given, count)
-    pairs = exact_sum(Stage.EDGES, events, edges, given, count) if table.temper.any() else np.zeros(len(edges))
+    pairs = (
+        exact_sum(Stage.EDGES, events, edges, given, count) if table.temper.any() else np.zeros(len(edges))
+    )
     return ProductTable(popularity, pairs, table.temper)

@@ -256,7 +256,7 @@ def _read(site: SiteSettings, ask: TrainInstructions) -> Data:
         read = read_events(HashableSite(site))
         if read.nobody is not None:
             _log.warning("no-shopper", platform=site.name, message=str(read.nobody))
-        products = Products.of(require_vocabulary(site, ask), read.catalogue, ask.encoder_names)
+        products = Products.of(require_vocabulary(site, ask), read.catalogue, ask.encoder_names, site.cache)
         return Data(ShopperEvents.of(read.split, products.of_item), products)
 
 

@@ -12,9 +12,10 @@ and no event is cut off, no clip norm needs choosing. `WINDOW` and the weights a
 Guarantee
 ---------
 A row is a function of one shopper's own events and of public things (V, edges, temper), and its L2 norm is at most 1 by
-construction, also as rounded to float64: it is divided by its length times 1 + 1e-12, and checked before it is added. So
-each sum has L2 sensitivity 1 for the addition or removal of one shopper (relative rounding of the sum: below 1e-9), and
-noise of standard deviation σ makes it a Gaussian mechanism with noise multiplier σ. The two sums are two mechanisms.
+construction, also as rounded to float64: it is divided by its length times 1 + 1e-12, and checked before it is added. Its
+numbers lie on a grid (`privacy.clipping.on_grid`), so that up to 2^24 rows add up without any rounding. So each sum has L2
+sensitivity 1 for the addition or removal of one shopper, and noise of standard deviation σ makes it a Gaussian mechanism
+with noise multiplier σ. The two sums are two mechanisms.
 One shopper must be one run of equal numbers in `users`: they ascend, or nothing is returned.
 
 =====================================  ==================================================================
@@ -39,6 +40,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from clients.transitions import WINDOW
+from privacy.clipping import on_grid
 from privacy.errors import MechanismError
 from shared_model.table import ALPHA
 
@@ -62,7 +64,7 @@ def popularity_sum(users: Ints, products: Ints, count: int) -> Floats:
         pairs = np.unique(users[at][known].astype(np.int64) * count + products[at][known])
         owners, held = np.divmod(pairs, max(count, 1))
         _, inverse, each = np.unique(owners, return_inverse=True, return_counts=True)
-        total += np.bincount(held, (each**-0.5 / _MARGIN)[inverse], minlength=count)
+        total += np.bincount(held, on_grid(each**-0.5 / _MARGIN, 1.0)[inverse], minlength=count)
     return total
 
 
@@ -96,6 +98,7 @@ def edge_sum(
         length = _norms(rows)
         scale = np.divide(1 / _MARGIN, length, out=np.zeros_like(length), where=length > 0)
         unit = sparse.csr_array(sparse.diags_array(scale) @ rows)
+        unit.data = on_grid(unit.data, 1.0)
         if not (_norms(unit) <= 1).all():
             raise MechanismError(
                 "a shopper's row of edges is longer than 1, or no number; nothing was added up."

@@ -48,7 +48,11 @@ class ShopperEvents:
 
 
 def exact_sum(
-    stage: Stage, events: ShopperEvents, edges: NDArray[np.integer], given: Mapping[str, NDArray], products: int
+    stage: Stage,
+    events: ShopperEvents,
+    edges: NDArray[np.integer],
+    given: Mapping[str, NDArray],
+    products: int,
 ) -> NDArray[np.float64]:
     """Return the sum of a stage's rows, float64, **not private**: (V,) for popularity, (E,) for edges.
 

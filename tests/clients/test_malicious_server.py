@@ -47,7 +47,14 @@ TERMS = [
     {"epsilon": 700.0},
     {"epsilon": 0.0},
 ]
-STARTS = {"start": 0.0, "moved": 0.25, "large": 1e12, "too large": 1e30, "too small": -3.0, "not finite": float("nan")}
+STARTS = {
+    "start": 0.0,
+    "moved": 0.25,
+    "large": 1e12,
+    "too large": 1e30,
+    "too small": -3.0,
+    "not finite": float("nan"),
+}
 PLACES = {
     "reserve": (Ledger, "reserve"),
     "train": (module, "private_sum"),

@@ -18,12 +18,10 @@ PLAN = ReleasePlan.calibrated(epsilon=8.0, delta=1e-6, shares=(0.25, 0.75))
 def sums_of(site) -> dict[Stage, np.ndarray]:
     """Take a site's files all the way to both exact sums, as a client does."""
     data, vocabulary = read_events(HashableSite(site)), site_vocabulary(site)
-    products = Products.of(vocabulary, data.catalogue, ("tiny",))
+    products = Products.of(vocabulary, data.catalogue, ("tiny",), site.cache)
     events = ShopperEvents.of(data.split, products.of_item)
     given = {"temper": np.linspace(1, 5, len(vocabulary))}
-    return {
-        stage: exact_sum(stage, events, vocabulary.edges, given, len(vocabulary)) for stage in Stage
-    }
+    return {stage: exact_sum(stage, events, vocabulary.edges, given, len(vocabulary)) for stage in Stage}
 
 
 @pytest.mark.parametrize("task", [{}, {"hold_out": "event", "first_purchases": True}])

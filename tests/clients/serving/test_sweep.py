@@ -21,9 +21,7 @@ from shared_model.model import ModelSpec, block_norms
 ITEMS = 300
 
 
-def scoring_of(
-    seed: int, *, half: bool, sharpness: float = 3.0, crowd: float = 1.0
-) -> Scoring:
+def scoring_of(seed: int, *, half: bool, sharpness: float = 3.0, crowd: float = 1.0) -> Scoring:
     """Return items of two encoders around one centre (`crowd` says how far from it), some equal, some empty."""
     generator = torch.Generator().manual_seed(seed)
     spec = ModelSpec((24, 8), prior_weights=(1.0, 0.5))
