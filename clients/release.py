@@ -64,7 +64,9 @@ def popularity_sum(users: Ints, products: Ints, count: int) -> Floats:
         pairs = np.unique(users[at][known].astype(np.int64) * count + products[at][known])
         owners, held = np.divmod(pairs, max(count, 1))
         _, inverse, each = np.unique(owners, return_inverse=True, return_counts=True)
-        total += np.bincount(held, on_grid(each**-0.5 / _MARGIN, 1.0)[inverse], minlength=count)
+        total += np.bincount(
+            held, on_grid(np.asarray(each**-0.5 / _MARGIN, dtype=np.float64), 1.0)[inverse], minlength=count
+        )
     return total
 
 
