@@ -7,7 +7,7 @@ Shapes: N events of U shoppers, V products of the vocabulary, E public edges (a 
     w(u, {a, b}) = (p_a p_b)^(−¼) · Σ over u's events of a and b, at most `WINDOW` events apart, of max(gap, 1)^(−½)
 
 gap counts baskets; p is the temper, noised and public (`shared_model.table`). Everybody gives all they may: no product
-and no event is cut off, no clip norm needs choosing. `WINDOW` and the weights are those of `clients.transitions`.
+and no event is cut off, no clip norm needs choosing. `WINDOW` and the weights by gap are those of `clients.transitions`.
 
 Guarantee
 ---------
@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from clients.transitions import WINDOW
+from clients.transitions import near_events
 from privacy.clipping import on_grid
 from privacy.errors import MechanismError
 from shared_model.table import ALPHA
@@ -123,15 +123,13 @@ def _pairs(
     users: Ints, products: Ints, groups: Ints, keys: Ints, count: int
 ) -> Iterator[tuple[Ints, Ints, Floats]]:
     """Yield shopper, edge and weight of every pair of events on a public edge, by how many events they are apart."""
-    for apart in range(1, min(WINDOW, len(users) - 1) + 1):
-        one, other = products[:-apart], products[apart:]
-        pair = np.flatnonzero((users[apart:] == users[:-apart]) & (one >= 0) & (other >= 0) & (one != other))
-        a, b = one[pair].astype(np.int64), other[pair].astype(np.int64)
-        wanted = np.minimum(a, b) * count + np.maximum(a, b)
+    for first, later, weight in near_events(users, products, groups):
+        a, b = products[first].astype(np.int64), products[later].astype(np.int64)
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        wanted = low * count + high
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        known = keys[at] == wanted
-        pair, at = pair[known], at[known]
-        yield users[pair], at, 1 / np.sqrt(np.maximum(groups[apart:][pair] - groups[:-apart][pair], 1))
+        known = (keys[at] == wanted) & (low >= 0)
+        yield users[first[known]], at[known], weight[known]
 
 
 def _norms(rows: sparse.csr_array) -> Floats:
