@@ -234,10 +234,10 @@ class Patient:
         enough = math.ceil(_HEARD * plan.noise_of(0))
         if count < enough:
             raise ProblemError(
-                f"{count:,} shoppers are few: through the noise of ε = {plan.epsilon:g}, the federation would not even hear "
-                f"which products a tenth of them have (about {enough:,} would do)",
-                "Take part all the same (a platform keeps its own layer where the federation does not help), or ask for a "
-                "larger ε.",
+                f"{count:,} shoppers are few: through the noise of ε = {plan.epsilon:g}, the federation would not even "
+                f"hear which products a tenth of them have (about {enough:,} would do)",
+                "Take part all the same (a platform keeps its own layer where the federation does not help), or ask for "
+                "a larger ε.",
             )
         return f"{count:,}, {count / enough:.1f} times what ε = {plan.epsilon:g} needs"
 

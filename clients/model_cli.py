@@ -108,8 +108,8 @@ def _find(vocabulary: Vocabulary, wanted: str) -> int:
     some = "; ".join(f"{vocabulary.titles[n]} ({vocabulary.keys[n]})" for n in found[:5])
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     raise BadInputError(
-        f"{wanted!r}: {len(found)} products have these words{': ' + some + more if found else ''}. Name one by its key, or "
-        "with more words."
+        f"{wanted!r}: {len(found)} products have these words{': ' + some + more if found else ''}. Name one by its key, "
+        "or with more words."
         if found
         else f"{wanted!r}: no product of the vocabulary has these words, or this key."
     )

@@ -1,7 +1,7 @@
 """What a federation's other members know, for one platform: the published table without what the platform sent itself.
 
-A platform knows its own noised sums exactly, for they lie in its outbox. It takes them off, noise and all, and adds its own
-exact counts instead (`clients.memory`): nothing of its own shoppers counts twice.
+A platform knows its own noised sums exactly, for they lie in its outbox. It takes them off, noise and all, and adds its
+own exact counts instead (`clients.memory`): nothing of its own shoppers counts twice.
 
 | case                                                   | what happens                                        |
 |--------------------------------------------------------|-----------------------------------------------------|

@@ -47,7 +47,10 @@ class Products:
 
 
 def site_vocabulary(site: SiteSettings) -> Vocabulary:
-    """Return the vocabulary that a platform approved; raise SiteError if there is none, CheckpointError if it is damaged."""
+    """Return the vocabulary that a platform approved.
+
+    Raises SiteError if there is none, CheckpointError if it is damaged.
+    """
     if site.vocabulary is None:
         raise SiteError(
             f"{site.name}: has no vocabulary of the federation yet. Get its file from the operator: fedcart client "

@@ -13,9 +13,9 @@ Guarantee
 ---------
 A row is a function of one shopper's own events and of public things (V, edges, temper), and its L2 norm is at most 1 by
 construction, also as rounded to float64: it is divided by its length times 1 + 1e-12, and checked before it is added. Its
-numbers lie on a grid (`privacy.clipping.on_grid`), so that up to 2^24 rows add up without any rounding. So each sum has L2
-sensitivity 1 for the addition or removal of one shopper, and noise of standard deviation σ makes it a Gaussian mechanism
-with noise multiplier σ. The two sums are two mechanisms.
+numbers lie on a grid (`privacy.clipping.on_grid`), so that up to 2^24 rows add up without any rounding. So each sum has
+L2 sensitivity 1 for the addition or removal of one shopper, and noise of standard deviation σ makes it a Gaussian
+mechanism with noise multiplier σ. The two sums are two mechanisms.
 One shopper must be one run of equal numbers in `users`: they ascend, or nothing is returned.
 
 =====================================  ==================================================================

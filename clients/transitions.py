@@ -21,6 +21,7 @@ training, and never leave.
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from clients.data.sequences import Floats, Ints
