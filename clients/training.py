@@ -65,9 +65,7 @@ def exact_sum(
     return edge_sum(events.users, events.products, events.groups, edges, products, given["temper"])
 
 
-Sum = Callable[
-    [Stage, ShopperEvents, NDArray[np.integer], Mapping[str, NDArray], int], NDArray[np.float64]
-]
+Sum = Callable[[Stage, ShopperEvents, NDArray[np.integer], Mapping[str, NDArray], int], NDArray[np.float64]]
 """`exact_sum`, or what an audit plants in its place."""
 
 

@@ -212,7 +212,8 @@ def _others(simulation: Simulation, name: str, method: str, table: ProductTable)
 def _judge(simulation: Simulation, name: str, tables: dict[str, ProductTable]) -> dict[str, Outcome]:
     """Return method → outcome on one platform."""
     member = any(p.name == name for p in simulation.scenario.members)
-    judge = Judge.of(simulation.platforms[name], seed=simulation.scenario.scenario.seed)
+    total = sum(simulation.settings.sizes.values())
+    judge = Judge.of(simulation.platforms[name], total, seed=simulation.scenario.scenario.seed)
     others = {method: _others(simulation, name, method, table) for method, table in tables.items()}
     outcomes = judge.baselines()
     if member:
