@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-same-trade bench-candidates bench-accounting bench-metrics bench-dp-step bench-serving bench-table bench-trade e2e transcript
+.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-same-trade bench-candidates bench-accounting bench-metrics bench-dp-step bench-serving bench-table bench-vocabulary bench-trade e2e transcript
 
 help:  ## list the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ bench-serving: $(VENV)/installed  ## measure lists over gRPC, the start, the exa
 
 bench-metrics: $(VENV)/installed  ## measure ranking a million items for ten thousand shoppers (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.metrics
+
+bench-vocabulary: $(VENV)/installed  ## measure the making of a vocabulary of 100,000 products (minutes)
+	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.vocabulary
 
 bench-table: $(VENV)/installed  ## measure the product table's sums on a million shoppers (a minute)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.table

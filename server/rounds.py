@@ -136,9 +136,7 @@ def noise_variance(ask: TrainInstructions) -> float:
     return plan.noise_of(ask.stage.number) ** 2
 
 
-def _enough_replies(
-    run: Run, ask: TrainInstructions, given: dict[str, NDArray]
-) -> Sequence[GoodReply]:
+def _enough_replies(run: Run, ask: TrainInstructions, given: dict[str, NDArray]) -> Sequence[GoodReply]:
     """Ask until `min_replies` good replies have come in one attempt; raise RunFailedError after the last one."""
     reasons, settings = "no client answered", run.settings
     good: Sequence[GoodReply] = []
@@ -193,7 +191,9 @@ def _ask(
     asked = {metadata.message_id: present.name(node) for metadata, node in addressed}
     registered = asked if any(present.names.values()) else {}
     seconds = round(time.monotonic() - began, 3)
-    good, bad = sort_replies(replies, Question(ask, given, noise_variance(ask) ** 0.5), settings, run.witness, registered)
+    good, bad = sort_replies(
+        replies, Question(ask, given, noise_variance(ask) ** 0.5), settings, run.witness, registered
+    )
     refused = {b.platform: b.head for b in bad if b.head}
     run.witness.own.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
     counted = [reply.platform for reply in good]

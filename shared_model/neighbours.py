@@ -3,8 +3,7 @@
 Shapes: V products, F feature width, K neighbours, I items, C rows of a chunk.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -18,10 +17,10 @@ from shared_model.errors import BadInputError
 EXACT_UP_TO = 50_000
 """Products that are compared with each other one by one: V² products of rows."""
 CHUNK = 1024
-_PROBES = 24
-"""Lists of the index that are looked through for one product."""
-_TRAINED_ON = 40
-"""Rows for each list that train the lists."""
+_LINKS, _BUILT_BY = 24, 60
+"""Links of a product in the graph, and products that are looked at to choose them."""
+_TRAINED_ON = 20_000
+"""Rows from which the steps of 8 bits are chosen."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and for how many of how many products it is."""
@@ -108,28 +107,37 @@ def _exact(encode: Encode, texts: Sequence[str], neighbours: int, progress: Prog
 def _approximate(
     encode: Encode, texts: Sequence[str], neighbours: int, progress: Progress
 ) -> NDArray[np.int32]:
-    """Return what `_exact` does, as far as inverted lists over 8-bit rows find it (Jégou et al. 2011)."""
+    """Return what `_exact` does, as far as a graph over 8-bit rows finds it (HNSW, Malkov & Yashunin 2018).
+
+    The graph is built by one thread, for several would build another one each time.
+    """
     faiss = _require_faiss(len(texts))
     rows = _encoded(encode, texts, np.float16, progress)
-    index = _index(faiss, rows)
+    index = faiss.IndexHNSWSQ(
+        rows.shape[1], faiss.ScalarQuantizer.QT_8bit, _LINKS, faiss.METRIC_INNER_PRODUCT
+    )
+    index.hnsw.efConstruction, index.hnsw.efSearch = _BUILT_BY, 2 * neighbours
+    index.train(rows[:: max(1, len(rows) // _TRAINED_ON)].astype(np.float32))
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        for start, chunk in _chunks(rows):
+            index.add(chunk)
+            progress("placed", start + len(chunk), len(rows))
+    finally:
+        faiss.omp_set_num_threads(threads)
     near = np.full((len(rows), neighbours + 1), -1, dtype=np.int32)
-    for start in range(0, len(rows), CHUNK):
-        values, found = index.search(rows[start : start + CHUNK].astype(np.float32), near.shape[1])
+    for start, chunk in _chunks(rows):
+        values, found = index.search(chunk, near.shape[1])
         near[start : start + CHUNK] = np.where(values > 0, found, -1)
-        progress("compared", min(start + CHUNK, len(rows)), len(rows))
+        progress("compared", start + len(chunk), len(rows))
     return near
 
 
-def _index(faiss: ModuleType, rows: NDArray[np.float16]) -> Any:
-    size, width = rows.shape
-    lists = max(1, min(int(4 * math.sqrt(size)), size // _TRAINED_ON))
-    index = faiss.index_factory(width, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-    index.cp.seed, index.cp.niter, index.nprobe = 1, 6, _PROBES
-    chosen = np.random.default_rng(0).choice(size, size=min(size, lists * _TRAINED_ON), replace=False)
-    index.train(rows[np.sort(chosen)].astype(np.float32))
-    for start in range(0, size, CHUNK):
-        index.add(rows[start : start + CHUNK].astype(np.float32))
-    return index
+def _chunks(rows: NDArray[np.float16]) -> Iterator[tuple[int, FloatArray]]:
+    """Yield where each chunk begins, and its rows in single precision."""
+    for start in range(0, len(rows), CHUNK):
+        yield start, rows[start : start + CHUNK].astype(np.float32)
 
 
 def _require_faiss(size: int) -> ModuleType:
@@ -157,9 +165,15 @@ def _encoded(encode: Encode, texts: Sequence[str], dtype: type, progress: Progre
 
 def _pairs(near: NDArray[np.int32], size: int) -> NDArray[np.int32]:
     """Return the unordered pairs in (V, K') rows of neighbours, sorted and unique, (E, 2)."""
-    a, b = np.repeat(np.arange(size, dtype=np.int64), near.shape[1]), near.ravel().astype(np.int64)
-    real = (b >= 0) & (a != b)
-    return unpacked(np.unique(packed(np.minimum(a, b)[real], np.maximum(a, b)[real])))
+    numbers = np.empty(near.shape, dtype=np.int64)
+    for start in range(0, size, CHUNK):
+        b = near[start : start + CHUNK]
+        a = np.arange(start, start + len(b), dtype=np.int32)[:, None]
+        real = (b >= 0) & (a != b)
+        numbers[start : start + CHUNK] = np.where(real, packed(np.minimum(a, b), np.maximum(a, b)), -1)
+    flat = numbers.ravel()
+    flat.sort()  # in place: no second array of this size
+    return unpacked(flat[(flat >= 0) & (np.diff(flat, prepend=-1) > 0)])
 
 
 def packed(low: NDArray[np.integer], high: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -169,4 +183,6 @@ def packed(low: NDArray[np.integer], high: NDArray[np.integer]) -> NDArray[np.in
 
 def unpacked(numbers: NDArray[np.int64]) -> NDArray[np.int32]:
     """Return (E, 2) pairs of what `packed` made."""
-    return np.stack([numbers >> 31, numbers & (2**31 - 1)], axis=1).astype(np.int32)
+    pairs = np.empty((len(numbers), 2), dtype=np.int32)
+    pairs[:, 0], pairs[:, 1] = numbers >> 31, numbers & (2**31 - 1)
+    return pairs

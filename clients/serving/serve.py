@@ -65,9 +65,9 @@ class Serving:
 
 def run_serving(folder: ClientFolder, settings: ServingSettings, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is told what is served, and where, once calls are taken."""
-    configure_log()
     door = Door.of(settings)
-    if settings.without_token:
+    configure_log()
+    if settings.without_token and settings.client_ca is None:
         _log.warning("without-token", see="fedcart client doctor")
     with collector_off():
         seen = state_of(folder)

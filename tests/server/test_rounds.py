@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from privacy.errors import LedgerTamperedError, LedgerUnreadableError
 from privacy.ledger import Witness
 from privacy.ledger.witness import NAME as WITNESS
 from privacy.ledger.witness import Kept, read_witness_file
 from server.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
-from safetensors.numpy import save_file
-
 from server.rounds import START, noise_variance, run_rounds
 from shared_model.errors import CheckpointError, ExchangeError, RunFailedError
 from shared_model.exchange import fingerprint

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 
 from clients.data import leave_one_out, load_platform
 from clients.enrol import init_folder, install_kit, write_request
 from clients.folder import ClientFolder
+from clients.memory import Memory
 from clients.platform import Platform
 from clients.recommender import LocalLayer
 from clients.serving.current import Current
@@ -26,11 +28,11 @@ from clients.template import SiteAnswers
 from federation.validity import now
 from shared_model.features import encode_catalogue, make_encoders
 from shared_model.isolation import isolation
-from shared_model.model import ModelSpec, block_norms, initial_shared
+from shared_model.model import ModelSpec, block_norms
 from tests.in_thread import InThread
 
 NOUNS = ("milk", "bread", "lamp", "chair", "kettle", "train", "doll", "shampoo")
-LAYER = LocalLayer(0.5, 0.1, 1.0)
+LAYER = LocalLayer(0.1, 1.0, others=True)
 ANYWHERE, NO_FEEDBACK = ServingSettings(without_token=True), NoFeedback()
 KINDS = ("red", "blue", "small", "large", "organic", "wooden")
 
@@ -90,7 +92,7 @@ def platform_from(events: pd.DataFrame, items: pd.DataFrame, encoders: tuple[str
     loaded = load_platform(events, items, seed=0, min_events=3)
     split = leave_one_out(loaded.sequences, first_time_only=True, seed=0)
     made = make_encoders(encoders)
-    spec = ModelSpec.of([e.identity for e in made], 2, 6)
+    spec = ModelSpec.of([e.identity for e in made], 6)
     features = torch.from_numpy(encode_catalogue(made, loaded.catalogue.texts()))
     return Platform(
         name="books",
@@ -107,11 +109,12 @@ def platform_from(events: pd.DataFrame, items: pd.DataFrame, encoders: tuple[str
     )
 
 
-def trained(spec: ModelSpec, seed: int) -> dict[str, torch.Tensor]:
-    """Return shared tensors as after some training."""
-    generator = torch.Generator().manual_seed(seed)
-    start = initial_shared(spec)
-    return {name: t + 0.2 * torch.randn(t.shape, generator=generator) for name, t in start.items()}
+def others_of(items: int, seed: int) -> Memory:
+    """Return what a federation's other members might know of these items."""
+    rng = np.random.default_rng(seed)
+    pairs = sparse.random(items, items, 0.1, random_state=rng, data_rvs=lambda n: 5 * rng.random(n))
+    pairs.setdiag(0)
+    return Memory(9 * rng.random(items), sparse.csr_matrix(pairs + pairs.T))
 
 
 @pytest.fixture
@@ -128,10 +131,14 @@ def make(tmp_path: Path) -> Callable[..., SimpleNamespace]:
         **serving: object,
     ) -> SimpleNamespace:
         platform = platform_of(items, shoppers, seed, encoders=encoders)
-        model = Model(version, 1, encoders, 2, 6, trained(platform.spec, seed))
+        model, others = Model(version, 1, encoders, 6, None), others_of(len(platform.catalogue), seed)
         site = site_of(tmp_path, **serving)
-        snapshot: Snapshot = make_snapshot(platform, model, {"model": local}, site, tmp_path / "serving")
-        return SimpleNamespace(snapshot=snapshot, platform=platform, model=model, site=site, local=local)
+        snapshot: Snapshot = make_snapshot(
+            platform, model, {"model": local}, others, site, tmp_path / "serving"
+        )
+        return SimpleNamespace(
+            snapshot=snapshot, platform=platform, model=model, site=site, local=local, others=others
+        )
 
     return made
 

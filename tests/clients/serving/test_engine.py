@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.recommender import LocalLayer, ScoreParts
+from clients.recommender import LocalLayer, Memories, ScoreParts
 from clients.serving.asks import RecommendAsk, Who
 from clients.serving.engine import audience, look_up, rank, recommend, similar
 from clients.serving.errors import AskError, StoppedError, UnknownIdError
@@ -30,9 +30,8 @@ def reference(made) -> np.ndarray:
         norms=platform.norms.double(),
         scoring=torch.float64,
     )
-    shared = {name: tensor.double() for name, tensor in made.model.shared.items()}
-    users = np.arange(len(platform))
-    return ScoreParts(wide, "test", users).blended(shared, made.local).numpy()
+    users, memories = np.arange(len(platform)), Memories(wide.memory("test"), made.others)
+    return ScoreParts(wide, "test", users, memories).blended(made.local).numpy()
 
 
 def listed(snapshot, shopper="", **ask):
@@ -43,19 +42,19 @@ def listed(snapshot, shopper="", **ask):
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 5),
-    blend=st.sampled_from([0.0, 0.3, 1.0]),
+    others=st.booleans(),
     popularity=st.sampled_from([0.0, 0.3]),
     transitions=st.sampled_from([0.0, 2.0]),
     chunk=st.sampled_from([7, 1000]),
     data=st.data(),
 )
 def test_lists_are_those_of_the_reference(
-    make, monkeypatch, seed, blend, popularity, transitions, chunk, data
+    make, monkeypatch, seed, others, popularity, transitions, chunk, data
 ):
     """Scores, order, filters and boosts, whatever the chunk, alone and in a batch."""
     monkeypatch.setattr("clients.serving.candidates.CHUNK", chunk)
     monkeypatch.setattr("clients.serving.candidates.GATHERED", data.draw(st.sampled_from([0, 5, 1000])))
-    made = make(seed=seed, local=LocalLayer(blend, popularity, transitions))
+    made = make(seed=seed, local=LocalLayer(popularity, transitions, others=others))
     snapshot, exact = made.snapshot, reference(made)
     frame = made.platform.catalogue.frame
     asks, expected = [], []
@@ -142,7 +141,7 @@ def test_what_the_session_holds_counts_at_once_and_text_alone_is_enough(make):
 
 
 def test_who_is_not_known_gets_what_is_popular(make):
-    snapshot = make(local=LocalLayer(0.5, 0.3, 0.0)).snapshot
+    snapshot = make(local=LocalLayer(0.3, 0.0)).snapshot
     cold = listed(snapshot, "nobody", count=40, filters=EVERYTHING)
     assert cold.cold
     counts = snapshot.arms["model"].scoring.bias.numpy()

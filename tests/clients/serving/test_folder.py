@@ -113,7 +113,7 @@ def test_an_erased_shopper_is_unknown_without_a_restart_and_after_one(shop, caps
 
 def test_a_local_layer_is_chosen_once_for_the_same_encoders_and_data(shop, monkeypatch):
     chosen = []
-    monkeypatch.setattr(load, "choose_local", lambda p: (chosen.append(p.spec), LocalLayer(0.0, 0.1))[1])
+    monkeypatch.setattr(load, "choose_local", lambda p: (chosen.append(p.spec), LocalLayer(0.1))[1])
     load_snapshot(shop)
     load_snapshot(shop)
     assert len(chosen) == 1

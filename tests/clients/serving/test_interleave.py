@@ -20,7 +20,7 @@ from clients.serving.v1 import serving_pb2 as m
 from clients.serving.v1.serving_pb2_grpc import RecommenderStub
 from clients.site import read_site
 
-PRIOR = LocalLayer(0.0, 0.9, 0.0)
+PRIOR = LocalLayer(0.9, 0.0)
 rankings = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8)
 
 
@@ -61,7 +61,7 @@ def mixed(make):
     """A snapshot in which both arms make each list, and what each would say alone."""
     made = make(arms={"model": 0.5, "prior": 0.5}, compare="interleaved")
     layers = {"model": made.local, "prior": PRIOR}
-    return make_snapshot(made.platform, made.model, layers, made.site, made.platform)
+    return make_snapshot(made.platform, made.model, layers, made.others, made.site, made.platform)
 
 
 def test_lists_are_drafted_from_both_arms_within_the_filters(mixed):
@@ -82,7 +82,7 @@ def test_lists_are_drafted_from_both_arms_within_the_filters(mixed):
 
 def test_before_the_first_model_the_one_arm_makes_the_list(mixed, make):
     made = make(arms={"model": 0.5, "prior": 0.5}, compare="interleaved")
-    alone = make_snapshot(made.platform, made.model, {"prior": PRIOR}, made.site, made.platform)
+    alone = make_snapshot(made.platform, made.model, {"prior": PRIOR}, made.others, made.site, made.platform)
     (found,) = recommend(alone, [RecommendAsk(Who("u02"), 3)])
     assert (found.arm, {i.arm for i in found.items}) == ("prior", {""})
 

@@ -11,12 +11,11 @@ from clients.recommender import LocalLayer
 from clients.serving.asks import RecommendAsk, Who
 from clients.serving.engine import recommend
 from clients.serving.load import Model, make_snapshot
-from shared_model.model import initial_shared
 from tests.clients.serving.conftest import platform_from, site_of
 
 CASE = Path(os.environ.get("FEDCART_CASES") or Path(__file__).parents[4] / "shared" / "cases")
 CASE /= "one-account-decides"
-LAYERS = [LocalLayer(0.0, 0.3, 1.0), LocalLayer(0.0, 0.1, 4.0), LocalLayer(0.0, 0.0, 8.0)]
+LAYERS = [LocalLayer(0.3, 1.0), LocalLayer(0.1, 4.0), LocalLayer(0.0, 8.0)]
 
 
 def bought_together(account: str, pair: tuple[str, str], times: int) -> pd.DataFrame:
@@ -42,8 +41,8 @@ def invented_shop() -> tuple[pd.DataFrame, pd.DataFrame]:
 def lists_after(bait, events, items, layer, folder) -> dict[str, list[str]]:
     """Return everybody's list who has the bait, and what is listed to a stranger who looks at it."""
     platform = platform_from(events, items, ("tiny",))
-    model = Model("prior", 0, ("tiny",), 2, 6, initial_shared(platform.spec))
-    snapshot = make_snapshot(platform, model, {"model": layer}, site_of(folder), folder)
+    model = Model("prior", 0, ("tiny",), 6, None)
+    snapshot = make_snapshot(platform, model, {"model": layer}, None, site_of(folder), folder)
     owners = sorted(
         set(events.loc[events["item_id"] == bait, "user_id"]) & set(platform.split.sequences.user_ids)
     )

@@ -12,6 +12,7 @@ import tomli_w
 from clients.data.store import open_store
 from clients.feedback import FeedbackStore
 from clients.serving.current import Current
+from clients.serving.door import Door
 from clients.serving.erased import Tombstones, WithoutErased
 from clients.serving.load import load_snapshot
 from clients.serving.serve import Serving, serve
@@ -56,7 +57,8 @@ def service(shop):
     site = shop.site()
     erased, store = Tombstones(site), FeedbackStore(site.feedback)
     current = Current(load_snapshot(shop), erased=erased)
-    serving = Serving(current, site.serving.model_copy(update={"port": 0}), WithoutErased(store, erased))
+    settings = site.serving.model_copy(update={"port": 0})
+    serving = Serving(current, settings, Door(None), WithoutErased(store, erased))
 
     async def watched(ready, stop):
         watcher = asyncio.create_task(keep_current(shop, current, state_of(shop), 0.05))
