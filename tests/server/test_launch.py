@@ -251,9 +251,7 @@ def test_a_run_without_enough_members_is_refused_before_anything_is_made(folder)
 
 
 def test_limits_grow_with_what_there_is_to_do():
-    limits = [
-        launch.round_limit(n, p) for n, p in ((500, 12_000), (50_000, 12_000), (500, 10**7))
-    ]
+    limits = [launch.round_limit(n, p) for n, p in ((500, 12_000), (50_000, 12_000), (500, 10**7))]
     assert limits == sorted(limits)
     assert len(set(limits)) == 3
 

@@ -13,7 +13,6 @@ from server import replies as module
 from server.rounds import noise_variance
 from shared_model.reach import reach_of
 
-
 GIVEN = {"temper": np.full(6, 1.5, np.float32)}
 """What the server sends with the request for edges."""
 
@@ -137,9 +136,7 @@ def pickled():
 def test_arrays_that_cannot_be_decoded_are_refused(kit, asked, sort_replies, data):
     settings, ask, message, arrays = asked
     reply = kit.reply(message(1), "toys", arrays)
-    reply.content["arrays"]["edges"] = Array(
-        dtype="float32", shape=(4,), stype="numpy.ndarray", data=data
-    )
+    reply.content["arrays"]["edges"] = Array(dtype="float32", shape=(4,), stype="numpy.ndarray", data=data)
     good, (bad,) = sort_replies([reply, kit.reply(message(2), "food", arrays)], ask, settings)
     assert [g.platform for g in good] == ["food"]
     assert "cannot be decoded" in bad.reason
