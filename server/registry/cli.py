@@ -12,6 +12,7 @@ from server.folder import ServerFolder
 from server.launch import find_run
 from server.registry.run import read_run
 from server.registry.store import ModelStore, Published
+from server.vocabulary.store import take_over
 
 registry_commands = typer.Typer()
 
@@ -34,11 +35,21 @@ def publish(
     ] = False,
     format: FormatOption = Format.table,
 ) -> None:
-    """Publish a run's model as the next version, with a signed card, and make it current."""
-    place = ServerFolder(folder)
-    made = read_run(find_run(place, run), with_evaluation=with_evaluation)
+    """Publish a run's model as the next version, with a signed card, and make it current.
+
+    The run must be over one of the federation's vocabularies. Where it has none yet, a simulation's becomes version 1.
+    """
+    place, time = ServerFolder(folder), now()
+    run_folder = find_run(place, run)
+    made = read_run(run_folder, with_evaluation=with_evaluation)
     with place.log().act("publish", run=run) as facts:
-        published = ModelStore.open(place).publish(made, now())
+        store = ModelStore.open(place)
+        store.require_terms(made.terms)
+        vocabulary = take_over(place, run_folder, made.vocabulary, time)
+        if vocabulary is not None:
+            facts["vocabulary"] = vocabulary.record.number
+            say(f"the run's vocabulary is the federation's version 1: {vocabulary.record_file}")
+        published = store.publish(made, time)
         facts["number"], facts["version"] = published.card.number, published.version
     if format is Format.json:
         write_json(_document(published))

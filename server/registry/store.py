@@ -19,6 +19,7 @@ from typing import BinaryIO
 from federation.errors import EnrolmentError, FolderError
 from federation.files import create, make_folder, replace
 from federation.keys import signing_text
+from federation.kit import ModelTerms
 from federation.lock import turn
 from federation.registry.card import (
     CARD_LIMIT,
@@ -37,6 +38,7 @@ from server.enrol import card_of
 from server.errors import FederationError
 from server.folder import ServerFolder
 from server.registry.run import FinishedRun
+from server.vocabulary.store import versions
 from shared_model.encoders import require_same_identity
 from shared_model.errors import ExchangeError
 from shared_model.exchange import fingerprint
@@ -142,21 +144,22 @@ class ModelStore:
     def publish(self, run: FinishedRun, time: datetime) -> Published:
         """Sign and list a run's model as the next version, which becomes current: all of it or nothing.
 
-        Raises FederationError if the run's model is not the federation's, or is published already.
+        Raises FederationError if the run's model is not the federation's, or is published already; EncoderError.
         """
-        self._require_ours(run)
+        self.require_terms(run.terms)
+        self._require_vocabulary(run)
         key = self._folder.signing_key()
         arrays = published(run.table)
         body = model_file(arrays)
         with self._locked():
             before = self.listing()
-            versions = list(before.versions) if before else []
-            self._refuse_again(run, versions)
+            known = list(before.versions) if before else []
+            self._refuse_again(run, known)
             data = make_card(
                 {
                     "federation": self._federation,
-                    "number": len(versions) + 1,
-                    "parent": versions[-1] if versions else None,
+                    "number": len(known) + 1,
+                    "parent": known[-1] if known else None,
                     "published": moment(time),
                     "run": run.facts.model_dump(),
                     "model": run.terms.model_dump(),
@@ -181,7 +184,7 @@ class ModelStore:
             version = version_of(data)
             made = Published(version, read_card(data, CARD))
             serial = before.serial + 1 if before else 1
-            listing = make_list(self._federation, key, [*versions, version], version, serial, time)
+            listing = make_list(self._federation, key, [*known, version], version, serial, time)
 
             def fill(new: Path) -> None:
                 create(new / MODEL, body)
@@ -214,18 +217,29 @@ class ModelStore:
             )
         replace(self._path / LIST, data)
 
-    def _require_ours(self, run: FinishedRun) -> None:
+    def require_terms(self, terms: ModelTerms) -> None:
+        """Raise FederationError or EncoderError if a run's prior is not the federation's."""
         ours = card_of(self._folder).model
-        require_same_identity(ours.identities, run.terms.identities)
-        if ours.history_length != run.terms.history_length:
+        require_same_identity(ours.identities, terms.identities)
+        if ours.history_length != terms.history_length:
             raise FederationError(
-                f"The run's model has history length {run.terms.history_length}, the federation's "
+                f"The run's model has history length {terms.history_length}, the federation's "
                 f"{ours.history_length} ([model] in federation.toml): platforms would refuse it."
             )
 
-    def _refuse_again(self, run: FinishedRun, versions: list[str]) -> None:
+    def _require_vocabulary(self, run: FinishedRun) -> None:
+        ours = versions(self._folder)
+        if all(version.record.digest != run.vocabulary for version in ours):
+            said = ", ".join(version.record.digest[:12] for version in ours) or "none"
+            raise FederationError(
+                f"Run {run.facts.id} is over vocabulary {run.vocabulary[:12]}, which this federation does not have (it "
+                f"has {said}), so no platform could use its table. Publish a run over the federation's own: fedcart "
+                "server run."
+            )
+
+    def _refuse_again(self, run: FinishedRun, known: list[str]) -> None:
         made = fingerprint(published(run.table))
-        for version in versions:
+        for version in known:
             card = self._read(version).card
             if (card.run.id, card.tensors) == (run.facts.id, made):
                 raise FederationError(f"Run {card.run.id} was published as version {card.number} already.")

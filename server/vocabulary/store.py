@@ -6,6 +6,7 @@ vocabulary/3.safetensors   the vocabulary that it names
 A version counts from the moment at which its record is there, which is written last.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,11 +22,12 @@ from federation.vocabulary import Share, VocabularyRecord, make_record, read_rec
 from server.errors import FederationError
 from server.folder import ServerFolder
 from server.members import ADMITTED, Members
-from shared_model.encoders import identities_to_json
+from shared_model.encoders import Encoder, identities_to_json
+from shared_model.errors import CheckpointError
 from shared_model.features import make_encoders
 from shared_model.neighbours import Progress, silent
 from shared_model.vocabulary import NEIGHBOURS, Vocabulary
-from shared_model.vocabulary_file import vocabulary_bytes
+from shared_model.vocabulary_file import load_vocabulary, vocabulary_bytes
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,33 @@ def build(
         return _build(folder, catalogues, time, neighbours, progress)
 
 
+def take_over(folder: ServerFolder, run: Path, digest: str, time: datetime) -> Version | None:
+    """Make the vocabulary of a simulation's run the federation's first version; None where the federation has one.
+
+    `run` is the run's folder, and `digest` what its table is over. No member published a catalogue for it, so its
+    `shares` are empty. Raises FederationError where the run brings no such vocabulary, BusyError where another one is made.
+    """
+    with held(folder.vocabulary / "lock", "A build of the vocabulary"):
+        if versions(folder):
+            return None
+        file = run / "vocabulary.safetensors"
+        try:
+            vocabulary, scenario = load_vocabulary(file), json.loads((run / "scenario.json").read_bytes())
+            neighbours = int(scenario["model"]["neighbours"])
+        except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
+            raise FederationError(
+                f"{folder.path}: has no vocabulary yet, and {run} brings none of a simulation ({error}). Make one from "
+                "the members' catalogues: fedcart server vocabulary build FILES."
+            ) from None
+        if (vocabulary.digest, vocabulary.number) != (digest, 1):
+            raise FederationError(
+                f"{file}: is version {vocabulary.number} of vocabulary {vocabulary.digest[:12]}, and the run's table is "
+                f"over {digest[:12]}, which would be version 1. Restore the run's folder from a backup."
+            )
+        encoders = make_encoders(folder.settings().model.encoders)
+        return _write(folder, vocabulary, encoders, max(neighbours, 1), time, {})
+
+
 def _build(
     folder: ServerFolder,
     catalogues: Mapping[str, ReceivedCatalogue],
@@ -139,19 +168,33 @@ def _build(
         name: Share(catalogue=one.digest, issued=one.issued, products=len(one.catalogue))
         for name, one in catalogues.items()
     }
+    return Built(_write(folder, grown, encoders, neighbours, time, shares), True, coverage)
+
+
+def _write(
+    folder: ServerFolder,
+    vocabulary: Vocabulary,
+    encoders: Sequence[Encoder],
+    neighbours: int,
+    time: datetime,
+    shares: dict[str, Share],
+) -> Version:
+    """Sign and write a version."""
     record = VocabularyRecord(
         federation=folder.settings().name,
-        number=grown.number,
-        parent=grown.parent,
-        digest=grown.digest,
-        products=len(grown),
-        edges=len(grown.edges),
+        number=vocabulary.number,
+        parent=vocabulary.parent,
+        digest=vocabulary.digest,
+        products=len(vocabulary),
+        edges=len(vocabulary.edges),
         neighbours=neighbours,
         encoders=identities_to_json([encoder.identity for encoder in encoders]),
         issued=moment(time),
         shares=shares,
     )
-    file = folder.vocabulary / f"{grown.number}.json"
-    replace(file.with_suffix(".safetensors"), vocabulary_bytes(grown))  # one left by a crash does not count
+    file = folder.vocabulary / f"{vocabulary.number}.json"
+    replace(
+        file.with_suffix(".safetensors"), vocabulary_bytes(vocabulary)
+    )  # one left by a crash does not count
     create(file, make_record(record, folder.signing_key()))
-    return Built(Version(record, file, file.with_suffix(".safetensors")), True, coverage)
+    return Version(record, file, file.with_suffix(".safetensors"))

@@ -39,7 +39,6 @@ def made(tmp_path_factory):
         model=ModelTerms(
             encoders="tiny",
             encoder_identities=identities_to_json([EncoderIdentity("tiny", "1", "ab" * 32, 16)]),
-            width=2,
             history_length=6,
         ),
         fedcart="0.1.0",

@@ -6,6 +6,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
+from clients.data.products import published as published_catalogue
 from clients.enrol import init_folder as init_platform
 from clients.enrol import install_kit, write_request
 from clients.folder import ClientFolder
+from clients.platform import read_catalogue
 from clients.template import SiteAnswers
+from clients.vocabulary import approve_vocabulary
+from federation.catalogue import ReceivedCatalogue, make_catalogue
+from federation.catalogue import read_catalogue as read_published_catalogue
 from federation.keys import fingerprint, signing_text
 from federation.kit import ModelTerms
 from federation.registry.card import MemberFacts, RunFacts
 from federation.validity import now
+from federation.vocabulary import VocabularyRecord
 from privacy.ledger import Budget, Head, Receipt, Statement
 from privacy.ledger.entry import signed_bytes
 from privacy.ledger.keys import public_hex
@@ -29,10 +36,12 @@ from server.folder import ModelChoice, OperatorSettings, RegistrySettings, Serve
 from server.registry.run import FinishedRun
 from server.registry.serve import serve
 from server.registry.store import ModelStore, Published
-from shared_model.model import initial_shared
+from server.vocabulary.store import build, versions
+from shared_model.table import ProductTable
 from tests.in_thread import InThread
 
 TIME = now()
+NEIGHBOURS = 5
 
 
 def write_data(folder: Path) -> None:
@@ -61,13 +70,27 @@ def enrolled(root: Path, fed: ServerFolder, name: str) -> ClientFolder:
     install_kit(
         folder, kit, kit.read_bytes(), fingerprint(enrol.card_of(fed).signing_key), TIME
     )  # as a person confirms
+    approve_newest(folder, fed)
     return folder
 
 
-def init_federation(path: Path, name: str = "groceries") -> ServerFolder:
-    settings = OperatorSettings(
-        name=name, address="localhost:9443", model=ModelChoice(width=2, history_length=6)
+def approve_newest(folder: ClientFolder, fed: ServerFolder) -> None:
+    """Approve the federation's vocabulary, where it has one."""
+    for version in versions(fed)[-1:]:
+        approve_vocabulary(folder, version.record_file)
+
+
+def catalogue_of(folder: ClientFolder, fed: ServerFolder) -> ReceivedCatalogue:
+    """Return what a platform publishes of its catalogue, as the operator receives it."""
+    site, identity = folder.site(), folder.membership().keys.identity()
+    items = published_catalogue(read_catalogue(site))
+    return read_published_catalogue(
+        make_catalogue("groceries", site.name, items, identity, TIME), "c", "groceries"
     )
+
+
+def init_federation(path: Path, name: str = "groceries") -> ServerFolder:
+    settings = OperatorSettings(name=name, address="localhost:9443", model=ModelChoice(history_length=6))
     return enrol.init_folder(path, settings, TIME)
 
 
@@ -78,7 +101,9 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_data(root / "data")
     fed = init_federation(root / "fed")
     init_federation(root / "other", "fashion")
-    enrolled(root, fed, "books")
+    books = enrolled(root, fed, "books")
+    build(fed, {"books": catalogue_of(books, fed)}, TIME, NEIGHBOURS)
+    approve_newest(books, fed)
     return root
 
 
@@ -103,7 +128,7 @@ def books(root: Path) -> ClientFolder:
 SECURE = "chacha20-os-entropy"
 
 
-def head_of(platform: str, seq: int = 6) -> dict:
+def head_of(platform: str, seq: int = 4) -> dict:
     """Return a signed head of a platform's ledger."""
     signer = Ed25519PrivateKey.from_private_bytes(sha256(platform.encode()).digest())
     digest = sha256(f"{platform} {seq}".encode()).hexdigest()
@@ -111,13 +136,13 @@ def head_of(platform: str, seq: int = 6) -> dict:
     return Head(platform, seq, digest, public_hex(signer.public_key()), signature).to_json()
 
 
-def receipt_of(owner: str, seq: int = 6, *, committed: float = 8.0, **changes: object) -> dict:
-    """Return a receipt that the key of a platform's ledger signed, for round 3 of run-1."""
+def receipt_of(owner: str, seq: int = 4, *, committed: float = 8.0, **changes: object) -> dict:
+    """Return a receipt that the key of a platform's ledger signed, for round 2 of run-1."""
     signer = Ed25519PrivateKey.from_private_bytes(sha256(owner.encode()).digest())
     said = {
         "platform": owner,
         "run": "run-1",
-        "round": 3,
+        "round": 2,
         "plan": "x",
         "base": "y",
         "update": "z",
@@ -128,14 +153,14 @@ def receipt_of(owner: str, seq: int = 6, *, committed: float = 8.0, **changes: o
     return Receipt.sign(statement, budget, Head.from_json(head_of(owner, seq)), signer).to_mapping()
 
 
-def make_run(terms: ModelTerms, seed: int = 1, **facts: object) -> FinishedRun:
-    """Return a finished private run whose tensors are a draw from `seed`."""
+def make_run(terms: ModelTerms, record: VocabularyRecord, seed: int = 1, **facts: Any) -> FinishedRun:
+    """Return a finished private run whose sums over a vocabulary are a draw from `seed`."""
     rng = np.random.default_rng(seed)
-    start = terms.spec.exchange.to_numpy(initial_shared(terms.spec), "start")
-    arrays = {n: (a + 0.1 * rng.standard_normal(a.shape)).astype(np.float32) for n, a in start.items()}
+    sums = [rng.normal(0, 4, size).astype(np.float32) for size in (record.products, record.edges)]
+    temper = rng.uniform(1, 3, record.products).astype(np.float32)
     member = {
         "platform": "books",
-        "rounds": 3,
+        "rounds": 2,
         "epsilon_run": 7.9,
         "epsilon_ledger": 8.0,
         "noise": SECURE,
@@ -145,18 +170,18 @@ def make_run(terms: ModelTerms, seed: int = 1, **facts: object) -> FinishedRun:
     given = {
         "id": f"run-{seed}",
         "origin": "federation",
-        "strategy": "FedAvg",
-        "rounds": 3,
-        "local_steps": 2,
+        "rounds": 2,
+        "share": 0.25,
         "epsilon": 8.0,
         "delta": 1e-6,
-        "clip_norm": 1.0,
-        "sample_rate": 0.3,
         "versions": {"fedcart": "0.1.0"},
     }
     taints = facts.pop("taints", [])
     return FinishedRun(
-        arrays=arrays,
+        table=ProductTable(*sums, temper, 1.5, 0.5, 1),
+        vocabulary=record.digest,
+        runs=[f"run-{seed}"],
+        shoppers=20,
         terms=terms,
         facts=RunFacts.model_validate(given | facts),
         members=[MemberFacts.model_validate(member)],
@@ -168,8 +193,8 @@ def make_run(terms: ModelTerms, seed: int = 1, **facts: object) -> FinishedRun:
 @pytest.fixture
 def run_of(fed: ServerFolder) -> Callable[..., FinishedRun]:
     """Return the builder of runs of this federation's model."""
-    terms = enrol.card_of(fed).model
-    return lambda seed=1, **facts: make_run(facts.pop("terms", terms), seed, **facts)
+    terms, record = enrol.card_of(fed).model, versions(fed)[-1].record
+    return lambda seed=1, **facts: make_run(facts.pop("terms", terms), record, seed, **facts)
 
 
 @pytest.fixture
@@ -182,7 +207,13 @@ def publish(fed: ServerFolder, run_of) -> Callable[..., Published]:
 def helpers() -> SimpleNamespace:
     """Return builders that tests call by name."""
     return SimpleNamespace(
-        enrolled=enrolled, make_run=make_run, head=head_of, receipt=receipt_of, signing_text=signing_text
+        enrolled=enrolled,
+        approve=approve_newest,
+        catalogue=catalogue_of,
+        make_run=make_run,
+        head=head_of,
+        receipt=receipt_of,
+        signing_text=signing_text,
     )
 
 

@@ -25,6 +25,7 @@ from server import enrol
 from server.folder import ServerFolder
 from shared_model.errors import BadInputError, ExchangeError
 from shared_model.exchange import fingerprint
+from shared_model.stages import published
 
 TIME = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,8 @@ def key(tmp_path_factory) -> SigningKey:
 def values(run_of) -> dict:
     """What a card is made from."""
     run = run_of()
-    body = cards.model_file(run.arrays)
+    arrays = published(run.table)
+    body = cards.model_file(arrays)
     return {
         "federation": "groceries",
         "number": 1,
@@ -47,8 +49,14 @@ def values(run_of) -> dict:
         "published": moment(TIME),
         "run": run.facts.model_dump(),
         "model": run.terms.model_dump(),
-        "exchange": run.terms.spec.exchange.fingerprint,
-        "tensors": fingerprint(run.arrays),
+        "vocabulary": run.vocabulary,
+        "products": run.table.popularity.size,
+        "edges": run.table.edges.size,
+        "runs": ["run-0", *run.runs],
+        "shoppers": run.shoppers,
+        "noise": run.noise,
+        "standing_out": run.standing_out,
+        "tensors": fingerprint(arrays),
         "file": sha256(body).hexdigest(),
         "size": len(body),
         "members": [m.model_dump() for m in run.members],
@@ -72,7 +80,12 @@ def test_a_card_says_what_was_written(values, key):
     [
         ({"number": 2}, "the first version, and no other, has no parent"),
         ({"parent": "ab" * 32}, "the first version, and no other, has no parent"),
-        ({"exchange": "ab" * 32}, "exchange spec"),
+        ({"vocabulary": "ab"}, "vocabulary"),
+        ({"products": -1}, "products"),
+        ({"runs": []}, "runs"),
+        ({"standing_out": 1.5}, "standing_out"),
+        ({"noise": {"temper": 1.0}}, "noise"),
+        ({"edges": 0}, "larger than such a model is"),
         ({"size": 10**9}, "larger than such a model is"),
         ({"members": []}, "members"),
         ({"taints": ["a\nb"]}, "cannot be printed"),
@@ -164,17 +177,20 @@ def made(pristine, key):
         "run": {
             "id": "r",
             "origin": "simulation",
-            "strategy": "FedAvg",
             "rounds": 1,
-            "local_steps": 1,
+            "share": 1.0,
             "epsilon": 0.0,
             "delta": 1e-6,
-            "clip_norm": 1.0,
-            "sample_rate": 0.1,
             "versions": {},
         },
         "model": terms.model_dump(),
-        "exchange": terms.spec.exchange.fingerprint,
+        "vocabulary": "ab" * 32,
+        "products": 30,
+        "edges": 0,
+        "runs": ["r"],
+        "shoppers": 20,
+        "noise": {},
+        "standing_out": 0.0,
         "tensors": "cd" * 32,
         "file": sha256(body).hexdigest(),
         "size": len(body),
@@ -218,12 +234,12 @@ def test_a_private_card_for_people(values, key):
     card = cards.read_card(cards.make_card(values, key), "card")
     page = markdown(card, "ef" * 32)
     assert "Do not" not in page
-    assert "| books | 3 | 7.900 | 8.000 | 1e-06 | chacha20-os-entropy | entry 6, `" in page
+    assert "| books | 2 | 7.900 | 8.000 | 1e-06 | chacha20-os-entropy | entry 4, `" in page
     assert "it does not show that the member trained as it recorded" in page
     assert "None is published" in page
     text = "\n".join(card_lines(card, "ef" * 32))
     assert "PRIVATE          ε ≤ 8 asked" in text
-    assert "run ε 7.900 in 3 rounds; ledger ε 8.000; signed head at entry 6" in text
+    assert "run ε 7.900 in 2 rounds; ledger ε 8.000; signed head at entry 4" in text
 
 
 def test_another_key_or_federation_is_named(values, key, tmp_path):
@@ -241,21 +257,21 @@ def test_another_key_or_federation_is_named(values, key, tmp_path):
 
 def test_a_model_file_is_its_card_s(values, key, run_of):
     card = cards.read_card(cards.make_card(values, key), "card")
-    body = cards.model_file(run_of().arrays)
+    body = cards.model_file(published(run_of().table))
     arrays = cards.read_model(body, card, "model")
-    assert all((arrays[name] == array).all() for name, array in run_of().arrays.items())
-    for wrong in (body[:-1], body + b"\0", cards.model_file(run_of(2).arrays), b""):
+    assert all((arrays[name] == array).all() for name, array in published(run_of().table).items())
+    for wrong in (body[:-1], body + b"\0", cards.model_file(published(run_of(2).table)), b""):
         with pytest.raises(TamperedError, match="is not the model of version 1"):
             cards.read_model(wrong, card, "model")
 
 
 def test_a_signed_model_of_another_shape_is_refused(values, key, run_of):
     """The operator's own mistake: whole and signed, but not what the exchange spec says."""
-    arrays = run_of().arrays
+    arrays = published(run_of().table)
     for change, error in (
-        ({"log_isolation": arrays["log_isolation"] * float("nan")}, ExchangeError),
-        ({"surplus": arrays["log_isolation"]}, ExchangeError),
-        ({"log_isolation": arrays["log_isolation"] + 1}, TamperedError),  # the tensors' fingerprint differs
+        ({"edges": arrays["edges"] * float("nan")}, ExchangeError),
+        ({"surplus": arrays["totals"]}, ExchangeError),
+        ({"edges": arrays["edges"] + 1}, TamperedError),  # the tensors' fingerprint differs
     ):
         body = cards.model_file({**arrays, **change})
         named = values | {"file": sha256(body).hexdigest(), "size": len(body)}

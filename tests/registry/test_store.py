@@ -1,5 +1,6 @@
 """The store: a chain of versions that never change, a list that is old or new at any moment, one publisher at a time."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -18,7 +19,9 @@ from federation.validity import now
 from server.errors import FederationError
 from server.folder import ServerFolder
 from server.registry.store import ModelStore
+from server.vocabulary.store import versions
 from shared_model.errors import BadInputError, EncoderError
+from shared_model.stages import published as published_arrays
 
 
 def state(fed):
@@ -38,7 +41,7 @@ def test_versions_are_chained_and_named_by_their_cards(fed, publish, run_of):
     for published, seed in ((first, 1), (second, 2)):
         folder = fed.models / published.version
         assert version_of((folder / "card.json").read_bytes()) == published.version
-        assert (folder / "model.safetensors").read_bytes() == model_file(run_of(seed).arrays)
+        assert (folder / "model.safetensors").read_bytes() == model_file(published_arrays(run_of(seed).table))
         assert published.version in (folder / "card.md").read_text()
 
 
@@ -90,9 +93,20 @@ def test_a_model_of_another_federation_s_shape_is_not_published(fed, run_of):
         ModelStore.open(fed).publish(
             run_of(terms=terms.model_copy(update={"encoder_identities": other})), now()
         )
-    for change in ({"width": 3}, {"history_length": 7}):
-        with pytest.raises(FederationError, match="platforms would refuse it"):
-            ModelStore.open(fed).publish(run_of(terms=terms.model_copy(update=change)), now())
+    with pytest.raises(FederationError, match="platforms would refuse it"):
+        ModelStore.open(fed).publish(run_of(terms=terms.model_copy(update={"history_length": 7})), now())
+    assert ModelStore.open(fed).listing() is None
+
+
+def test_a_run_over_a_vocabulary_that_the_federation_does_not_have_is_not_published(fed, run_of):
+    stranger = dataclasses.replace(run_of(), vocabulary="ab" * 32)
+    (ours,) = versions(fed)
+    with pytest.raises(FederationError, match=f"abababababab, which .* \\(it has {ours.record.digest[:12]}\\)"):
+        ModelStore.open(fed).publish(stranger, now())
+    run = run_of()
+    shutil.rmtree(fed.vocabulary)
+    with pytest.raises(FederationError, match=r"\(it has none\)"):
+        ModelStore.open(fed).publish(run, now())
     assert ModelStore.open(fed).listing() is None
 
 

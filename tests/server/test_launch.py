@@ -83,9 +83,9 @@ def write_model(place):
 
 def test_a_run_that_wrote_its_model_is_done(play, place):
     def script():
-        EventLog(place).write("resumed", after_round=1, rounds=3)
+        EventLog(place).write("resumed", after_round=1, rounds=2)
         write_model(place)
-        EventLog(place).write("finished", rounds=3)
+        EventLog(place).write("finished", rounds=2)
         return True
 
     done = play(script)
@@ -112,7 +112,7 @@ def test_flower_s_completed_without_a_model_is_a_failure(play):
 
 def test_finished_without_the_model_s_file_is_a_failure(play, place):
     def script():
-        EventLog(place).write("finished", rounds=3)
+        EventLog(place).write("finished", rounds=2)
         return True
 
     with pytest.raises(RunFailedError, match="without a model"):
@@ -124,7 +124,7 @@ def test_an_old_event_does_not_end_a_resumed_run(play, place):
 
     def script():
         write_model(place)
-        EventLog(place).write("finished", rounds=3)
+        EventLog(place).write("finished", rounds=2)
         return True
 
     play(script)
@@ -138,7 +138,7 @@ def test_a_run_that_is_still_executed_is_followed_and_not_submitted_again(play, 
         over = next(answers)
         if over:
             write_model(place)
-            EventLog(place).write("finished", rounds=3)
+            EventLog(place).write("finished", rounds=2)
         return over
 
     assert play(script).control.submitted == []
@@ -152,7 +152,7 @@ def test_an_attempt_that_was_lost_is_submitted_again(play, place):
     def script():
         if next(answers, None) is None:
             write_model(place)
-            EventLog(place).write("finished", rounds=3)
+            EventLog(place).write("finished", rounds=2)
             return True
         return len(list(place.glob("second"))) > 0 or bool(place.joinpath("second").touch())
 
@@ -184,7 +184,7 @@ def test_a_superlink_that_is_being_started_is_waited_for(monkeypatch, folder):
 
 
 def test_a_finished_run_is_not_run_again(kit, play, place):
-    save_checkpoint(place, Checkpoint("run-1", 3, {}, {}))
+    save_checkpoint(place, Checkpoint("run-1", 2, {}, {}))
     write_model(place)
     done = play(lambda: pytest.fail("nobody is asked"))
     assert done.lines == ["run run-1 is complete already"]
@@ -218,7 +218,7 @@ def test_a_server_that_comes_back_is_followed_on(play, place):
         if next(times) < 3:
             raise ServerAwayError("away")
         write_model(place)
-        EventLog(place).write("finished", rounds=3)
+        EventLog(place).write("finished", rounds=2)
         return True
 
     lines = play(script).lines
@@ -251,9 +251,7 @@ def test_a_run_without_enough_members_is_refused_before_anything_is_made(folder)
 
 
 def test_limits_grow_with_what_there_is_to_do():
-    limits = [
-        launch.round_limit(RunSettings(), n, p) for n, p in ((500, 12_000), (50_000, 12_000), (500, 10**7))
-    ]
+    limits = [launch.round_limit(n, p) for n, p in ((500, 12_000), (50_000, 12_000), (500, 10**7))]
     assert limits == sorted(limits)
     assert len(set(limits)) == 3
 
@@ -269,7 +267,7 @@ def test_through_the_front_door(folder, place, capfd):
     assert fedcart.run(["server", "run", "--folder", str(folder.path), "--resume", "none"]) == 2
     assert "is no run of" in capfd.readouterr().err
     assert (
-        fedcart.run(["server", "run", "--folder", str(folder.path), "--resume", "run-1", "--rounds", "3"])
+        fedcart.run(["server", "run", "--folder", str(folder.path), "--resume", "run-1", "--epsilon", "3"])
         == 2
     )
     assert fedcart.run(["server", "run", "--folder", str(folder.path)]) == 2

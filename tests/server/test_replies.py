@@ -1,4 +1,4 @@
-"""Only a whole reply of a member, for this round of this run, is averaged."""
+"""Only a whole reply of a member, for this round of this run, is added up."""
 
 import io
 import json
@@ -10,74 +10,73 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 
 from privacy.ledger import Witness
 from server import replies as module
-from shared_model.model import initial_shared
+from server.rounds import noise_variance
+from shared_model.reach import reach_of
+
+GIVEN = {"temper": np.full(6, 1.5, np.float32)}
+"""What the server sends with the request for edges."""
+
+
+def question(ask):
+    return module.Question(ask, GIVEN, noise_variance(ask) ** 0.5)
 
 
 @pytest.fixture
 def sort_replies(tmp_path):
     """Sort with a witness that has seen nothing."""
-
-    def sort(replies, ask, settings):
-        start = ask.spec.exchange.to_numpy(initial_shared(ask.spec), "start")
-        return module.sort_replies(replies, module.Question(ask, start), settings, Witness(tmp_path), {})
-
-    return sort
+    return lambda replies, ask, settings: module.sort_replies(
+        replies, question(ask), settings, Witness(tmp_path), {}
+    )
 
 
 @pytest.fixture
 def asked(kit):
-    """Return settings, instructions, the request's message for a node, and good arrays."""
+    """Return settings, the second round's instructions, the request's message for a node, and good arrays."""
     settings = kit.settings()
-    ask = settings.instructions
-    arrays = ask.spec.exchange.to_numpy(initial_shared(ask.spec), "start")
+    ask = settings.instructions.model_copy(update={"round": 2})
 
     def message(node):
-        record = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+        record = ArrayRecord({name: Array(array) for name, array in GIVEN.items()})
         content = RecordDict({"arrays": record, "config": ConfigRecord(ask.model_dump())})
         request = Message(content, dst_node_id=node, message_type="train")
         request.metadata.__dict__["_message_id"] = f"message-{node}"
         return request
 
-    return settings, ask, message, arrays
+    return settings, ask, message, kit.update(ask, GIVEN, 1)
 
 
-def test_good_replies_come_by_name_with_their_declared_weight(kit, asked, sort_replies):
+def test_good_replies_come_by_name(kit, asked, sort_replies):
     settings, ask, message, arrays = asked
     replies = [
-        kit.reply(message(node), name, arrays, weight=1e9)
+        kit.reply(message(node), name, arrays)
         for node, name in enumerate(("toys", "beauty", "games", "food"), 1)
     ]
     good, bad = sort_replies(replies, ask, settings)
     assert [reply.platform for reply in good] == ["beauty", "food", "games", "toys"]
     assert bad == []
     for reply in good:
-        assert dict(reply.message.content["metrics"]) == {"weight": settings.weights[reply.platform]}
+        assert list(reply.arrays) == ["edges"]
+        np.testing.assert_array_equal(reply.arrays["edges"], arrays["edges"])
         assert reply.receipt.committed == 1.5
 
 
-def test_tensors_come_in_the_spec_s_order_whatever_the_sender_s(kit, asked, sort_replies):
-    settings, ask, message, arrays = asked
-    backwards = dict(reversed(arrays.items()))
-    (good,), _ = sort_replies([kit.reply(message(1), "toys", backwards)], ask, settings)
-    assert list(good.message.content["arrays"]) == [t.name for t in ask.spec.exchange.tensors]
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(good.message.content["arrays"][name].numpy(), array)
-
-
-def test_more_metrics_than_the_weight_do_not_pass(kit, asked, sort_replies):
-    settings, ask, message, arrays = asked
-    reply = kit.reply(message(1), "toys", arrays)
-    reply.content["metrics"]["users"] = 1234
-    (good,), _ = sort_replies([reply], ask, settings)
-    assert set(good.message.content["metrics"]) == {"weight"}
+def test_how_long_a_sum_may_be_is_a_matter_of_the_declared_size(kit, asked, sort_replies):
+    """The longest that toys' 40 shoppers can send is more than food's 20 can."""
+    settings, ask, message, _ = asked
+    noise = noise_variance(ask) ** 0.5
+    long = {"edges": np.array([reach_of(40, noise, 4) * 0.999, 0, 0, 0], np.float32)}
+    replies = [kit.reply(message(1), "toys", long), kit.reply(message(2), "food", long)]
+    (good,), (bad,) = sort_replies(replies, ask, settings)
+    assert (good.platform, bad.platform, bad.code) == ("toys", "food", "exchange.reach")
+    assert "20 declared shoppers" in bad.reason
 
 
 @pytest.mark.parametrize(
     ("receipt", "said"),
     [
-        ({"round": 2}, "replied for round 2"),
+        ({"round": 1}, "replied for round 1"),
         ({"run": "run-0"}, "of 'run-0'"),
-        ({"round": "1"}, "replied for round '1'"),
+        ({"round": "2"}, "replied for round '2'"),
         ({"plan": "0" * 64}, "trained by another plan"),
         ({"base": "0" * 64}, "trained by another base model"),
         ({"plan": None}, "trained by another plan"),
@@ -102,28 +101,18 @@ def test_a_receipt_that_does_not_fit_is_refused(kit, asked, sort_replies, receip
     assert said in bad.reason
 
 
-def without(arrays, name):
-    return {key: array for key, array in arrays.items() if key != name}
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda a: a | {"item_embeddings": np.zeros((3, 3), np.float32)}, "unknown ['item_embeddings']"),
-        (lambda a: without(a, "residual_in"), "missing ['residual_in']"),
-        (lambda a: a | {"log_isolation": np.array([np.nan], np.float32)}, "NaN or inf"),
-        (lambda a: a | {"log_isolation": np.array([np.inf], np.float32)}, "NaN or inf"),
-        (lambda a: a | {"log_isolation": np.zeros((1, 1), np.float32)}, "log_isolation"),
-        (lambda a: a | {"log_isolation": np.zeros(1)}, "float64"),
-        (
-            lambda a: a | {"log_isolation": np.array([0.041], np.float32)},
-            "2 steps of training move it by 0.04003 at most",
-        ),
-        (lambda a: {name: array * np.float32(-1e30) for name, array in a.items()}, "'residual_in' moved by"),
-        (
-            lambda a: a | {"residual_out": a["residual_out"] + np.float32(3e38)},
-            "'residual_out' moved by 3e+38",
-        ),
+        (lambda a: a | {"popularity": np.zeros(6, np.float32)}, "unknown ['popularity']"),
+        (lambda _: {"popularity": np.zeros(6, np.float32)}, "missing ['edges']"),
+        (lambda _: {"edges": np.array([np.nan] * 4, np.float32)}, "NaN or inf"),
+        (lambda _: {"edges": np.array([1, 1, 1, np.inf], np.float32)}, "NaN or inf"),
+        (lambda _: {"edges": np.zeros((4, 1), np.float32)}, "edges"),
+        (lambda _: {"edges": np.zeros(5, np.float32)}, "edges"),
+        (lambda _: {"edges": np.zeros(4)}, "float64"),
+        (lambda _: {"edges": np.array([100, 0, 0, 0], np.float32)}, "40 declared shoppers with noise"),
+        (lambda _: {"edges": np.full(4, -3e38, np.float32)}, "the sum has length 6e+38"),
         (lambda _: {}, "missing"),
     ],
 )
@@ -147,9 +136,7 @@ def pickled():
 def test_arrays_that_cannot_be_decoded_are_refused(kit, asked, sort_replies, data):
     settings, ask, message, arrays = asked
     reply = kit.reply(message(1), "toys", arrays)
-    reply.content["arrays"]["log_isolation"] = Array(
-        dtype="float32", shape=(1,), stype="numpy.ndarray", data=data
-    )
+    reply.content["arrays"]["edges"] = Array(dtype="float32", shape=(4,), stype="numpy.ndarray", data=data)
     good, (bad,) = sort_replies([reply, kit.reply(message(2), "food", arrays)], ask, settings)
     assert [g.platform for g in good] == ["food"]
     assert "cannot be decoded" in bad.reason
@@ -159,12 +146,11 @@ def test_arrays_that_cannot_be_decoded_are_refused(kit, asked, sort_replies, dat
     "change",
     [
         lambda c: c.pop("receipt"),
-        lambda c: c.pop("metrics"),
         lambda c: c.pop("arrays"),
         lambda c: c.update({"more": MetricRecord({"loss": 0.5})}),
+        lambda c: c.update({"metrics": MetricRecord({"weight": 1.0})}),
         lambda c: c.update({"receipt": MetricRecord({"round": 1})}),
         lambda c: c.update({"arrays": MetricRecord({"a": 1})}),
-        lambda c: c.update({"metrics": ConfigRecord({"weight": 1.0})}),
     ],
 )
 def test_a_reply_of_another_shape_is_refused_and_the_others_count(kit, asked, sort_replies, change):
@@ -173,7 +159,7 @@ def test_a_reply_of_another_shape_is_refused_and_the_others_count(kit, asked, so
     change(reply.content)
     good, (bad,) = sort_replies([reply, kit.reply(message(2), "food", arrays)], ask, settings)
     assert [g.platform for g in good] == ["food"]
-    assert "must hold arrays, metrics and a receipt" in bad.reason
+    assert "must hold arrays and a receipt" in bad.reason
 
 
 def test_a_platform_counts_once_a_round(kit, asked, sort_replies):
@@ -181,10 +167,8 @@ def test_a_platform_counts_once_a_round(kit, asked, sort_replies):
     moved = {name: array + np.float32(0.01) for name, array in arrays.items()}
     replies = [kit.reply(message(1), "toys", arrays), kit.reply(message(2), "toys", moved)]
     (good,), (bad,) = sort_replies(replies, ask, settings)
-    np.testing.assert_array_equal(
-        good.message.content["arrays"]["log_isolation"].numpy(), arrays["log_isolation"]
-    )
-    assert (bad.platform, bad.reason) == ("toys", "toys: replied twice in round 1")
+    np.testing.assert_array_equal(good.arrays["edges"], arrays["edges"])
+    assert (bad.platform, bad.reason) == ("toys", "toys: replied twice in round 2")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +215,7 @@ def test_a_head_that_is_not_the_platform_s_own_makes_a_bad_reply(kit, asked, sor
         kit.reply(message(2), "food", arrays),
     ]
     good, (bad,) = sort_replies(replies, ask, settings)
-    assert [(g.platform, g.head) for g in good] == [("food", kit.head("food", 2))]
+    assert [(g.platform, g.head) for g in good] == [("food", kit.head("food", 4))]
     assert (bad.platform, bad.head) == ("toys", None)
     assert bad.reason.startswith("toys: its receipt is not good: ")
     assert said in bad.reason
@@ -277,7 +261,7 @@ def test_a_receipt_is_for_the_tensors_that_come_with_it(kit, asked, sort_replies
 def test_a_receipt_of_another_round_cannot_be_sent_again(kit, asked, sort_replies):
     """Neither as it is nor with the new round's numbers under the old signature."""
     settings, ask, message, arrays = asked
-    for changes in ({"round": 2}, {"plan": "0" * 64}, {"base": "0" * 64}, {"run": "run-0"}):
+    for changes in ({"round": 1}, {"plan": "0" * 64}, {"base": "0" * 64}, {"run": "run-0"}):
         old = kit.reply(message(1), "toys", arrays, receipt=changes)
         now = dict(kit.reply(message(1), "toys", arrays).content["receipt"])
         good, (bad,) = sort_replies([old], ask, settings)
@@ -301,11 +285,11 @@ def test_a_ledger_that_went_back_makes_a_bad_reply_that_says_so(kit, asked, tmp_
     witness = Witness(tmp_path)
     witness.keep(1, {"toys": kit.head("toys", 5), "food": kit.head("food", 1)})
     replies = [kit.reply(message(1), "toys", arrays), kit.reply(message(2), "food", arrays)]
-    (good,), (bad,) = module.sort_replies(replies, module.Question(ask, arrays), settings, witness, {})
+    (good,), (bad,) = module.sort_replies(replies, question(ask), settings, witness, {})
     assert good.platform == "food"
-    assert (bad.platform, bad.head) == ("toys", kit.head("toys", 2))
+    assert (bad.platform, bad.head) == ("toys", kit.head("toys", 4))
     assert bad.reason.startswith(
-        "ledger.rollback: the ledger of 'toys' went back: entry 2 came after entry 5"
+        "ledger.rollback: the ledger of 'toys' went back: entry 4 came after entry 5"
     )
 
 
@@ -317,29 +301,29 @@ def test_a_ledger_may_have_a_population_of_another_name_but_one_owner(kit, asked
         kit.reply(message(2), "games", arrays, receipt={"head": stranger.to_text()}),
     ]
     witness = Witness(tmp_path)
-    (good,), _ = module.sort_replies(replies[:1], module.Question(ask, arrays), settings, witness, {})
+    (good,), _ = module.sort_replies(replies[:1], question(ask), settings, witness, {})
     witness.keep(1, {good.platform: good.head})
-    (again,), (bad,) = module.sort_replies(replies, module.Question(ask, arrays), settings, witness, {})
+    (again,), (bad,) = module.sort_replies(replies, question(ask), settings, witness, {})
     assert again.platform == "toys"
     assert (bad.platform, bad.head) == ("games", None)
     assert bad.reason.startswith("ledger.mismatch: the ledger of 'games' names the population 'shoppers'")
 
 
 CODES = [
-    (lambda r: r.content.pop("metrics"), "reply.form"),
+    (lambda r: r.content.update({"metrics": MetricRecord({"weight": 1.0})}), "reply.form"),
     (lambda r: r.content["receipt"].update({"round": 9}), "reply.stale"),
     (lambda r: r.content["receipt"].update({"base": "0" * 64}), "reply.stale"),
     (lambda r: r.content["receipt"].update({"platform": "stranger"}), "reply.stranger"),
     (lambda r: r.content["receipt"].update({"committed": math.nan}), "reply.receipt"),
     (lambda r: r.content["receipt"].update({"head": "?"}), "reply.receipt"),
-    (lambda r: r.content["arrays"].pop("log_isolation"), "exchange"),
+    (lambda r: r.content["arrays"].pop("edges"), "exchange"),
     (lambda r: put(r, math.nan), "exchange.not-finite"),
     (lambda r: put(r, 1e30), "exchange.reach"),
 ]
 
 
 def put(reply, value):
-    reply.content["arrays"]["log_isolation"] = Array(np.array([value], np.float32))
+    reply.content["arrays"]["edges"] = Array(np.full(4, value, np.float32))
 
 
 @pytest.mark.parametrize(("change", "code"), CODES)

@@ -57,7 +57,7 @@ def test_a_run_and_its_rounds_are_spans(kit, tmp_path, collector):
     assert (run.facts["run"], run.facts["service.name"], set(rounds)) == (
         "run-1",
         "fedcart-server",
-        {1, 2, 3},
+        {1, 2},
     )
     assert "code" not in run.facts
     assert [name for name, _ in rounds[1].events] == ["asked", "answered", "left-out"]
@@ -84,5 +84,5 @@ def test_every_line_of_a_server_s_log_carries_run_and_round(kit, tmp_path, capsy
     left = [
         (line["round"], line["platform"], line["code"]) for line in lines if line["event"] == "client-failed"
     ]
-    assert left == [(n, "food", "budget.refused") for n in (1, 2, 3)]
+    assert left == [(n, "food", "budget.refused") for n in (1, 2)]
     assert not any("reason" in line for line in lines), "a client's words"
