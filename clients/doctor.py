@@ -234,10 +234,10 @@ class Patient:
         enough = math.ceil(_HEARD * plan.noise_of(0))
         if count < enough:
             raise ProblemError(
-                f"{count:,} shoppers are few: through the noise of ε = {plan.epsilon:g}, the federation would not even hear "
-                f"which products a tenth of them have (about {enough:,} would do)",
-                "Take part all the same (a platform keeps its own layer where the federation does not help), or ask for a "
-                "larger ε.",
+                f"{count:,} shoppers are few: through the noise of ε = {plan.epsilon:g}, the federation would not even "
+                f"hear which products a tenth of them have (about {enough:,} would do)",
+                "Take part all the same (a platform keeps its own layer where the federation does not help), or ask for "
+                "a larger ε.",
             )
         return f"{count:,}, {count / enough:.1f} times what ε = {plan.epsilon:g} needs"
 
@@ -245,7 +245,7 @@ class Patient:
         """The federation's vocabulary is approved here, and knows some of the catalogue."""
         vocabulary = site_vocabulary(self.site)
         model = self._membership.kit.card.model
-        known = Products.of(vocabulary, self._loaded.catalogue, model.encoder_names).known
+        known = Products.of(vocabulary, self._loaded.catalogue, model.encoder_names, self.site.cache).known
         items = len(self._loaded.catalogue)
         if not known:
             raise ProblemError(
@@ -312,22 +312,6 @@ class Patient:
         vocabulary = site_vocabulary(self.site)
         sums = 4 * 8 * (len(vocabulary) + len(vocabulary.edges))
         return check_memory(current_memory() + features + sums)
-
-    def serving(self) -> str:
-        """Who asks for lists must show something: the token, or a certificate."""
-        settings = self.site.serving
-        Door.of(settings)
-        if settings.certificate is not None:
-            server_credentials(settings, self.time)
-        if not settings.without_token:
-            return f"who calls {settings.host}:{settings.port} must show the token in {settings.token}"
-        if settings.client_ca is None:
-            raise ProblemError(
-                f"without_token = true: whoever reaches {settings.host}:{settings.port}, any account of this machine, "
-                "reads every shopper's profile",
-                f"Delete it from {self.folder.site_file}; callers send the token (docs/serving.md).",
-            )
-        return f"who calls {settings.host}:{settings.port} must have a certificate of {settings.client_ca}"
 
     def serving(self) -> str:
         """Who asks for lists must show something: the token, or a certificate."""

@@ -3,8 +3,8 @@
     score = text + β · log(1 + popularity) + κ · log(1 + 10 · t)
 
 `text` is the prior of `shared_model.model`; popularity and t come from the platform's own memory, from the federation's
-table, or from the sum of both (`clients.memory`). A platform chooses β, κ, how it pools text, and whether the others' counts
-are added to its own, on its own validation shoppers. With β = κ = 0 and the default text weights this is the prior.
+table, or from the sum of both (`clients.memory`). A platform chooses β, κ, how it pools text, and whether the others'
+counts are added to its own, on its own validation shoppers. β = κ = 0 with the default text weights is the prior.
 """
 
 from dataclasses import dataclass, field

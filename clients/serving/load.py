@@ -91,7 +91,7 @@ def others_of(site: SiteSettings, platform: Platform, model: Model) -> Memory | 
     """
     if model.table is None:
         return None
-    products = Products.of(site_vocabulary(site), platform.catalogue, model.encoder_names)
+    products = Products.of(site_vocabulary(site), platform.catalogue, model.encoder_names, site.cache)
     sent = sent_table(site, products.shape, model.runs)
     return others_memory(model.table.minus(sent), products)
 
@@ -99,7 +99,9 @@ def others_of(site: SiteSettings, platform: Platform, model: Model) -> Memory | 
 def verdict_of(folder: ClientFolder) -> Verdict:
     """Judge the adopted model on the platform's own test shoppers; raise what `load_snapshot` raises."""
     site, model = folder.site(), current_model(folder)
-    platform = prepare_platform(HashableSite(site), model.encoder_names, model.history_length).require_shoppers()
+    platform = prepare_platform(
+        HashableSite(site), model.encoder_names, model.history_length
+    ).require_shoppers()
     others = others_of(site, platform, model)
     if others is None:
         raise SiteError(f"{folder.path}: no model is adopted yet: fedcart client adopt.")

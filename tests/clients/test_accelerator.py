@@ -103,10 +103,7 @@ def test_scoring_in_bfloat16_moves_scores_by_its_rounding(make_site):
     assert coarse.table.dtype == torch.bfloat16
     assert torch.equal(coarse.features, exact.features)
     assert exact.table is exact.features
-    scores = [
-        Recommender(p, LocalLayer()).scores("test", p.test_users)
-        for p in (exact, coarse)
-    ]
+    scores = [Recommender(p, LocalLayer()).scores("test", p.test_users) for p in (exact, coarse)]
     assert scores[1].dtype == torch.float32
     torch.testing.assert_close(scores[1], scores[0], atol=12 * 2**-7, rtol=0)
     assert not torch.equal(scores[1], scores[0])

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+import server.robust
 
 import server.replies
-import server.robust
 from server.events import read_events
 from server.refusals import refusals
 from shared_model.encoders import HashedWordsEncoder
