@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-same-trade bench-candidates bench-accounting bench-metrics bench-dp-step bench-serving bench-table bench-vocabulary bench-trade e2e transcript
+.PHONY: help demo test check fast format clean lock proto bench-quick bench-env bench-accounting bench-metrics bench-serving bench-table bench-vocabulary bench-trade e2e transcript
 
 help:  ## list the tasks
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -43,17 +43,8 @@ format: $(VENV)/installed  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-same-trade: $(VENV)/installed  ## what a small platform gains from a large one of its trade, on tiny made-up shops (docs/benchmarks/same-trade.md)
-	$(BIN)/python -m benchmarks.same_trade --quick
-
-bench-candidates: $(VENV)/installed  ## networks that could be shared between trades, on tiny made-up shops (docs/benchmarks/candidates.md)
-	$(BIN)/python -m benchmarks.candidates --quick
-
-bench-quick: $(VENV)/installed  ## the transfer benchmark on tiny made-up shops (the real one: docs/benchmarks/transfer.md)
+bench-quick: $(VENV)/installed  ## what platforms reach alone, on tiny made-up shops (the real study: docs/benchmarks/transfer.md)
 	$(BIN)/python -m benchmarks.transfer --quick
-
-bench-dp-step: $(VENV)/installed  ## what a private step costs, against plain training and Opacus (docs/benchmarks/dp-step.md)
-	$(BIN)/python -m benchmarks.dp_step
 
 .venv-rectools/installed: requirements/install requirements/rectools.lock requirements/torch.lock
 	PYTHON=$(PYTHON) requirements/install .venv-rectools rectools

@@ -31,8 +31,8 @@ from benchmarks.trade.shops import Sold
 from benchmarks.trade.study import CellKey, Size, audiences, run
 from benchmarks.transfer.cells import key_of, locked, read_json, write_json
 from benchmarks.transfer.platforms import Platforms, fingerprint
-from benchmarks.transfer.quick import quick_recipe, quick_study, write_shops
-from benchmarks.transfer.study import HERE, Recipe, Study, load
+from benchmarks.transfer.quick import quick_study, write_shops
+from benchmarks.transfer.study import HERE, Study, load
 from clients.platform import Platform
 from shared_model.model import scaled_items
 from shared_model.neighbours import near_pairs
@@ -71,14 +71,13 @@ def trade(
     """Cut each trade into five shops by their shoppers, and see what the product table of four brings the fifth."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
     folder = out or Path("runs") / ("trade-quick" if quick else "trade")
-    study = quick_study() if quick else load(Study, HERE / "study.toml")
-    recipe = quick_recipe() if quick else load(Recipe, HERE / "recipe.toml")
+    study = quick_study() if quick else load(HERE / "study.toml")
     source = write_shops(folder / "data", study) if quick else data_folder(data)
     names = among("--trade", trade, study.names)
     epsilons = sorted(epsilon or [1.0, 2.0, 4.0, 8.0], reverse=True)
     size = Size(30, (10,)) if quick else Size(test, (100, 500, 2000))
     asked = among("--audience", audience, audiences(Sold.everything, size))
-    platforms = {name: _platform(name, study, recipe, source) for name in names}
+    platforms = {name: _platform(name, study, source) for name in names}
     keys = [
         CellKey(name, kind, seed, who)
         for seed in range(seeds)
@@ -110,10 +109,10 @@ def trade(
     sys.stdout.write(printed.read_text(encoding="utf-8") + "\n")
 
 
-def _platform(name: str, study: Study, recipe: Recipe, source: Path) -> Platform:
+def _platform(name: str, study: Study, source: Path) -> Platform:
     only = [entry for entry in study.platform if entry.name == name]
     chosen = study.model_copy(update={"platform": only, "newcomer": name})
-    return Platforms(chosen, recipe, source).loaded[name]
+    return Platforms(chosen, source).loaded[name]
 
 
 def _cell(

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from benchmarks.transfer.platforms import with_shoppers
 from clients.data.catalogue import Catalogue
 from clients.data.sequences import Sequences
-from clients.data.split import Part, Split, leave_one_out
+from clients.data.split import Part, leave_one_out
 from clients.platform import Platform
+from clients.training import ShopperEvents
 from shared_model.isolation import isolation
 
 MEMBERS = 4
@@ -39,24 +40,15 @@ class Shop:
     products: Ints
 
 
-@dataclass(frozen=True)
-class Events:
-    """N events, shoppers ascending and each one's in time order: shopper, product, basket; (N,) each."""
-
-    users: Ints
-    products: Ints
-    groups: Ints
-
-    @classmethod
-    def of(cls, shop: Shop, before: Part | None) -> "Events":
-        """Return what a shop's shoppers did before what is held out, or all of it."""
-        split: Split = shop.platform.split
-        users = split.sequences.event_users
-        inside = slice(None)
-        if before is not None:
-            inside = np.arange(len(users)) < split.ends(before)[users]  # type: ignore[assignment]
-        items, groups = split.sequences.items[inside], split.sequences.groups[inside]
-        return cls(users[inside], shop.products[items], groups)
+def events_of(shop: Shop, before: Part | None) -> ShopperEvents:
+    """Return what a shop's shoppers did before what is held out, or all of it."""
+    split = shop.platform.split
+    users = split.sequences.event_users
+    inside = np.full(len(users), True)
+    if before is not None:
+        inside = np.arange(len(users)) < split.ends(before)[users]
+    items, groups = split.sequences.items[inside], split.sequences.groups[inside]
+    return ShopperEvents(users[inside], shop.products[items], groups)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.trade.shops import Events
-from clients.release import edge_sum, popularity_sum
+from clients.training import ShopperEvents, exact_sum
 from privacy.accounting import calibrate_noise
+from shared_model.stages import Stage
 from shared_model.table import ProductTable, release_share
 
 DELTA = 1e-6
@@ -55,7 +55,7 @@ def ways(epsilons: Sequence[float]) -> list[Way]:
 
 
 def releases(
-    members: Sequence[Events], edges: NDArray[np.int32], products: int, way: Way, seed: int
+    members: Sequence[ShopperEvents], edges: NDArray[np.int32], products: int, way: Way, seed: int
 ) -> list[ProductTable]:
     """Return what each member adds: popularity first, then edges weighed with all members' noised popularity.
 
@@ -68,11 +68,12 @@ def releases(
     nothing = np.zeros(len(edges))
     parts = []
     for number, events in enumerate(members):
-        sums = popularity_sum(events.users, events.products, products) + first * rng.standard_normal(products)
-        parts.append(ProductTable(sums, nothing, np.zeros(products), first**2, 0.0, int(number == 0)))
+        sums = exact_sum(Stage.POPULARITY, events, edges, {}, products)
+        noised = sums + first * rng.standard_normal(products)
+        parts.append(ProductTable(noised, nothing, np.zeros(products), first**2, 0.0, int(number == 0)))
     temper = added(parts).fixed_temper().temper
     for number, events in enumerate(members):
-        sums = edge_sum(events.users, events.products, events.groups, edges, products, temper)
+        sums = exact_sum(Stage.EDGES, events, edges, {"temper": temper}, products)
         noised = sums + second * rng.standard_normal(len(edges))
         edge_part = ProductTable(np.zeros(products), noised, temper, 0.0, second**2)
         parts[number] = parts[number].plus(edge_part)

@@ -1,8 +1,8 @@
-"""Is it worth joining? Every method on every platform, full ranking, per-shopper ranks, paired tests.
+"""What platforms reach alone: every method on every platform, full ranking, per-shopper ranks, paired tests.
 
-    study.toml, recipe.toml ── study.py ─┐
-    data folder ── platforms.py ─────────┼─ methods.py ── run.py ── cells.py ── report.py ── report.md, .json, curve.svg
-    RecTools' environment ── rectools.py ┘                          (statistics.py, targets.py, curve.py)
+    study.toml ── study.py ──────────────┐
+    data folder ── platforms.py ─────────┼─ methods.py ── run.py ── cells.py ── report.py ── report.md, .json
+    RecTools' environment ── rectools.py ┘                          (statistics.py, tables.py, curve.py)
 
 A *cell* is one method on one audience with one seed: it is stored as soon as it is done, so a run that was killed
 continues where it stopped. `docs/benchmarks/transfer.md` says how to read the report.

@@ -23,11 +23,11 @@ from benchmarks.commands import Format, data_folder
 from benchmarks.commands import run as run_command
 from benchmarks.transfer.cells import CellStore
 from benchmarks.transfer.platforms import Platforms
-from benchmarks.transfer.quick import quick_recipe, quick_study, write_shops
+from benchmarks.transfer.quick import quick_study, write_shops
 from benchmarks.transfer.ranks import read_ranks
 from benchmarks.transfer.report import write_report
 from benchmarks.transfer.run import jobs, run
-from benchmarks.transfer.study import HERE, Recipe, Study, load
+from benchmarks.transfer.study import HERE, load
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -47,9 +47,8 @@ def transfer(
         list[str] | None, typer.Option(help="A method or a platform; may be given several times.")
     ] = None,
     study: Annotated[Path | None, typer.Option(help="Another study (TOML).")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="Another recipe (TOML).")] = None,
     newcomer: Annotated[
-        str | None, typer.Option(help="A member that stays out instead of the study's newcomer.")
+        str | None, typer.Option(help="A member in the place of the study's newcomer.")
     ] = None,
     ranks: Annotated[
         Path | None, typer.Option(help="An earlier report's ranks.parquet: its cells are not run again.")
@@ -57,7 +56,7 @@ def transfer(
     report: Annotated[bool, typer.Option("--report", help="Run nothing; report what is there.")] = False,
     format: Annotated[Format, typer.Option(help="What is printed on standard output.")] = Format.markdown,
 ) -> int:
-    """Compare every method on every platform: is it worth joining?
+    """Compare what a platform can do alone, on every platform.
 
     Each finished cell is stored, so a run that was stopped continues with the same command.
     """
@@ -65,15 +64,14 @@ def transfer(
     say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print
     folder = out or Path("runs") / ("transfer-quick" if quick else "transfer")
     if quick:
-        chosen, trained = quick_study(), quick_recipe()
+        chosen = quick_study()
         source = write_shops(folder / "data", chosen)
     else:
-        chosen = load(Study, study or HERE / "study.toml")
-        trained = load(Recipe, recipe or HERE / "recipe.toml")
+        chosen = load(study or HERE / "study.toml")
         source = data_folder(data)
     if newcomer is not None:
         chosen = chosen.with_newcomer(newcomer)
-    platforms = Platforms(chosen, trained, source)
+    platforms = Platforms(chosen, source)
     everything, todo = jobs(platforms), jobs(platforms, only or ())
     store = CellStore(folder / "cells")
     if ranks is not None:

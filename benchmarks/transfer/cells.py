@@ -3,7 +3,7 @@
 cells/<method>/<platform>-<shots>/seed<n>.parquet   rank, and where asked for unfiltered: one row a test shopper
 cells/<method>/<platform>-<shots>/seed<n>.json      key, coverage, notes; written last
 
-The key is a hash of everything that went in (recipe, settings, data). A cell with another key counts as missing.
+The key is a hash of everything that went in (settings, data, code). A cell with another key counts as missing.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def chosen(file: Path, key: str, choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the choice kept in a file, or make and keep it."""
+    kept = read_json(file)
+    if not isinstance(kept, dict) or kept.get("key") != key:
+        kept = {"key": key} | choose()
+        write_json(file, kept)
+    return kept
 
 
 @contextlib.contextmanager

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
-from benchmarks.transfer.study import PlatformEntry, Recipe, Study
+from benchmarks.transfer.study import PlatformEntry, Study
 from clients.data.split import Part, Split
+from clients.memory import Memory
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.site import ComputeSettings, SiteSettings
 from shared_model.errors import BadInputError
 from simulations.folder import cache_folder
-from simulations.scenario import PlatformSection
 
 
 @dataclass(frozen=True)
@@ -26,21 +25,19 @@ class Audience:
     ----------
     platform : whoever is `judged` is so whatever `shots` is, so audiences can be compared.
     shots : how many shoppers the platform has to learn from, whatever it learns: training, choices, popularity, which
-        items follow each other. None is all of them. 0 is nothing: the shared model is served as it is, and popularity
-        counts all histories. A judged shopper's own history is always known when it is served.
-    member : whether the platform trained the shared model; with 0 shots its audience is called "as-is".
+        items follow each other. None is all of them. 0 is nothing, but for popularity, which counts all histories. A
+        judged shopper's own history is always known when it is served.
     most : at most so many test shoppers are judged; None for all.
     """
 
     platform: Platform
     shots: int | None
-    member: bool = False
     most: int | None = None
 
     @property
     def label(self) -> str:
         """The shots as a word."""
-        return label_of(self.shots, member=self.member)
+        return label_of(self.shots)
 
     @property
     def judged(self) -> NDArray[np.int64]:
@@ -81,9 +78,9 @@ class FewShotPlatform(Platform):
         """Return (I,): how many of the few have each item."""
         return self.few.popularity(which)
 
-    def transitions(self, which: Part) -> sparse.csr_matrix:
-        """Return (I, I): which items follow each other among the few."""
-        return self.few.transitions(which)
+    def memory(self, which: Part) -> Memory:
+        """Return what the few did."""
+        return self.few.memory(which)
 
 
 def with_shoppers(platform: Platform, positions: NDArray[np.int64]) -> Platform:
@@ -105,10 +102,9 @@ def with_shoppers(platform: Platform, positions: NDArray[np.int64]) -> Platform:
 
 @dataclass(frozen=True)
 class Platforms:
-    """The platforms of a study, read from a data folder with a recipe's features."""
+    """The platforms of a study, read from a data folder."""
 
     study: Study
-    recipe: Recipe
     data: Path
 
     @cached_property
@@ -118,43 +114,26 @@ class Platforms:
         return {entry.name: self._load(entry) for entry in entries}
 
     @property
-    def members(self) -> list[Platform]:
-        """The platforms that train together."""
-        return [self.loaded[entry.name] for entry in self.study.members]
-
-    @property
     def audiences(self) -> list[Audience]:
-        """Every member with its own layer and without; the newcomer without, with few and with all of its shoppers."""
+        """Every member with all of its shoppers; the newcomer with none, with few and with all."""
         newcomer = self.loaded[self.study.newcomer]
-        most = self.study.judged_members
-        members = [Audience(p, shots, member=True, most=most) for p in self.members for shots in (None, 0)]
+        members = [Audience(self.loaded[p.name], None, self.study.judged_members) for p in self.study.members]
         return members + [Audience(newcomer, shots) for shots in (0, *self.study.shots, None)]
 
-    def section(self, entry: PlatformEntry) -> PlatformSection:
-        """Return a platform as a simulation's scenario has it."""
-        return PlatformSection(
-            name=entry.name,
-            role="newcomer" if entry.name == self.study.newcomer else "member",
-            events=self.data / entry.folder / "interactions.parquet",
-            items=self.data / entry.folder / "items.parquet",
-            columns=entry.columns,
-            population_size=entry.population_size,
-        )
-
     def _load(self, entry: PlatformEntry) -> Platform:
-        section = self.section(entry)
-        if not section.events.exists():
+        folder = self.data / entry.folder
+        events = folder / "interactions.parquet"
+        if not events.exists():
             raise BadInputError(
-                f"{section.events}: there is no such file. --data (or FEDCART_DATA) must name a folder that holds "
+                f"{events}: there is no such file. --data (or FEDCART_DATA) must name a folder that holds "
                 f"{entry.folder}/interactions.parquet and items.parquet; --quick needs no data."
             )
-        model = self.recipe.model
         site = SiteSettings(
             name=entry.name,
-            events=section.events,
-            items=section.items,
+            events=events,
+            items=folder / "items.parquet",
             columns=entry.columns,
-            task=self.recipe.task,
+            task=self.study.task,
             population_size=entry.population_size,
             epsilon_cap=1.0,
             ledger="none",
@@ -162,16 +141,17 @@ class Platforms:
             cache=cache_folder() / "features",
             compute=ComputeSettings(scoring=self.study.scoring),
         )
-        return prepare_platform(HashableSite(site), tuple(model.encoders), model.width, model.history_length)
+        features = self.study.features
+        return prepare_platform(HashableSite(site), tuple(features.encoders), features.history_length)
 
 
-def label_of(shots: int | None, *, member: bool) -> str:
+def label_of(shots: int | None) -> str:
     """Return an audience's label.
 
-    >>> label_of(0, member=True), label_of(0, member=False), label_of(100, member=False), label_of(None, member=True)
-    ('as-is', 'zero-shot', '100-shot', 'all')
+    >>> label_of(0), label_of(100), label_of(None)
+    ('zero-shot', '100-shot', 'all')
     """
-    return {None: "all", 0: "as-is" if member else "zero-shot"}.get(shots, f"{shots}-shot")
+    return {None: "all", 0: "zero-shot"}.get(shots, f"{shots}-shot")
 
 
 def fingerprint(platform: Platform) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.transfer.study import Recipe, Study, parse
+from benchmarks.transfer.study import Study, parse
 
 _KINDS = ("garden", "kitchen", "office", "sport", "music", "travel")
 _THINGS = ("hose", "pan", "pen", "ball", "string", "lamp", "chair", "glove", "case", "stand")
@@ -21,7 +21,7 @@ def quick_study() -> Study:
         "newcomer": "delta",
         "shots": [40],
         "seeds": [0, 1],
-        "epsilons": [2.0, 8.0],
+        "features": {"encoders": ["hashed-words"], "history_length": 8},
         "platform": [
             {"name": name, "folder": name, "population_size": _SHOPPERS}
             for name in ("alpha", "beta", "gamma", "delta")
@@ -31,23 +31,8 @@ def quick_study() -> Study:
             "epochs": [1, 2],
             "grid": [transformer | {"projection_hidden": 16, "lr": 1e-2, "batch_size": 32}],
         },
-        "target": [
-            {"platform": "delta", "shots": 0, "method": "federated_private@8", "recall": 0.0, "ndcg": 0.0}
-        ],
     }
-    return parse(Study, document, "the quick study")
-
-
-def quick_recipe() -> Recipe:
-    """Return a recipe of a few steps."""
-    document = {
-        "name": "quick",
-        "privacy": {"sample_rate": 0.2},
-        "federation": {"rounds": 2, "local_steps": 2},
-        "model": {"encoders": ["hashed-words"], "width": 4, "history_length": 8, "negatives": 16},
-        "local": {"grid": [{"steps": 4, "learning_rate": 1e-2}]},
-    }
-    return parse(Recipe, document, "the quick recipe")
+    return parse(document, "the quick study")
 
 
 def write_shops(folder: Path, study: Study) -> Path:

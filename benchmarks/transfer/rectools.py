@@ -20,25 +20,22 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.provenance import PROJECT
-from benchmarks.transfer.cells import key_of, read_json, write_json
-from benchmarks.transfer.methods import (
-    Say,
-    Serve,
-    Served,
-    UnavailableError,
-    chosen,
-    validation_ndcg,
-)
+from benchmarks.transfer.cells import chosen, key_of, read_json, write_json
+from benchmarks.transfer.methods import Say, Serve, Served, UnavailableError
 from benchmarks.transfer.platforms import Audience, Platforms, fingerprint
 from benchmarks.transfer.study import RecToolsTuning
 from clients.data.split import Part
+from clients.evaluation import Scorer, evaluate
 from clients.platform import Platform
 from shared_model.errors import RunFailedError
+from shared_model.metrics import ndcg_at
 
 SCRIPT = PROJECT / "benchmarks" / "rectools" / "train.py"
 PATIENCE, LEAST_PASSES = 2, 250_000
 """Looks without a gain that end a training, once it went through so many histories: small platforms start slowly."""
 REQUIREMENTS = PROJECT / "benchmarks" / "rectools" / "requirements.txt"
+TUNING_SHOPPERS = 5000
+"""At most so many validation shoppers choose among a grid."""
 
 
 def rectools_python() -> Path:
@@ -79,7 +76,7 @@ class RecTools:
         return {
             "tuning": self.tuning.model_dump(mode="json"),
             "script": key_of([SCRIPT.read_text(encoding="utf-8"), REQUIREMENTS.read_text(encoding="utf-8")]),
-            "encoders": self.platforms.recipe.model.encoders,
+            "encoders": self.platforms.study.features.encoders,
         }
 
     def serves(self, audience: Audience) -> bool:
@@ -170,6 +167,15 @@ class RecTools:
         done = read_json(exchange / "done.json")
         notes = {name: choice[name] for name in ("options", "epoch")} | {"training_seconds": done["seconds"]}
         return Served(vectors, notes | {"versions": done["versions"]})
+
+
+def validation_ndcg(platform: Platform, scorer: Scorer) -> float:
+    """Return the mean NDCG@10 of the platform's validation shoppers, TUNING_SHOPPERS of them drawn; 0 without any.
+
+    Drawn, because shoppers whose ids are close can be of one kind: in one of the data sets they differ threefold.
+    """
+    users = np.sort(np.random.default_rng(0).permutation(platform.valid_users)[:TUNING_SHOPPERS])
+    return float(ndcg_at(evaluate(platform, scorer, "valid", users).ranks, 10).mean()) if len(users) else 0.0
 
 
 def _place(folder: Path, audience: Audience) -> Path:

@@ -1,4 +1,4 @@
-"""From cells to the report: one JSON document, and the same as markdown with two curves."""
+"""From cells to the report: one JSON document, and the same as markdown with a curve."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from benchmarks.provenance import provenance
 from benchmarks.transfer.cells import Cell, CellId, CellStore, write_json
-from benchmarks.transfer.curve import draw, draw_shots
+from benchmarks.transfer.curve import draw
 from benchmarks.transfer.platforms import Platforms, fingerprint
 from benchmarks.transfer.ranks import write_ranks
 from benchmarks.transfer.run import Job, NotRun
 from benchmarks.transfer.statistics import METRICS, compare, estimate, holm, values
 from benchmarks.transfer.tables import markdown
-from benchmarks.transfer.targets import check
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ Cells = dict[tuple[str, str], dict[str, Found]]
 def write_report(
     platforms: Platforms, todo: Sequence[Job], store: CellStore, out: Path, left_out: Sequence[NotRun]
 ) -> dict[str, Any]:
-    """Write `report.json`, `report.md`, both curves and `ranks.parquet` of every finished cell; return the document."""
+    """Write `report.json`, `report.md`, the curve and `ranks.parquet` of every finished cell; return the document."""
     cells: Cells = {(a.platform.name, a.label): {} for a in platforms.audiences}
     done: list[tuple[CellId, str, Cell]] = []
     total = 0
@@ -68,7 +67,6 @@ def write_report(
     judged = {audience.platform.name: len(audience.judged) for audience in platforms.audiences}
     report: dict[str, Any] = {
         "study": study.model_dump(mode="json"),
-        "recipe": platforms.recipe.model_dump(mode="json"),
         "provenance": provenance() | {"cell_commits": _commits(cells)},
         "cells": {"done": len(done), "total": total},
         "platforms": {
@@ -83,14 +81,11 @@ def write_report(
             for name, p in platforms.loaded.items()
         },
         "results": _results(cells),
-        "comparisons": _comparisons(cells, max(study.epsilons)),
+        "comparisons": _comparisons(cells),
         "not_run": [asdict(job) for job in left_out],
     }
-    report["retention"] = _retention(report["comparisons"])
-    report["targets"] = check(report)
     out.mkdir(parents=True, exist_ok=True)
-    report["curve"] = draw(report, out / "curve.svg")
-    report["learning"] = draw_shots(report, out / "learning.svg")
+    report["learning"] = draw(report, out / "learning.svg")
     report = _finite(report)
     write_json(out / "report.json", report)
     (out / "report.md").write_text(markdown(report), encoding="utf-8")
@@ -114,25 +109,22 @@ def _results(cells: Cells) -> dict[str, Any]:
     return results
 
 
-def pairs(methods: Sequence[str], strongest: float) -> list[tuple[str, str]]:
-    """Return which methods are compared: all with the prior, the served model with all that a platform could do alone.
+def pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
+    """Return which methods are compared: all with the prior, the own layer with RecTools' models.
 
-    >>> pairs(["prior", "local_only", "federated_private@8", "federated_private@8+local"], 8.0)[-1]
-    ('federated_private@8+local', 'local_only')
+    >>> pairs(["popularity", "prior", "own", "sasrec"])
+    [('own', 'prior'), ('sasrec', 'prior'), ('own', 'sasrec')]
     """
-    served = f"federated_private@{strongest:g}+local"
     wanted = [(method, "prior") for method in methods if method not in {"prior", "popularity"}]
-    wanted += [(m, "federated") for m in methods if m.startswith("federated_private@") and "+" not in m]
-    wanted += [("federated", "centralised"), (served, "federated+local")]
-    wanted += [(served, alone) for alone in ("prior_local", "local_only", "sasrec", "unisrec")]
+    wanted += [("own", trained) for trained in ("sasrec", "unisrec")]
     return [pair for pair in wanted if set(pair) <= set(methods)]
 
 
-def _comparisons(cells: Cells, strongest: float) -> list[dict[str, Any]]:
+def _comparisons(cells: Cells) -> list[dict[str, Any]]:
     """Return paired comparisons of NDCG@10, their p-values adjusted over all of them together."""
     found = []
     for (platform, label), methods in cells.items():
-        for method, baseline in pairs(list(methods), strongest):
+        for method, baseline in pairs(list(methods)):
             seeds = methods[method].common(methods[baseline])
             if not seeds:
                 continue
@@ -143,17 +135,6 @@ def _comparisons(cells: Cells, strongest: float) -> list[dict[str, Any]]:
             )
     for entry, p in zip(found, holm([entry["p"] for entry in found]), strict=True):
         entry["p_holm"] = p
-    return found
-
-
-def _retention(comparisons: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return platform → shots → ε → private over non-private NDCG@10 of the federated model, seed by seed."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for pair in comparisons:
-        name, _, epsilon = pair["method"].partition("@")
-        if pair["against"] == "federated" and name == "federated_private" and math.isfinite(pair["relative"]):
-            audiences = found.setdefault(pair["platform"], {})
-            audiences.setdefault(pair["shots"], {})[epsilon] = 1 + pair["relative"]
     return found
 
 

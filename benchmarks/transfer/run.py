@@ -14,14 +14,10 @@ from numpy.typing import NDArray
 from benchmarks.provenance import commit
 from benchmarks.transfer.cells import Cell, CellId, CellStore, key_of, locked
 from benchmarks.transfer.methods import (
-    Centralised,
-    Federated,
-    FineTuned,
-    LocalOnly,
     Method,
+    OwnLayer,
     PopularityMethod,
     Prior,
-    PriorLocal,
     Say,
     Served,
     UnavailableError,
@@ -41,18 +37,10 @@ _CHUNK = 256
 def lineup(platforms: Platforms) -> list[Method]:
     """Return the methods of a study, quick ones first."""
     study = platforms.study
-    plain, strongest = Federated(platforms, None), Federated(platforms, max(study.epsilons))
-    private = [Federated(platforms, epsilon) for epsilon in sorted(study.epsilons)]
     return [
         PopularityMethod(),
         Prior(platforms),
-        PriorLocal(platforms),
-        plain,
-        *private,
-        Centralised(platforms),
-        LocalOnly(platforms),
-        FineTuned(plain),
-        FineTuned(strongest),
+        OwnLayer(platforms),
         RecTools(platforms, "sasrec", study.sasrec),
         RecTools(platforms, "unisrec", study.unisrec),
     ]
@@ -83,12 +71,10 @@ class Job:
 def jobs(platforms: Platforms, only: Sequence[str] = ()) -> list[Job]:
     """Return the study's jobs, seed by seed, so that a run that is stopped early has compared all methods.
 
-    `only` names methods (`federated_private` at every ε), platforms, or both. Raises BadInputError for an unknown
-    name.
+    `only` names methods, platforms, or both. Raises BadInputError for an unknown name.
     """
     methods, audiences = lineup(platforms), platforms.audiences
-    families = {m.name.partition("@")[0] for m in methods}
-    known = families | {m.name for m in methods} | set(platforms.study.names)
+    known = {m.name for m in methods} | set(platforms.study.names)
     unknown = [name for name in only if name not in known]
     if unknown:
         raise BadInputError(f"--only {unknown[0]}: choose among {', '.join(sorted(known))}.")
@@ -96,7 +82,7 @@ def jobs(platforms: Platforms, only: Sequence[str] = ()) -> list[Job]:
     places = [n for n in only if n in platforms.study.names]
     found = []
     for method in methods:
-        if wanted and not {method.name, method.name.partition("@")[0]} & set(wanted):
+        if wanted and method.name not in wanted:
             continue
         served = tuple(a for a in audiences if method.serves(a) and (not places or a.platform.name in places))
         first, *later = platforms.study.seeds

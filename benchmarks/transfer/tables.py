@@ -4,26 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 _TITLES = {
-    "prior": "prior, no training",
-    "prior_local": "prior + local layer, no training",
-    "local_only": "local only, trained, tuned",
+    "prior": "prior: text alone",
+    "own": "prior and own layer",
     "sasrec": "SASRec (RecTools), tuned",
     "unisrec": "UniSRec (RecTools), tuned",
-    "federated": "federated, no privacy",
-    "centralised": "centralised (research)",
 }
 
 
 def title(method: str) -> str:
     """Return a method's name for people.
 
-    >>> title("federated_private@8+local")
-    'federated, ε = 8, + local training'
+    >>> title("own"), title("popularity")
+    ('prior and own layer', 'popularity')
     """
-    base, _, local = method.partition("+")
-    name, _, epsilon = base.partition("@")
-    shown = f"federated, ε = {epsilon}" if epsilon else _TITLES.get(name, name)
-    return f"{shown}, + local training" if local else shown
+    return _TITLES.get(method, method)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -43,10 +37,10 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         f"# Transfer benchmark: {study['name']}",
         "",
-        f"Recipe: {report['recipe']['name']}. {done} of {total} cells are done. Full ranking of the whole catalogue, "
+        f"{done} of {total} cells are done. Full ranking of the whole catalogue, "
         "leave-one-out, seen items filtered; tuned on validation shoppers only. Means over test shoppers and seeds "
         f"({', '.join(map(str, study['seeds']))}) with 95 % bootstrap intervals over shoppers; ± is how far the "
-        "seeds' means lie apart. Noise is reproducible, so the accounting is exact and the models are not private.",
+        "seeds' means lie apart.",
         "",
     ]
     if report["not_run"]:
@@ -54,12 +48,11 @@ def markdown(report: dict[str, Any]) -> str:
             f"- {title(job['method'])}, seed {job['seed']}: {job['reason']}" for job in report["not_run"]
         ]
         lines += ["**Not run:**", "", *left_out, ""]
-    lines += _targets(report)
     lines += _platforms(report)
     for platform, audiences in report["results"].items():
         for label, methods in audiences.items():
             lines += _results(report, platform, label, methods)
-    lines += _curve(report) + _learning(report) + _comparisons(report)
+    lines += _learning(report) + _comparisons(report)
     lines += [
         "## Where the numbers come from",
         "",
@@ -85,14 +78,6 @@ def _platforms(report: dict[str, Any]) -> list[str]:
     ]
     head = ["platform", "shoppers", "test shoppers", "judged", "items", "fingerprint of events:catalogue"]
     return ["## Platforms", "", *table(head, rows), ""]
-
-
-def _targets(report: dict[str, Any]) -> list[str]:
-    words = {True: "met", False: "**missed**", None: "open"}
-    rows = [
-        [t["what"], _number(t["value"]), _number(t["needed"]), words[t["met"]]] for t in report["targets"]
-    ]
-    return ["## Targets", "", *table(["target", "value", "needed", ""], rows), ""]
 
 
 def _results(report: dict[str, Any], platform: str, label: str, methods: dict[str, Any]) -> list[str]:
@@ -123,41 +108,12 @@ def _results(report: dict[str, Any], platform: str, label: str, methods: dict[st
     return lines
 
 
-def _curve(report: dict[str, Any]) -> list[str]:
-    if not report["retention"]:
-        return []
-    epsilons = [f"{e:g}" for e in sorted(report["study"]["epsilons"])]
-    rows = [
-        [f"{name}, {label}", *["" if e not in kept else f"{kept[e]:.1%}" for e in epsilons]]
-        for name, audiences in report["retention"].items()
-        for label, kept in audiences.items()
-    ]
-    head = ["NDCG@10 kept of the non-private federation", *[f"ε = {e}" for e in epsilons]]
-    rows.append(
-        ["ε of record: the most that a member's ledger holds", *[_spent(report, e) for e in epsilons]]
-    )
-    picture = [f"![NDCG@10 over ε]({report['curve']})", ""] if report["curve"] else []
-    return ["## Privacy and utility", "", *picture, *table(head, rows), ""]
-
-
 def _learning(report: dict[str, Any]) -> list[str]:
-    """Return the newcomer's curve: if joining were worth much to those with few shoppers, its lines would part there."""
+    """Return the newcomer's curve."""
     if not report["learning"]:
         return []
     picture = f"![NDCG@10 over the newcomer's own shoppers]({report['learning']})"
     return ["## Own shoppers and utility", "", picture, ""]
-
-
-def _spent(report: dict[str, Any], epsilon: str) -> str:
-    """Return the largest committed ε over members and seeds."""
-    held = [
-        value
-        for audiences in report["results"].values()
-        for methods in audiences.values()
-        for notes in methods.get(f"federated_private@{epsilon}", {}).get("notes", [])
-        for value in notes["epsilon"].values()
-    ]
-    return f"{max(held):.3f}" if held else ""
 
 
 def _comparisons(report: dict[str, Any]) -> list[str]:

@@ -3,13 +3,13 @@
 import pytest
 
 from benchmarks.transfer.platforms import Platforms
-from benchmarks.transfer.quick import quick_recipe, quick_study, write_shops
+from benchmarks.transfer.quick import quick_study, write_shops
 
 
 @pytest.fixture(scope="module")
 def platforms(tmp_path_factory) -> Platforms:
     folder = tmp_path_factory.mktemp("shops")
-    return Platforms(quick_study(), quick_recipe(), write_shops(folder, quick_study()))
+    return Platforms(quick_study(), write_shops(folder, quick_study()))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The benchmark of a product table within one trade, on made-up shops."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,11 @@ from hypothesis import strategies as st
 
 from benchmarks.trade import report
 from benchmarks.trade.__main__ import main, public_edges
-from benchmarks.trade.serve import PRIOR, Near, Served, Text, own_memory, ranks, table_memory
-from benchmarks.trade.shops import Events, Shop, Sold, cut, selling
+from benchmarks.trade.shops import Shop, Sold, cut, events_of, selling
 from benchmarks.trade.tables import Way, added, releases, ways
 from benchmarks.transfer.platforms import Platforms
-from clients.evaluation import evaluate
 from clients.platform import Platform
-from clients.recommender import Recommender
-from shared_model.model import initial_shared
-from shared_model.table import Counts
+from clients.recommender import FEDERATION_DEFAULT, PRIOR
 
 
 @pytest.mark.parametrize("sold", list(Sold))
@@ -55,7 +51,7 @@ def test_what_is_not_sold_was_never_bought_and_the_rest_keeps_its_order(
 
 def test_events_before_the_test_hold_no_test_target(alpha: Platform) -> None:
     shop = Shop(alpha, np.arange(len(alpha.catalogue)))
-    everything, before = Events.of(shop, None), Events.of(shop, "test")
+    everything, before = events_of(shop, None), events_of(shop, "test")
     user = int(alpha.test_users[0])
     target = alpha.split.test_target[user]
     assert target in everything.products[everything.users == user]
@@ -64,7 +60,7 @@ def test_events_before_the_test_hold_no_test_target(alpha: Platform) -> None:
 
 def test_the_members_releases_add_up_and_one_noise_is_shared_out(alpha: Platform) -> None:
     trade, edges = cut(alpha, Sold.everything, 0), public_edges(alpha)
-    events = [Events.of(member, None) for member in trade.members]
+    events = [events_of(member, None) for member in trade.members]
     products = len(alpha.catalogue)
     exact = added(releases(events, edges, products, Way(), 0))
     assert (exact.popularity_variance, exact.edges_variance, exact.runs) == (0.0, 0.0, 1)
@@ -73,24 +69,6 @@ def test_the_members_releases_add_up_and_one_noise_is_shared_out(alpha: Platform
     assert np.std(one.popularity - exact.popularity) == pytest.approx(one.popularity_variance**0.5, rel=0.3)
     more = added(releases(events, edges, products, Way(8.0, True, 10), 0))
     assert more.edges_variance == pytest.approx(own.edges_variance / 100)
-
-
-def test_the_served_score_is_the_products_own(alpha: Platform) -> None:
-    """A shop alone is served as `clients.recommender` serves it."""
-    local = replace(PRIOR, popularity=0.3, transitions=2.0)
-    memory = own_memory(alpha, "test")
-    served = Served(Text(alpha, PRIOR), Near(alpha, memory), memory.popularity, 0.3, 2.0)
-    users = alpha.test_users[:40]
-    expected = evaluate(alpha, Recommender(alpha, initial_shared(alpha.spec), local), "test", users).ranks
-    np.testing.assert_array_equal(ranks(alpha, served, "test", users), expected)
-
-
-def test_a_shop_that_sells_a_part_has_the_tables_numbers_of_that_part() -> None:
-    edges = np.array([[0, 1], [0, 2], [1, 2]], dtype=np.int32)
-    counts = Counts(np.array([5.0, 6.0, 7.0]), np.array([1.0, 2.0, 3.0]))
-    memory = table_memory(counts, edges, np.array([0, 2]))
-    np.testing.assert_array_equal(memory.popularity, [5, 7])
-    np.testing.assert_array_equal(memory.pairs.toarray(), [[0, 2], [2, 0]])
 
 
 def test_quick_runs_every_audience_and_continues_where_it_was(
@@ -109,12 +87,30 @@ def test_quick_runs_every_audience_and_continues_where_it_was(
     assert {row["gain"] for row in found["rows"] if row["way"] in {"prior", "alone"}} == {0.0}
     assert printed.err.count("alpha, each sells") == 3 + 2  # two audiences more where everything is sold
     assert (tmp_path / "curve.svg").exists()
+    layers = _layers(tmp_path / "cells")
+    assert layers["first day", "prior"] == asdict(PRIOR)
+    assert layers["first day", "not private"] == asdict(FEDERATION_DEFAULT)
+    for audience in ("10-shot", "member"):
+        assert not layers[audience, "alone"]["others"]
+        assert layers[audience, "not private"][
+            "others"
+        ]  # too few validation shoppers to say that alone is better
     for cell in (tmp_path / "cells").glob("*.json"):
         cell.write_text(cell.read_text().replace('"shoppers": 160', '"shoppers": -1'), encoding="utf-8")
     assert main(asked) == 0
     again = capsys.readouterr()
     assert again.err == ""
     assert "| alpha | -1 |" in again.out
+
+
+def _layers(cells: Path) -> dict[tuple[str, str], dict[str, object]]:
+    """Return the local layer of each audience and way where everything is sold."""
+    found = {}
+    for audience in ("first day", "10-shot", "member"):
+        [file] = cells.glob(f"alpha-everything-{audience.replace(' ', '-')}-0-*.json")
+        for way, judged in json.loads(file.read_text(encoding="utf-8"))["ways"].items():
+            found[audience, way] = judged["layer"]
+    return found
 
 
 def _rows(gains: dict[str, float]) -> report.Rows:

@@ -96,29 +96,19 @@ def test_a_quick_run_fills_every_cell_but_those_of_a_missing_environment(quick):
     per_method = 2 * (3 + 2)  # seeds × (members, newcomer with 40 and with all shoppers)
     assert report["cells"]["total"] - report["cells"]["done"] == 2 * per_method
     for member in ("alpha", "beta", "gamma"):
-        assert set(report["results"][member]["all"]) >= {
-            "popularity",
-            "prior",
-            "prior_local",
-            "local_only",
-            "federated",
-            "federated_private@2",
-            "federated_private@8",
-            "centralised",
-            "federated_private@8+local",
+        assert {label: set(found) for label, found in report["results"][member].items()} == {
+            "all": {"popularity", "prior", "own"}
         }
-        as_is = {"prior", "federated", "federated_private@2", "federated_private@8", "centralised"}
-        assert set(report["results"][member]["as-is"]) == as_is
     assert set(report["results"]["delta"]) == {"zero-shot", "40-shot", "all"}
-    assert "local_only" not in report["results"]["delta"]["zero-shot"]
+    assert set(report["results"]["delta"]["zero-shot"]) == {"popularity", "prior"}
 
 
 def test_the_report_is_the_stored_ranks(quick):
     report = quick.done.report
     for platform, label, method in (
-        ("alpha", "all", "federated_private@8"),
+        ("alpha", "all", "own"),
         ("delta", "zero-shot", "prior"),
-        ("delta", "40-shot", "local_only"),
+        ("delta", "40-shot", "own"),
     ):
         files = sorted((quick.folder / "cells" / method / f"{platform}-{label}").glob("*.parquet"))
         seeds = [ndcg_at(pd.read_parquet(file)["rank"].to_numpy(), 10).mean() for file in files]
@@ -135,31 +125,21 @@ def test_filtering_seen_items_never_makes_a_rank_worse(quick):
         assert (ranks["rank"] < ranks["rank_unfiltered"]).any(), file
 
 
-def test_every_private_cell_says_what_the_ledgers_hold(quick):
-    for method, asked in (("federated_private@2", 2.0), ("federated_private@8+local", 8.0)):
-        for notes in quick.done.report["results"]["beta"]["all"][method]["notes"]:
-            assert set(notes["epsilon"]) == {"alpha", "beta", "gamma"}
-            assert all(0.98 * asked < spent <= asked for spent in notes["epsilon"].values())
-
-
-def test_markdown_and_curves_are_written(quick):
+def test_markdown_and_curve_are_written(quick):
     text = (quick.folder / "report.md").read_text("utf-8")
     for part in (
-        "## Targets",
         "## delta, zero-shot",
         "make bench-env",
-        "curve.svg",
         "learning.svg",
         "p (Holm)",
     ):
         assert part in text
-    for curve in ("curve.svg", "learning.svg"):
-        assert (quick.folder / curve).read_text("utf-8").startswith("<?xml"), curve
+    assert (quick.folder / "learning.svg").read_text("utf-8").startswith("<?xml")
     assert json.loads((quick.folder / "report.json").read_text("utf-8")) == quick.done.report
 
 
 def test_a_second_run_computes_nothing_and_reports_the_same(quick):
-    again = transfer("--quick", "--out", quick.folder, "--format", "json", "--only", "federated")
+    again = transfer("--quick", "--out", quick.folder, "--format", "json", "--only", "own")
     assert again.code == 0
     assert "seed" not in again.err
     assert numbers(again.report) == numbers(quick.done.report)
@@ -179,7 +159,7 @@ def test_a_damaged_cell_is_made_again_and_the_others_are_kept(quick, tmp_path):
 def test_a_killed_run_continues_to_the_same_numbers(quick, tmp_path):
     folder = tmp_path / "run"
     arguments = ("--quick", "--out", folder, "--format", "json")
-    for cells in (8, 30):  # killed twice, at different places
+    for cells in (4, 10):  # killed twice, at different places
         process = subprocess.Popen(
             command(*arguments),
             cwd=PROJECT,
@@ -193,7 +173,7 @@ def test_a_killed_run_continues_to_the_same_numbers(quick, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     kept = {p: p.stat().st_mtime_ns for p in (folder / "cells").rglob("*.json")}
-    assert len(kept) >= 30
+    assert len(kept) >= 10
     done = transfer(*arguments)
     assert done.code == 0, done.err
     assert numbers(done.report) == numbers(quick.done.report)
