@@ -329,22 +329,6 @@ class Patient:
             )
         return f"who calls {settings.host}:{settings.port} must have a certificate of {settings.client_ca}"
 
-    def serving(self) -> str:
-        """Who asks for lists must show something: the token, or a certificate."""
-        settings = self.site.serving
-        Door.of(settings)
-        if settings.certificate is not None:
-            server_credentials(settings, self.time)
-        if not settings.without_token:
-            return f"who calls {settings.host}:{settings.port} must show the token in {settings.token}"
-        if settings.client_ca is None:
-            raise ProblemError(
-                f"without_token = true: whoever reaches {settings.host}:{settings.port}, any account of this machine, "
-                "reads every shopper's profile",
-                f"Delete it from {self.folder.site_file}; callers send the token (docs/serving.md).",
-            )
-        return f"who calls {settings.host}:{settings.port} must have a certificate of {settings.client_ca}"
-
     def device(self) -> str:
         """What `client.toml` wants to compute on is there; a precision that this processor is slow at is named."""
         device = resolve_device(self.site.compute.device)
