@@ -96,7 +96,7 @@ def write_shop(folder: Path, sold: list[tuple[str, str, int]]) -> None:
     """Write a platform's data: what all shops have, and (shopper, item, day) of what this one sold."""
     folder.mkdir(parents=True)
     nouns = ("milk", "bread", "lamp", "chair", "kettle", "train")
-    items = [(f"i{n:02}", f"{nouns[n % 6]} {n}") for n in range(30)]
+    items = [(f"i{n:02}", f"{nouns[n % 6]} {n} for home") for n in range(30)]
     pd.DataFrame(items, columns=["item_id", "title"]).to_csv(folder / "items.csv", index=False)
     events = [(who, what, 1_600_000_000 + 86_400 * day) for who, what, day in sold]
     columns = ["user_id", "item_id", "timestamp"]
