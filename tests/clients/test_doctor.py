@@ -162,7 +162,7 @@ ILLNESSES = [
     ("data", lambda p: p.edit("[columns]", '[columns]\nuser = "customer"'), "customer", 1),
     ("vocabulary", lambda p: p.folder.vocabulary.unlink(), "fedcart client vocabulary", 1),
     ("vocabulary", lambda p: p.folder.vocabulary.write_bytes(ANOTHER), "would give nothing and get nothing", 1),
-    ("vocabulary", lambda p: p.folder.vocabulary.write_bytes(b"x" * 100), "vocabulary", 1),
+    ("vocabulary", lambda p: p.folder.vocabulary.write_bytes(b"x" * 100), "vocabulary.safetensors", 4),
     ("shoppers", lambda p: p.edit("population_size = 200", "population_size = 2000"), "is refused by the server", 1),
     ("shoppers", lambda p: p.edit("delta = 1e-06", "delta = 0.01"), "not below 1/", 1),
     ("encoders", lambda p: ENCODERS.pop("tiny"), "tiny", 1),
