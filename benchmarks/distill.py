@@ -21,7 +21,6 @@ from clients.evaluation import choose_local
 from clients.platform import HashableSite, prepare_platform
 from clients.site import SiteSettings
 from privacy.cli.output import Format, write_json, write_table
-from shared_model.model import initial_shared
 
 
 def main(
@@ -38,9 +37,9 @@ def main(
             platform = prepare_platform(
                 HashableSite(_site(folder, Path(work))), tuple(encoder or ["hashed-words"]), 0, 20
             )
-            shared, layer = initial_shared(platform.spec), choose_local(platform)
+            layer = choose_local(platform)
             for size in neighbours or [50, 200]:
-                student, comparison = distilled(platform, shared, layer, size)
+                student, comparison = distilled(platform, None, layer, size)
                 found.append(Found(folder.name, len(platform.catalogue), size, student, comparison))
     if format is Format.json:
         write_json([one.document() for one in found])

@@ -2,7 +2,7 @@
 
     python -m benchmarks.metrics [--items I] [--shoppers B] [--baseline-shoppers N] [--format table|json]
 
-`ours` is `clients.evaluation.evaluate` with the model's scores and then `simulations.quality.quality`: every metric of
+`ours` is `clients.evaluation.evaluate` with the prior's scores and then `simulations.quality.quality`: every metric of
 a simulation, with intervals. `naive` scores all its shoppers in one matrix, sorts whole rows, finds targets in the order
 and computes the same ranks and lists. It needs memory in proportion to B·I, so it runs for N shoppers, and `ours` runs
 for the same N beside it; then `ours` runs for all B. Each runs in a process of its own, whose peak resident memory is
@@ -29,7 +29,7 @@ from clients.data.split import leave_one_out
 from clients.evaluation import Ranking, evaluate
 from clients.platform import Platform
 from clients.recommender import LocalLayer, Recommender
-from shared_model.model import ModelSpec, block_norms, initial_shared
+from shared_model.model import ModelSpec, block_norms
 from simulations.quality import quality
 
 _EVENTS = 12
@@ -79,7 +79,7 @@ def naive(platform: Platform, scorer: Recommender, k: int) -> Ranking:
 def run(method: str, items: int, shoppers: int, width: int, k: int) -> dict[str, Any]:
     """Measure one method in this process."""
     platform = make_platform(items, shoppers, width)
-    scorer = Recommender(platform, initial_shared(platform.spec), LocalLayer(blend=0.0, popularity=0.1))
+    scorer = Recommender(platform, LocalLayer(popularity=0.1))
     start, clock = time.process_time(), time.perf_counter()
     if method == "ours":
         ranking = evaluate(platform, scorer, "test", platform.test_users, k)

@@ -234,10 +234,10 @@ class Patient:
         enough = math.ceil(_HEARD * plan.noise_of(0))
         if count < enough:
             raise ProblemError(
-                f"{count:,} shoppers are few: through the noise of ε = {plan.epsilon:g}, the federation would not even hear "
-                f"which products a tenth of them have (about {enough:,} would do)",
-                "Take part all the same (a platform keeps its own layer where the federation does not help), or ask for a "
-                "larger ε.",
+                f"{count:,} shoppers are few: through the noise of ε = {plan.epsilon:g}, the federation would not even "
+                f"hear which products a tenth of them have (about {enough:,} would do)",
+                "Take part all the same (a platform keeps its own layer where the federation does not help), or ask for "
+                "a larger ε.",
             )
         return f"{count:,}, {count / enough:.1f} times what ε = {plan.epsilon:g} needs"
 
@@ -245,7 +245,7 @@ class Patient:
         """The federation's vocabulary is approved here, and knows some of the catalogue."""
         vocabulary = site_vocabulary(self.site)
         model = self._membership.kit.card.model
-        known = Products.of(vocabulary, self._loaded.catalogue, model.encoder_names).known
+        known = Products.of(vocabulary, self._loaded.catalogue, model.encoder_names, self.site.cache).known
         items = len(self._loaded.catalogue)
         if not known:
             raise ProblemError(

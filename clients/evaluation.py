@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clients.data.split import Part
 from clients.memory import Memory
 from clients.platform import Platform
-from clients.recommender import FEDERATION_DEFAULT, LocalLayer, Memories, ScoreParts
+from clients.recommender import LocalLayer, Memories, ScoreParts
 from shared_model.device import to_device
 from shared_model.metrics import ndcg_at, target_ranks, top_items
 from shared_model.model import PRIOR_ISOLATION
@@ -150,18 +150,14 @@ def choose_local(platform: Platform) -> LocalLayer:
     )
 
 
-def choose_joined(platform: Platform, others: Memory, alone: LocalLayer) -> LocalLayer:
+def choose_joined(platform: Platform, others: Memory, alone: LocalLayer, public: LocalLayer) -> LocalLayer:
     """Return how a platform uses the others' counts beside its own, or `alone` where it does better without them.
 
-    A platform of few validation shoppers cannot tell, and takes the federation's weights; one of `MANY` keeps what it
+    `public` has the federation's weights (`federation_default`). A platform of few validation shoppers cannot tell, and
+    takes them; one of `MANY` keeps what it
     has alone unless the others' counts do better. From there, other weights must be clearly better.
     """
-    default = replace(
-        alone,
-        others=True,
-        popularity=FEDERATION_DEFAULT.popularity,
-        transitions=FEDERATION_DEFAULT.transitions,
-    )
+    default = replace(alone, others=True, popularity=public.popularity, transitions=public.transitions)
     grid = itertools.product(JOINED_POPULARITY, JOINED_TRANSITIONS)
     layers = [default, alone, replace(alone, others=True)]
     layers += [replace(default, popularity=popularity, transitions=near) for popularity, near in grid]

@@ -205,7 +205,9 @@ def cap(
 
 @member_commands.command()
 def vocabulary(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The signed record, its vocabulary beside it.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The signed record, its vocabulary beside it.")
+    ],
     folder: FolderOption = Path(),
     format: FormatOption = Format.table,
 ) -> None:

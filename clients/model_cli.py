@@ -30,12 +30,15 @@ def _group() -> None:
 def show(
     product: Annotated[
         str | None,
-        typer.Argument(metavar="[PRODUCT]", help="Words of its title, or its key; the strongest edges of all else."),
+        typer.Argument(
+            metavar="[PRODUCT]", help="Words of its title, or its key; the strongest edges of all else."
+        ),
     ] = None,
     folder: Annotated[
         Path,
         typer.Option(
-            envvar="FEDCART_CLIENT", help="A platform's folder, or the folder of a simulation's run; the current one."
+            envvar="FEDCART_CLIENT",
+            help="A platform's folder, or the folder of a simulation's run; the current one.",
         ),
     ] = Path(),
     count: Annotated[int, typer.Option(min=1, max=1000, help="Edges that are shown.")] = 10,
@@ -81,9 +84,7 @@ def _read(folder: Path) -> tuple[Vocabulary, Counts]:
     if (folder / "scenario.json").exists():
         file = folder / "model.safetensors"
         if not file.exists():
-            raise BadInputError(
-                f"{folder}: the run has no model yet: fedcart simulate --resume {folder}."
-            )
+            raise BadInputError(f"{folder}: the run has no model yet: fedcart simulate --resume {folder}.")
         vocabulary = load_vocabulary(folder / "vocabulary.safetensors")
         return vocabulary, read_published(load_file(file), str(file)).counts(vocabulary.edges)
     vocabulary = site_vocabulary(ClientFolder(folder).site())
@@ -107,8 +108,8 @@ def _find(vocabulary: Vocabulary, wanted: str) -> int:
     some = "; ".join(f"{vocabulary.titles[n]} ({vocabulary.keys[n]})" for n in found[:5])
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     raise BadInputError(
-        f"{wanted!r}: {len(found)} products have these words{': ' + some + more if found else ''}. Name one by its key, or "
-        "with more words."
+        f"{wanted!r}: {len(found)} products have these words{': ' + some + more if found else ''}. Name one by its key, "
+        "or with more words."
         if found
         else f"{wanted!r}: no product of the vocabulary has these words, or this key."
     )

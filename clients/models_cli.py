@@ -52,7 +52,9 @@ def adopt(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until there is a newer version.")] = False,
     verdict: Annotated[
         bool,
-        typer.Option("--verdict/--no-verdict", help="Say what it brings here, on this platform's own test shoppers."),
+        typer.Option(
+            "--verdict/--no-verdict", help="Say what it brings here, on this platform's own test shoppers."
+        ),
     ] = True,
     format: FormatOption = Format.table,
 ) -> None:

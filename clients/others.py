@@ -1,7 +1,7 @@
 """What a federation's other members know, for one platform: the published table without what the platform sent itself.
 
-A platform knows its own noised sums exactly, for they lie in its outbox. It takes them off, noise and all, and adds its own
-exact counts instead (`clients.memory`): nothing of its own shoppers counts twice.
+A platform knows its own noised sums exactly, for they lie in its outbox. It takes them off, noise and all, and adds its
+own exact counts instead (`clients.memory`): nothing of its own shoppers counts twice.
 
 | case                                                   | what happens                                        |
 |--------------------------------------------------------|-----------------------------------------------------|
@@ -53,5 +53,7 @@ def exact_table(events: ShopperEvents, products: Products, table: ProductTable) 
     given, count = {"temper": table.temper}, products.shape.products
     edges = products.vocabulary.edges
     popularity = exact_sum(Stage.POPULARITY, events, edges, given, count)
-    pairs = exact_sum(Stage.EDGES, events, edges, given, count) if table.temper.any() else np.zeros(len(edges))
+    pairs = (
+        exact_sum(Stage.EDGES, events, edges, given, count) if table.temper.any() else np.zeros(len(edges))
+    )
     return ProductTable(popularity, pairs, table.temper)

@@ -40,7 +40,7 @@ from clients.platform import HashableSite, read_events
 from clients.policy import require_vocabulary
 from clients.products import Products
 from clients.site import SiteSettings
-from clients.training import ShopperEvents, exact_sum, private_sum
+from clients.training import ShopperEvents, exact_sum, release_stage
 from federation.telemetry import span
 from privacy.ledger import NOTHING, Ledger, Receipt, Reservation, Statement, Status
 from privacy.ledger.keys import load_key_file
@@ -49,6 +49,7 @@ from privacy.release import ReleasePlan
 from shared_model.errors import ExchangeError, FedcartError
 from shared_model.exchange import fingerprint
 from shared_model.instructions import MOST_TEMPER, TrainInstructions
+from shared_model.stages import Stage
 from shared_model.version import VERSION
 
 Arrays = dict[str, NDArray]
@@ -224,8 +225,8 @@ def _released(this: Round, data: Data) -> Arrays:
     ask = this.ask
     try:
         with span("training", run=ask.run_id, round=ask.round):
-            total = _total(ask, data, this.arrays)
-            released = {ask.stage.value: private_sum(total, this.plan, ask.stage, _noise(this))}
+            asked = _asked(ask, data, this.arrays)
+            released = {ask.stage.value: release_stage(*asked, this.plan, _noise(this))}
         ask.shape.answer(ask.stage).validate(released, "after training")
         return released
     except Exception as error:
@@ -233,9 +234,11 @@ def _released(this: Round, data: Data) -> Arrays:
         return {t.name: np.zeros(t.shape, np.float32) for t in ask.shape.answer(ask.stage).tensors}
 
 
-def _total(ask: TrainInstructions, data: Data, arrays: Arrays) -> NDArray[np.float64]:
-    """Return the exact sum of one round."""
-    return exact_sum(ask.stage, data.events, data.products.vocabulary.edges, arrays, ask.products)
+def _asked(
+    ask: TrainInstructions, data: Data, arrays: Arrays
+) -> tuple[Stage, ShopperEvents, NDArray[np.int32], Arrays, int]:
+    """Return what one round's sum is made of, as `exact_sum` takes it."""
+    return ask.stage, data.events, data.products.vocabulary.edges, arrays, ask.products
 
 
 def _noise(this: Round) -> NoiseSource:
@@ -256,7 +259,7 @@ def _read(site: SiteSettings, ask: TrainInstructions) -> Data:
         read = read_events(HashableSite(site))
         if read.nobody is not None:
             _log.warning("no-shopper", platform=site.name, message=str(read.nobody))
-        products = Products.of(require_vocabulary(site, ask), read.catalogue, ask.encoder_names)
+        products = Products.of(require_vocabulary(site, ask), read.catalogue, ask.encoder_names, site.cache)
         return Data(ShopperEvents.of(read.split, products.of_item), products)
 
 
@@ -277,7 +280,7 @@ def _reading(site: SiteSettings) -> Iterator[None]:
 
 def _plain(site: SiteSettings, ask: TrainInstructions, arrays: Arrays) -> Contribution:
     added = _added_so_far(site)
-    update = {ask.stage.value: _total(ask, _read(site, ask), arrays).astype(np.float32)}
+    update = {ask.stage.value: exact_sum(*_asked(ask, _read(site, ask), arrays)).astype(np.float32)}
     mark_trained(site, ask.run_id, added)
     return Contribution(update, _statement(site, ask, arrays, update, "none"))
 

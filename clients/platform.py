@@ -170,7 +170,8 @@ def prepare_platform(
 ) -> Platform:
     """Load a platform's data and features. Cached per process.
 
-    It may have no shopper: whoever needs one calls `require_shoppers`. Raises DataError for unusable files, EncoderError for unusable encoders, DeviceError for a device that is not there.
+    It may have no shopper: whoever needs one calls `require_shoppers`. Raises DataError for unusable
+    files, EncoderError for unusable encoders, DeviceError for a device that is not there.
     """
     settings = site.settings
     device = resolve_device(settings.compute.device)

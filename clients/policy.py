@@ -122,7 +122,8 @@ def require_plan(
         )
     if ask.encoders != terms.encoders:
         raise PolicyError(
-            f"{name}: the run names encoders {ask.encoders!r}, the federation's card {terms.encoders!r}.", "terms"
+            f"{name}: the run names encoders {ask.encoders!r}, the federation's card {terms.encoders!r}.",
+            "terms",
         )
     require_vocabulary(site, ask)
     if not budget.cap <= site.epsilon_cap:

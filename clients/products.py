@@ -11,7 +11,7 @@ from clients.data.catalogue import Catalogue
 from clients.data.products import products_of
 from clients.errors import SiteError
 from clients.site import SiteSettings
-from shared_model.features import make_encoders
+from shared_model.features import FeatureCache, make_encoders
 from shared_model.stages import TableShape
 from shared_model.vocabulary import Vocabulary
 from shared_model.vocabulary_file import load_vocabulary
@@ -25,9 +25,15 @@ class Products:
     of_item: NDArray[np.int64]
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, catalogue: Catalogue, encoder_names: tuple[str, ...]) -> "Products":
-        """Find each item's product: by its key, else by its public text where that is nearly the same."""
-        return cls(vocabulary, products_of(catalogue, vocabulary, make_encoders(encoder_names)))
+    def of(
+        cls, vocabulary: Vocabulary, catalogue: Catalogue, encoder_names: tuple[str, ...], cache: Path
+    ) -> "Products":
+        """Find each item's product: by its key, else by its public text where that is nearly the same.
+
+        cache : the folder of item features, where the answer is kept.
+        """
+        encoders = make_encoders(encoder_names)
+        return cls(vocabulary, products_of(catalogue, vocabulary, encoders, FeatureCache(cache)))
 
     @property
     def shape(self) -> TableShape:
@@ -41,7 +47,10 @@ class Products:
 
 
 def site_vocabulary(site: SiteSettings) -> Vocabulary:
-    """Return the vocabulary that a platform approved; raise SiteError if there is none, CheckpointError if it is damaged."""
+    """Return the vocabulary that a platform approved.
+
+    Raises SiteError if there is none, CheckpointError if it is damaged.
+    """
     if site.vocabulary is None:
         raise SiteError(
             f"{site.name}: has no vocabulary of the federation yet. Get its file from the operator: fedcart client "

@@ -3,8 +3,8 @@
     score = text + β · log(1 + popularity) + κ · log(1 + 10 · t)
 
 `text` is the prior of `shared_model.model`; popularity and t come from the platform's own memory, from the federation's
-table, or from the sum of both (`clients.memory`). A platform chooses β, κ, how it pools text, and whether the others' counts
-are added to its own, on its own validation shoppers. With β = κ = 0 and the default text weights this is the prior.
+table, or from the sum of both (`clients.memory`). A platform chooses β, κ, how it pools text, and whether the others'
+counts are added to its own, on its own validation shoppers. β = κ = 0 with the default text weights is the prior.
 """
 
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ from shared_model.model import (
     recency,
     scores,
 )
+from shared_model.table import LEAST_SHARE, release_share
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,20 @@ class LocalLayer:
 
 PRIOR = LocalLayer()
 """Text alone."""
-FEDERATION_DEFAULT = LocalLayer(popularity=0.1, transitions=3.0, own=False, others=True)
-"""A newcomer's first day: what the others know, by public weights, and nothing of its own."""
+
+
+def federation_default(declared_total: int) -> LocalLayer:
+    """Return a newcomer's first day: what the others know, by public weights, and nothing of its own.
+
+    κ = 3, and β = 0.1 · (s / 0.1)^1.5, where s is the share of the budget that popularity gets
+    (`shared_model.table.release_share`): 0.1 of many shoppers, whose pairs stand out of the noise, and about 1 of few,
+    whose popularity is all there is. A function of what the members declare in public, together.
+
+    >>> [round(federation_default(n).popularity, 2) for n in (2000, 5000, 20000)]
+    [1.12, 0.28, 0.1]
+    """
+    popularity = LEAST_SHARE * (release_share(declared_total) / LEAST_SHARE) ** 1.5
+    return LocalLayer(popularity=popularity, transitions=3.0, own=False, others=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,15 @@ Shapes: N events of U shoppers, V products of the vocabulary, E public edges (a 
     w(u, {a, b}) = (p_a p_b)^(−¼) · Σ over u's events of a and b, at most `WINDOW` events apart, of max(gap, 1)^(−½)
 
 gap counts baskets; p is the temper, noised and public (`shared_model.table`). Everybody gives all they may: no product
-and no event is cut off, no clip norm needs choosing. `WINDOW` and the weights are those of `clients.transitions`.
+and no event is cut off, no clip norm needs choosing. `WINDOW` and the weights by gap are those of `clients.transitions`.
 
 Guarantee
 ---------
 A row is a function of one shopper's own events and of public things (V, edges, temper), and its L2 norm is at most 1 by
-construction, also as rounded to float64: it is divided by its length times 1 + 1e-12, and checked before it is added. So
-each sum has L2 sensitivity 1 for the addition or removal of one shopper (relative rounding of the sum: below 1e-9), and
-noise of standard deviation σ makes it a Gaussian mechanism with noise multiplier σ. The two sums are two mechanisms.
+construction, also as rounded to float64: it is divided by its length times 1 + 1e-12, and checked before it is added. Its
+numbers lie on a grid (`privacy.clipping.on_grid`), so that up to 2^24 rows add up without any rounding. So each sum has
+L2 sensitivity 1 for the addition or removal of one shopper, and noise of standard deviation σ makes it a Gaussian
+mechanism with noise multiplier σ. The two sums are two mechanisms.
 One shopper must be one run of equal numbers in `users`: they ascend, or nothing is returned.
 
 =====================================  ==================================================================
@@ -38,7 +39,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from clients.transitions import WINDOW
+from clients.transitions import near_events
+from privacy.clipping import on_grid
 from privacy.errors import MechanismError
 from shared_model.table import ALPHA
 
@@ -62,7 +64,9 @@ def popularity_sum(users: Ints, products: Ints, count: int) -> Floats:
         pairs = np.unique(users[at][known].astype(np.int64) * count + products[at][known])
         owners, held = np.divmod(pairs, max(count, 1))
         _, inverse, each = np.unique(owners, return_inverse=True, return_counts=True)
-        total += np.bincount(held, (each**-0.5 / _MARGIN)[inverse], minlength=count)
+        total += np.bincount(
+            held, on_grid(np.asarray(each**-0.5 / _MARGIN, dtype=np.float64), 1.0)[inverse], minlength=count
+        )
     return total
 
 
@@ -96,6 +100,7 @@ def edge_sum(
         length = _norms(rows)
         scale = np.divide(1 / _MARGIN, length, out=np.zeros_like(length), where=length > 0)
         unit = sparse.csr_array(sparse.diags_array(scale) @ rows)
+        unit.data = on_grid(unit.data, 1.0)
         if not (_norms(unit) <= 1).all():
             raise MechanismError(
                 "a shopper's row of edges is longer than 1, or no number; nothing was added up."
@@ -118,15 +123,13 @@ def _pairs(
     users: Ints, products: Ints, groups: Ints, keys: Ints, count: int
 ) -> Iterator[tuple[Ints, Ints, Floats]]:
     """Yield shopper, edge and weight of every pair of events on a public edge, by how many events they are apart."""
-    for apart in range(1, min(WINDOW, len(users) - 1) + 1):
-        one, other = products[:-apart], products[apart:]
-        pair = np.flatnonzero((users[apart:] == users[:-apart]) & (one >= 0) & (other >= 0) & (one != other))
-        a, b = one[pair].astype(np.int64), other[pair].astype(np.int64)
-        wanted = np.minimum(a, b) * count + np.maximum(a, b)
+    for first, later, weight in near_events(users, products, groups):
+        a, b = products[first].astype(np.int64), products[later].astype(np.int64)
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        wanted = low * count + high
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        known = keys[at] == wanted
-        pair, at = pair[known], at[known]
-        yield users[pair], at, 1 / np.sqrt(np.maximum(groups[apart:][pair] - groups[:-apart][pair], 1))
+        known = (keys[at] == wanted) & (low >= 0)
+        yield users[first[known]], at[known], weight[known]
 
 
 def _norms(rows: sparse.csr_array) -> Floats:

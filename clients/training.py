@@ -1,5 +1,7 @@
 """A platform's part of the shared product table: one noised sum over its shoppers, or an exact one for research.
 
+`release_stage` is all that a private round trains, and what `clients.audit` attacks.
+
 Private release (Dwork & Roth 2014, A.1): a row of norm at most 1 a shopper (`clients.release`) → sum in float64 → one
 step of Opacus' optimizer, which adds N(0, σ²) to every number. The parameters of that step are the table: it starts at
 zero, its per-shopper gradient is the shopper's row, every shopper takes part (q = 1), and nothing is divided.
@@ -10,7 +12,7 @@ zero, its per-shopper gradient is the shopper's row, every shopper takes part (q
 | a sum that is not finite                 | MechanismError before any noise                           |
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +50,11 @@ class ShopperEvents:
 
 
 def exact_sum(
-    stage: Stage, events: ShopperEvents, edges: NDArray[np.integer], given: Mapping[str, NDArray], products: int
+    stage: Stage,
+    events: ShopperEvents,
+    edges: NDArray[np.integer],
+    given: Mapping[str, NDArray],
+    products: int,
 ) -> NDArray[np.float64]:
     """Return the sum of a stage's rows, float64, **not private**: (V,) for popularity, (E,) for edges.
 
@@ -57,6 +63,24 @@ def exact_sum(
     if stage is Stage.POPULARITY:
         return popularity_sum(events.users, events.products, products)
     return edge_sum(events.users, events.products, events.groups, edges, products, given["temper"])
+
+
+Sum = Callable[[Stage, ShopperEvents, NDArray[np.integer], Mapping[str, NDArray], int], NDArray[np.float64]]
+"""`exact_sum`, or what an audit plants in its place."""
+
+
+def release_stage(
+    stage: Stage,
+    events: ShopperEvents,
+    edges: NDArray[np.integer],
+    given: Mapping[str, NDArray],
+    products: int,
+    plan: ReleasePlan,
+    noise: NoiseSource,
+    total: Sum = exact_sum,
+) -> NDArray[np.float32]:
+    """Return what a platform releases in a stage: the sum of `exact_sum` with the noise of `private_sum`."""
+    return private_sum(total(stage, events, edges, given, products), plan, stage, noise)
 
 
 def private_sum(

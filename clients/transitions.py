@@ -18,7 +18,10 @@ training, and never leave.
 | same basket                           | gap 0 counts as 1                                   |
 """
 
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from clients.data.sequences import Floats, Ints
@@ -51,15 +54,26 @@ def own_memory(split: Split, which: Part, items: int) -> Memory:
     return Memory(popularity, sparse.csr_matrix(matrix + matrix.T))
 
 
+def near_events(
+    users: NDArray[np.integer], rows: NDArray[np.integer], groups: NDArray[np.integer]
+) -> Iterator[tuple[Ints, Ints, NDArray[np.float64]]]:
+    """Yield the pairs of one shopper's events of different items, at most `WINDOW` events apart, by how far.
+
+    users, rows, groups : (N,) shopper, item and basket of each event; each shopper's in time order. Yields positions of
+    the earlier and the later event, and max(gap, 1)^(−½).
+    """
+    for apart in range(1, min(WINDOW, len(rows) - 1) + 1):
+        at = np.flatnonzero((users[apart:] == users[:-apart]) & (rows[apart:] != rows[:-apart]))
+        yield at, at + apart, np.maximum(groups[at + apart] - groups[at], 1) ** -0.5
+
+
 def _pairs(users: Ints, rows: Ints, groups: Ints, weights: Floats | None, items: int) -> sparse.csr_matrix:
     """Return (I, I), above the diagonal: the sum over some shoppers of their strongest pair of events of two items."""
     owners, pairs, values = [], [], []
-    for apart in range(1, min(WINDOW, len(rows) - 1) + 1):
-        at = np.flatnonzero((users[apart:] == users[:-apart]) & (rows[apart:] != rows[:-apart]))
-        one, other = rows[at], rows[at + apart]
-        value = np.maximum(groups[at + apart] - groups[at], 1) ** -0.5
+    for at, later, value in near_events(users, rows, groups):
+        one, other = rows[at], rows[later]
         if weights is not None:
-            value = np.minimum(value * weights[at] * weights[at + apart], 1)
+            value = np.minimum(value * weights[at] * weights[later], 1)  # noqa: PLW2901
         owners.append(users[at])
         pairs.append(np.minimum(one, other) * items + np.maximum(one, other))
         values.append(value.astype(np.float32))

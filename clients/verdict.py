@@ -27,8 +27,8 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 class Verdict(BaseModel):
     """NDCG@10 over `shoppers` test shoppers, of version `number`; all 0 where there is none.
 
-    error : the standard error of joined − alone, shopper by shopper. weights : β and κ that serve, and whether the others'
-    counts are used.
+    error : the standard error of joined − alone, shopper by shopper. weights : β and κ that serve, and whether the
+    others' counts are used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -47,9 +47,7 @@ class Verdict(BaseModel):
     def line(self) -> str:
         """The same for people."""
         if not self.shoppers:
-            return (
-                f"version {self.number}: no shopper here has two baskets to judge by, so the federation's weights serve"
-            )
+            return f"version {self.number}: no shopper here has two baskets to judge by, the federation's weights serve"
         said = f"NDCG@10 {self.alone:.4f} alone, {self.joined:.4f} with the federation"
         gain = f"{self.joined / self.alone - 1:+.1%}" if self.alone else f"{self.joined - self.alone:+.4f}"
         if self.error:
@@ -71,9 +69,7 @@ class Named:
     time: str
 
 
-def judge(
-    platform: Platform, others: Memory, alone: LocalLayer, chosen: LocalLayer, named: Named
-) -> Verdict:
+def judge(platform: Platform, others: Memory, alone: LocalLayer, chosen: LocalLayer, named: Named) -> Verdict:
     """Compare what a platform serves with what it would serve alone.
 
     `chosen` is what validation shoppers want. Where they do not want the others, what they would bring is shown with the

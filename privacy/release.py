@@ -62,7 +62,9 @@ class ReleasePlan:
             raise PlanError(f"the shares {shares} of the budget add up to {math.fsum(shares):g}: make it 1")
         noise = calibrate_noise(epsilon, delta, 1.0, 1)
         plan = cls(epsilon, delta, shares, noise)
-        while not plan.cost() <= epsilon:  # the composition of several is computed with a little more allowance
+        while (
+            not plan.cost() <= epsilon
+        ):  # the composition of several is computed with a little more allowance
             noise *= 1 + 1e-4
             plan = cls(epsilon, delta, shares, noise)
         return plan

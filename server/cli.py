@@ -82,9 +82,7 @@ def init(
         settings = OperatorSettings(
             name=name,
             address=address,
-            model=ModelChoice(
-                encoders=encoder or _MODEL.encoders, history_length=history_length
-            ),
+            model=ModelChoice(encoders=encoder or _MODEL.encoders, history_length=history_length),
             superlink=SuperLinkSettings(port=superlink_port, health_port=superlink_port + 1),
             front=FrontSettings(host=listen),
             registry=RegistrySettings(host=listen, port=registry_port),

@@ -73,8 +73,8 @@ def prepare(folder: ServerFolder, run: RunSettings, round_timeout: float | None)
     found = versions(folder)
     if not found:
         raise FederationError(
-            f"{folder.path}: has no vocabulary yet, so there is nothing to sum over. Get the members' catalogues (fedcart "
-            "client catalogue --out FILE), then: fedcart server vocabulary build FILES."
+            f"{folder.path}: has no vocabulary yet, so there is nothing to sum over. Get the members' catalogues "
+            "(fedcart client catalogue --out FILE), then: fedcart server vocabulary build FILES."
         )
     vocabulary, model = found[-1].record, card_of(folder).model
     sizes = {member.name: member.population_size for member in members}

@@ -223,7 +223,9 @@ def _check(message: Message, question: Question, settings: FederationSettings) -
     said = dict(content.config_records["receipt"])
     _require_fresh(name, said, question)
     if name not in settings.sizes:
-        raise ReplyError("stranger", f"{name}: is no member of this run ({', '.join(sorted(settings.sizes))})")
+        raise ReplyError(
+            "stranger", f"{name}: is no member of this run ({', '.join(sorted(settings.sizes))})"
+        )
     receipt = _signed(said, name, settings.sizes, ask.delta) if ask.epsilon > 0 else None
     where = f"{name}, round {ask.round}"
     arrays = _decode(content.array_records["arrays"], name)

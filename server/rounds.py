@@ -79,8 +79,9 @@ def run_rounds(grid: Grid, settings: FederationSettings, folder: Path, observe: 
     presence = Presence(grid, settings.sizes, settings.member_wait, observe)
     run = Run(grid, presence, settings, witness, observe)
     for number in range(checkpoint.round + 1, ask.rounds + 1):
-        table = _round(run, ask.model_copy(update={"round": number}), table)
-        save_checkpoint(folder, Checkpoint(ask.run_id, number, published(table), witness.own.latest))
+        arrays = published(_round(run, ask.model_copy(update={"round": number}), table))
+        save_checkpoint(folder, Checkpoint(ask.run_id, number, arrays, witness.own.latest))
+        table = read_published(arrays, f"{folder}, round {number}")  # as a run that is resumed has it
     return Outcome(published(table), ask.rounds)
 
 
@@ -104,9 +105,9 @@ def _round(run: Run, ask: TrainInstructions, table: ProductTable) -> ProductTabl
         table = table.fixed_temper()
     given = {"temper": np.asarray(table.temper, dtype=np.float32)} if stage is Stage.EDGES else {}
     good = _enough_replies(run, ask, given)
-    before = table
+    before, variance = table, noise_variance(ask)
     for reply in good:
-        table = table.plus(part_of(ask.shape, stage, reply.arrays, noise_variance(ask), given.get("temper")))
+        table = table.plus(part_of(ask.shape, stage, reply.arrays, variance, given.get("temper")))
     if stage is Stage.POPULARITY:
         table = replace(table, runs=table.runs + 1)
     moved = getattr(table, stage.value) - getattr(before, stage.value)
@@ -135,9 +136,7 @@ def noise_variance(ask: TrainInstructions) -> float:
     return plan.noise_of(ask.stage.number) ** 2
 
 
-def _enough_replies(
-    run: Run, ask: TrainInstructions, given: dict[str, NDArray]
-) -> Sequence[GoodReply]:
+def _enough_replies(run: Run, ask: TrainInstructions, given: dict[str, NDArray]) -> Sequence[GoodReply]:
     """Ask until `min_replies` good replies have come in one attempt; raise RunFailedError after the last one."""
     reasons, settings = "no client answered", run.settings
     good: Sequence[GoodReply] = []
@@ -192,7 +191,9 @@ def _ask(
     asked = {metadata.message_id: present.name(node) for metadata, node in addressed}
     registered = asked if any(present.names.values()) else {}
     seconds = round(time.monotonic() - began, 3)
-    good, bad = sort_replies(replies, Question(ask, given, noise_variance(ask) ** 0.5), settings, run.witness, registered)
+    good, bad = sort_replies(
+        replies, Question(ask, given, noise_variance(ask) ** 0.5), settings, run.witness, registered
+    )
     refused = {b.platform: b.head for b in bad if b.head}
     run.witness.own.keep(ask.round, {g.platform: g.head for g in good if g.head}, refused)
     counted = [reply.platform for reply in good]

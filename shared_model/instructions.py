@@ -62,12 +62,6 @@ class TrainInstructions(BaseModel):
             )
         return self
 
-    @model_validator(mode="after")
-    def _within_the_run(self) -> Self:
-        if self.round > self.rounds:
-            raise ValueError(f"is after the last round, {self.rounds}")
-        return self
-
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Self:
         """Validate received values; raise BadInputError naming the field, the value and what is allowed."""

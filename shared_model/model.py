@@ -116,9 +116,7 @@ def event_vectors(spec: ModelSpec, history: torch.Tensor, history_norms: torch.T
     return _encoder_weights(spec, history)[1] * scaled_items(spec, history, history_norms)
 
 
-def scores(
-    spec: ModelSpec, query: torch.Tensor, features: torch.Tensor, norms: torch.Tensor
-) -> torch.Tensor:
+def scores(spec: ModelSpec, query: torch.Tensor, features: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
     """Return (…, I) scores of (…, F) queries against (I, F) items with (I, E) `block_norms`.
 
     Queries are multiplied in the precision of `features`; the scores have the precision that the queries had.

@@ -86,7 +86,11 @@ def read_published(arrays: Mapping[str, NDArray], where: str) -> ProductTable:
 
 
 def part_of(
-    shape: TableShape, stage: Stage, answer: Mapping[str, NDArray], variance: float, temper: NDArray | None = None
+    shape: TableShape,
+    stage: Stage,
+    answer: Mapping[str, NDArray],
+    variance: float,
+    temper: NDArray | None = None,
 ) -> ProductTable:
     """Return one platform's validated answer as a table of no whole run, with the noise's variance."""
     empty = ProductTable.empty(shape.products, shape.edges)

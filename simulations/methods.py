@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from clients.evaluation import Ranking, choose_joined, choose_local, evaluate, evaluate_layers
 from clients.memory import Memory
 from clients.platform import Platform
-from clients.recommender import FEDERATION_DEFAULT, PRIOR, LocalLayer, Popularity, Recommender
+from clients.recommender import PRIOR, LocalLayer, Popularity, Recommender, federation_default
 from shared_model.errors import CheckpointError
 from shared_model.stages import read_published
 from shared_model.table import ProductTable
@@ -47,16 +47,18 @@ def read_table(file: Path) -> ProductTable:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Ranks methods on one platform's test shoppers. `alone` is the layer that its own validation shoppers chose."""
+    """Ranks methods on one platform's test shoppers. `alone` is the layer that its own validation shoppers
+    chose, `public` has the federation's weights."""
 
     platform: Platform
     alone: LocalLayer
+    public: LocalLayer
     seed: int
 
     @classmethod
-    def of(cls, platform: Platform, *, seed: int) -> "Judge":
-        """Return a judge of a platform."""
-        return cls(platform, choose_local(platform), seed)
+    def of(cls, platform: Platform, declared_total: int, *, seed: int) -> "Judge":
+        """Return a judge of a platform, in a federation that declares so many shoppers."""
+        return cls(platform, choose_local(platform), federation_default(declared_total), seed)
 
     def baselines(self) -> dict[str, Outcome]:
         """Return how `popularity`, `prior` (text alone) and `own` (with the platform's own counts) do."""
@@ -67,15 +69,17 @@ class Judge:
 
     def first_day(self, others: Memory) -> Outcome:
         """Return how a newcomer does with what the others know and nothing of its own: no event counts, no choice."""
-        return self._ranked({"": FEDERATION_DEFAULT}, others)[""]
+        return self._ranked({"": self.public}, others)[""]
 
     def joined(self, others: Memory) -> Outcome:
         """Return how a platform does that adds the others' counts to its own where its validation shoppers want it."""
-        return self._ranked({"": choose_joined(self.platform, others, self.alone)}, others)[""]
+        return self._ranked({"": choose_joined(self.platform, others, self.alone, self.public)}, others)[""]
 
     def recommender(self, others: Memory) -> Recommender:
         """Return what serves when `joined`."""
-        return Recommender(self.platform, choose_joined(self.platform, others, self.alone), others)
+        return Recommender(
+            self.platform, choose_joined(self.platform, others, self.alone, self.public), others
+        )
 
     @property
     def _users(self) -> np.ndarray:

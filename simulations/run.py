@@ -41,7 +41,15 @@ from shared_model.vocabulary import Vocabulary
 from shared_model.vocabulary_file import vocabulary_bytes
 from simulations.budgets import ensure_ledger, lines_after, lines_before, preview_run, spend_of
 from simulations.card import write_card
-from simulations.folder import RunFolder, declared_size, prepare, settings_of, site_of, write_federation
+from simulations.folder import (
+    RunFolder,
+    cache_folder,
+    declared_size,
+    prepare,
+    settings_of,
+    site_of,
+    write_federation,
+)
 from simulations.grid import ray_executor, run_inline, run_server
 from simulations.methods import Judge, Outcome, read_table
 from simulations.scenario import Scenario
@@ -99,7 +107,8 @@ def load(run: RunFolder, scenario: Scenario, say: Say) -> Simulation:
                 say(f"    {line.strip()}")
     vocabulary = _vocabulary(run, scenario, list(platforms.values()))
     names = tuple(scenario.model.encoders)
-    products = {name: Products.of(vocabulary, p.catalogue, names) for name, p in platforms.items()}
+    cache = cache_folder() / "features"
+    products = {name: Products.of(vocabulary, p.catalogue, names, cache) for name, p in platforms.items()}
     for name, found in products.items():
         say(f"  {name}: {found.known:,} of {len(found.of_item):,} items are in the vocabulary")
     settings = settings_of(run.path.name, scenario, sizes, vocabulary)
@@ -203,7 +212,8 @@ def _others(simulation: Simulation, name: str, method: str, table: ProductTable)
 def _judge(simulation: Simulation, name: str, tables: dict[str, ProductTable]) -> dict[str, Outcome]:
     """Return method → outcome on one platform."""
     member = any(p.name == name for p in simulation.scenario.members)
-    judge = Judge.of(simulation.platforms[name], seed=simulation.scenario.scenario.seed)
+    total = sum(simulation.settings.sizes.values())
+    judge = Judge.of(simulation.platforms[name], total, seed=simulation.scenario.scenario.seed)
     others = {method: _others(simulation, name, method, table) for method, table in tables.items()}
     outcomes = judge.baselines()
     if member:
@@ -301,7 +311,10 @@ def versions() -> dict[str, str]:
 def _card(simulation: Simulation, tables: dict[str, ProductTable]) -> dict[str, Any]:
     table = tables["federated_private" if simulation.private else "federated"]
     settings, ask = simulation.settings, simulation.settings.instructions
-    reasons, identities = taints(simulation), [e.identity for e in make_encoders(simulation.scenario.model.encoders)]
+    reasons, identities = (
+        taints(simulation),
+        [e.identity for e in make_encoders(simulation.scenario.model.encoders)],
+    )
     claim = (
         "Made by a federation in which no platform sent an event."
         if not simulation.private

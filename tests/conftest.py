@@ -1,4 +1,4 @@
-"""What all tests share: their order, one thread for torch, Flower's identity, databases, the text prior written out plainly.
+"""What all tests share: their order, one thread for torch, Flower's identity, databases, the text prior in plain words.
 
 ``FEDCART_TEST_POSTGRESQL`` and ``FEDCART_TEST_MARIADB`` name servers (SQLAlchemy URLs of an administrator's
 database); the defaults are local ones. Each session works in a database of its own and drops it afterwards.

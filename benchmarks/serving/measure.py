@@ -15,7 +15,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from benchmarks.serving.host import SHOWN
 from benchmarks.serving.process import hosted
 from benchmarks.serving.shop import TOPICS, made_features, made_snapshot
-from clients.recommender import LocalLayer
+from clients.memory import Memory
+from clients.recommender import LocalLayer, Memories
 from clients.serving.asks import RecommendAsk, Who
 from clients.serving.candidates import Question, best_items
 from clients.serving.engine import look_up, recommend
@@ -25,7 +26,7 @@ from clients.serving.scoring import Scoring
 from clients.serving.sweep import half_copy
 from clients.serving.v1 import serving_pb2 as messages
 from clients.serving.v1.serving_pb2_grpc import RecommenderStub
-from shared_model.model import ModelSpec, block_norms, initial_shared
+from shared_model.model import ModelSpec, block_norms
 
 _WARM = 50
 
@@ -129,11 +130,9 @@ def exact_pass(items: int, width: int, seed: int, repeats: int) -> dict[str, Any
     """Score every item for one, and for 16 sessions of one event, against one sum over the same matrix."""
     features = made_features(items, width, seed)
     spec = ModelSpec((width,))
-    local, popularity = LocalLayer(1.0, 0.1), torch.ones(items)
+    memories = Memories(Memory.empty(items), None)
     norms, half = block_norms(spec, features), half_copy(features)
-    scoring = Scoring.of(
-        spec, features, norms, torch.zeros(len(features)), initial_shared(spec), local, popularity, None, half
-    )
+    scoring = Scoring.of(spec, features, norms, torch.zeros(items), LocalLayer(0.1), memories, half)
     questions = [Question(_session(features, row), 10) for row in range(16)]
     floor = milliseconds(seconds(features.sum, repeats))
     one = milliseconds(seconds(lambda: best_items(scoring, questions[:1]), repeats))

@@ -11,13 +11,13 @@ import torch
 
 from clients.data import Catalogue, Sequences, leave_one_out
 from clients.data.report import CleaningReport
+from clients.evaluation import FIRST
 from clients.platform import Platform
-from clients.recommender import LocalLayer
 from clients.serving.load import Model, make_snapshot
 from clients.serving.snapshot import Snapshot
 from clients.site import SiteSettings
 from shared_model.encoders import Encode, FloatArray, HashedWordsEncoder
-from shared_model.model import ModelSpec, block_norms, initial_shared
+from shared_model.model import ModelSpec, block_norms
 
 TOPICS, EVENTS, HISTORY = 500, 12, 50
 
@@ -51,7 +51,7 @@ def made_platform(items: int, shoppers: int, width: int, seed: int, edition: str
             "price": rng.uniform(1, 100, size=items),
         }
     )
-    spec = ModelSpec((width,), 16, HISTORY)
+    spec = ModelSpec((width,), HISTORY)
     features = made_features(items, width, seed)
     report = CleaningReport("made up", items, items)
     return Platform(
@@ -72,8 +72,8 @@ def made_platform(items: int, shoppers: int, width: int, seed: int, edition: str
 def made_snapshot(
     items: int, shoppers: int, width: int, seed: int, folder: Path, index: str = "auto", version: str = "v1"
 ) -> Snapshot:
-    """Return a snapshot of the shop, with the untrained model and a little popularity; its catalogue's edition is the
-    model's version."""
+    """Return a snapshot of the shop, as it is before the first adopted model, but for its version: the edition of its
+    catalogue."""
     platform = made_platform(items, shoppers, width, seed, version)
     site = SiteSettings.model_validate(
         {
@@ -88,8 +88,8 @@ def made_snapshot(
             "serving": {"index": index},
         }
     )
-    model = Model(version, 1, ("hashed-words",), 16, HISTORY, initial_shared(platform.spec))
-    snapshot = make_snapshot(platform, model, {"model": LocalLayer(1.0, 0.1)}, site, folder)
+    model = Model(version, 1, ("hashed-words",), HISTORY, None)
+    snapshot = make_snapshot(platform, model, {"model": FIRST}, None, site, folder)
 
     @cache
     def fitted() -> Encode:

@@ -135,7 +135,7 @@ def clearly_best(values: Sequence[NDArray[np.float64]]) -> int:
     return best
 
 
-def validation(platform: Platform, scorer: Scorer, most: int = 1000) -> NDArray[np.float64]:
+def validation(platform: Platform, scorer: Scorer, most: int = 2000) -> NDArray[np.float64]:
     """Return (U,) NDCG@10 of at most so many of a platform's validation shoppers, drawn once."""
     users = np.sort(np.random.default_rng(0).permutation(platform.valid_users)[:most])
     return ndcg_at(ranks(platform, scorer, "valid", users), 10)

@@ -47,6 +47,8 @@ GRID: tuple[Weights, ...] = (
     *((b, k) for b in (0.1, 0.3, 1.0) for k in (1.5, 3.0, 6.0) if (b, k) != (BETA, KAPPA)),
 )
 """β and κ that a shop with shoppers of its own chooses among; the public ones first."""
+MANY = 500
+"""So many validation shoppers can say that a shop's own layer serves it better."""
 FIRST_DAY, MEMBER = "first day", "member"
 
 
@@ -171,15 +173,20 @@ def _served(whole: Platform, own: Platform, others: dict[Way, Memory], most: int
 def _pooled_weights(own: Platform, local: LocalLayer, learnt: Memory, table: Memory) -> Weights | None:
     """Return β and κ of own and others' counts together, or None where a shop's own layer serves it better.
 
-    Chosen on its validation shoppers. It starts at pooled counts with the public weights and moves only to what is better
-    by one standard error: a hundred shoppers cannot tell, and then the federation's counts are more than their own.
+    Chosen on its validation shoppers. It starts at pooled counts with the public weights, or at its own layer where
+    `MANY` shoppers say that it is better, and moves to what is better than that by one standard error: a hundred
+    shoppers cannot tell, and then the federation's counts are more than their own.
     """
     text, pooled = Remembered(Text(own, local)), learnt.plus(table)
-    near = Remembered(Near(own, pooled))
-    values = [validation(own, Served(text, near, pooled.popularity, *weights)) for weights in GRID]
-    alone = Served(text, Near(own, learnt), learnt.popularity, local.popularity, local.transitions)
-    best = clearly_best([*values, validation(own, alone)])
-    return GRID[best] if best < len(GRID) else None
+    near, alone = Remembered(Near(own, pooled)), (local.popularity, local.transitions)
+    grid = [*GRID, alone]
+    values = [validation(own, Served(text, near, pooled.popularity, *weights)) for weights in grid]
+    without = validation(own, Served(text, Near(own, learnt), learnt.popularity, *alone))
+    if len(without) >= MANY and without.mean() > values[0].mean():
+        best = clearly_best([without, *values]) - 1
+        return grid[best] if best >= 0 else None
+    best = clearly_best([*values, without])
+    return grid[best] if best < len(grid) else None
 
 
 def _test_users(platform: Platform, most: int) -> NDArray[np.int64]:

@@ -1,72 +1,40 @@
-"""What is audited: one platform's shoppers, and how the model would be trained on them."""
+"""What is audited: one platform's shoppers, and how the federation would release sums over them."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clients.examples import TrainingData, training_data
-from clients.gradients import compiles
-from clients.platform import Platform
-from clients.site import Compile
-from clients.training import LocalRecipe, Shoppers
-from privacy.plan import PrivacyPlan
-from shared_model.errors import BadInputError
-from shared_model.model import ModelSpec
+from clients.training import ShopperEvents
+from privacy.release import ReleasePlan
+from shared_model.stages import Stage
+from shared_model.vocabulary import Vocabulary
 
 Progress = Callable[[str], None]
 """Is told what was just done, in words."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
-    """A training under audit.
+    """A platform's part of a run, under audit.
 
-    name : the platform's.
-    data : its training examples.
-    recipe : between two exchanges: `recipe.steps` steps.
-    plan : of the whole run: `plan.steps` steps, made in as many rounds as they need.
-    seed : of the public draws, such as negatives.
-    compile : whether per-shopper gradients are compiled, as the platform's training does it.
+    name : the platform's. events : its shoppers', as products of the vocabulary. plan : of the whole run. seed : of the
+    public draws, such as which edges canaries own.
     """
 
     name: str
-    spec: ModelSpec
-    data: TrainingData
-    recipe: LocalRecipe
-    plan: PrivacyPlan
+    events: ShopperEvents
+    vocabulary: Vocabulary
+    plan: ReleasePlan
     seed: int
-    compile: Compile
 
     @property
-    def shoppers(self) -> Shoppers:
-        """The population that really trains."""
-        device = self.data.features.device
-        compiled = compiles(self.compile, self.plan, self.spec, self.data.targets, device)
-        return Shoppers(self.spec, self.data, self.recipe.negatives, compiled)
+    def shoppers(self) -> NDArray[np.int64]:
+        """The different numbers of its shoppers who have an event, ascending."""
+        return np.unique(self.events.users)
 
     @property
-    def parameters(self) -> int:
-        """Number of shared parameters."""
-        return self.spec.exchange.parameters
-
-    def rounds(
-        self, steps: int, local_steps: int | None = None
-    ) -> Iterator[tuple[LocalRecipe, np.random.Generator]]:
-        """Yield each round's recipe and public generator until `steps` steps are made; the last may be shorter."""
-        local = local_steps or self.recipe.steps
-        for number, start in enumerate(range(0, steps, local)):
-            rng = np.random.default_rng([self.seed, number])
-            yield replace(self.recipe, steps=min(local, steps - start)), rng
-
-
-def subject_of(
-    platform: Platform, recipe: LocalRecipe, plan: PrivacyPlan, *, targets: int, seed: int, compile: Compile
-) -> Subject:
-    """Return a platform's training under a recipe and a plan; raise BadInputError without two shoppers."""
-    if len(platform) < 2:
-        raise BadInputError(f"{platform.name}: {len(platform)} usable shoppers; an audit needs two.")
-    data = training_data(
-        platform.split, platform.features, platform.norms, platform.isolation, platform.spec, targets
-    )
-    return Subject(platform.name, platform.spec, data, recipe, plan, seed, compile)
+    def stages(self) -> tuple[Stage, ...]:
+        """What the run releases: popularity, and edges where the plan has a share for them."""
+        return tuple(Stage)[: len(self.plan.shares)]

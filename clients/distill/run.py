@@ -12,7 +12,7 @@ from clients.evaluation import Scorer, choose_joined, choose_local
 from clients.folder import ClientFolder
 from clients.memory import Memory
 from clients.platform import HashableSite, Platform, prepare_platform
-from clients.recommender import LocalLayer, Recommender
+from clients.recommender import LocalLayer, Recommender, federation_default
 from clients.serving.load import current_model, others_of
 from federation.signed import digest
 
@@ -41,7 +41,7 @@ def distill(folder: ClientFolder, encoders: Sequence[str], neighbours: int) -> D
         raise SiteError(f"{site.items}: a student needs a catalogue of two items at least.")
     others, layer = others_of(site, platform, model), choose_local(platform)
     if others is not None:
-        layer = choose_joined(platform, others, layer)
+        layer = choose_joined(platform, others, layer, federation_default(model.shoppers))
     student, comparison = distilled(platform, others, layer, neighbours)
     tables = student.to_bytes()
     card = StudentCard(

@@ -17,7 +17,7 @@ from clients.models import AdoptedModel, InstalledModels, load_adopted
 from clients.others import others_memory, sent_table
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.products import Products, site_vocabulary
-from clients.recommender import LocalLayer, Memories
+from clients.recommender import LocalLayer, Memories, federation_default
 from clients.serving.candidates import GATHERED, POPULAR
 from clients.serving.choices import cache_file, clear_choices, keep_choice, kept_choice
 from clients.serving.erased import erased_shoppers
@@ -49,6 +49,8 @@ class Model:
     table: ProductTable | None
     runs: tuple[str, ...] = ()
     """The runs whose sums are in the table."""
+    shoppers: int = 0
+    """What the members declare together."""
 
 
 def current_model(folder: ClientFolder) -> Model:
@@ -63,6 +65,7 @@ def current_model(folder: ClientFolder) -> Model:
             terms.history_length,
             adopted.table,
             tuple(adopted.card.runs),
+            adopted.card.shoppers,
         )
     terms = folder.membership().kit.card.model
     return Model(PRIOR, 0, terms.encoder_names, terms.history_length, None)
@@ -91,7 +94,7 @@ def others_of(site: SiteSettings, platform: Platform, model: Model) -> Memory | 
     """
     if model.table is None:
         return None
-    products = Products.of(site_vocabulary(site), platform.catalogue, model.encoder_names)
+    products = Products.of(site_vocabulary(site), platform.catalogue, model.encoder_names, site.cache)
     sent = sent_table(site, products.shape, model.runs)
     return others_memory(model.table.minus(sent), products)
 
@@ -99,7 +102,9 @@ def others_of(site: SiteSettings, platform: Platform, model: Model) -> Memory | 
 def verdict_of(folder: ClientFolder) -> Verdict:
     """Judge the adopted model on the platform's own test shoppers; raise what `load_snapshot` raises."""
     site, model = folder.site(), current_model(folder)
-    platform = prepare_platform(HashableSite(site), model.encoder_names, model.history_length).require_shoppers()
+    platform = prepare_platform(
+        HashableSite(site), model.encoder_names, model.history_length
+    ).require_shoppers()
     others = others_of(site, platform, model)
     if others is None:
         raise SiteError(f"{folder.path}: no model is adopted yet: fedcart client adopt.")
@@ -177,7 +182,7 @@ def _local_layers(
     key = f"{model.version} {basis}"
     chosen = kept_choice(place, key)
     if chosen is None:
-        chosen = choose_joined(platform, others, floor)
+        chosen = choose_joined(platform, others, floor, federation_default(model.shoppers))
         keep_choice(place, key, chosen)
     return {"model": chosen, "prior": floor}
 

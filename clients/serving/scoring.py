@@ -126,9 +126,7 @@ class Scoring:
         ages = torch.from_numpy(history.ages).unsqueeze(0)
         rows, _, total = self._transitions(history)
         near = Near(rows, (self.local.transitions * np.log1p(10 * total)).astype(np.float32))
-        return Asked(
-            event_vectors(self.spec, history.vectors, norms), recency(self.local.text, ages), near
-        )
+        return Asked(event_vectors(self.spec, history.vectors, norms), recency(self.local.text, ages), near)
 
     def direction(self, asked: Asked) -> torch.Tensor:
         """Return (F,): where items gain most without sharpness."""

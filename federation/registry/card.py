@@ -132,7 +132,7 @@ class ModelCard(_Strict):
     noise: Annotated[dict[Literal["popularity", "edges"], Number], Field(max_length=2)]
     """Standard deviation of the noise on each number of a sum."""
     standing_out: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-    """The share of the edges whose noised number is above three standard deviations; all above 0 where there is no noise."""
+    """The share of the edges whose number is above three standard deviations of noise, or above 0 without noise."""
     tensors: Sha256
     """Fingerprint of the shared tensors, as events and ledgers name them."""
     file: Sha256

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from clients import recommender
 from clients.evaluation import choose_joined, choose_local, evaluate
 from clients.platform import HashableSite, prepare_platform
-from clients.recommender import LocalLayer, Popularity, Recommender
+from clients.recommender import LocalLayer, Popularity, Recommender, federation_default
 from shared_model.device import available_devices
 from shared_model.metrics import intra_list_diversity
 from tests.clients.scored import others_of
@@ -84,7 +84,7 @@ def test_scoring_stays_on_the_device(platform):
     with Simulated():
         intra_list_diversity(ranking.top, there.features)
     with Simulated() as device:
-        choose_joined(there, others_of(platform), LOCAL)
+        choose_joined(there, others_of(platform), LOCAL, federation_default(20_000))
         choose_local(there)
     assert all(len(platform.catalogue) not in shape for shape in device.read_back)
 
@@ -103,10 +103,7 @@ def test_scoring_in_bfloat16_moves_scores_by_its_rounding(make_site):
     assert coarse.table.dtype == torch.bfloat16
     assert torch.equal(coarse.features, exact.features)
     assert exact.table is exact.features
-    scores = [
-        Recommender(p, LocalLayer()).scores("test", p.test_users)
-        for p in (exact, coarse)
-    ]
+    scores = [Recommender(p, LocalLayer()).scores("test", p.test_users) for p in (exact, coarse)]
     assert scores[1].dtype == torch.float32
     torch.testing.assert_close(scores[1], scores[0], atol=12 * 2**-7, rtol=0)
     assert not torch.equal(scores[1], scores[0])

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from clients.evaluation import MANY, choose_joined, choose_local, evaluate
 from clients.memory import Memory
-from clients.recommender import FEDERATION_DEFAULT, LocalLayer, Recommender
+from clients.recommender import LocalLayer, Recommender, federation_default
 from tests.clients.scored import others_of, platform_of, some_platform
 
 
@@ -27,11 +27,12 @@ def steps(by, strength=50.0):
 
 
 NOTHING_OWN = LocalLayer(popularity=0.0, transitions=0.0)
+PUBLIC = federation_default(20_000)
 
 
 def test_counts_of_others_that_clearly_help_are_used():
     platform, theirs = chain(shoppers=12), steps(1)
-    chosen = choose_joined(platform, theirs, NOTHING_OWN)
+    chosen = choose_joined(platform, theirs, NOTHING_OWN, PUBLIC)
     assert chosen.others
     assert chosen.transitions > 0
     users = platform.test_users
@@ -43,7 +44,7 @@ def test_counts_of_others_that_clearly_help_are_used():
 def test_counts_of_others_that_mislead_are_left_out():
     platform = chain(shoppers=MANY + 100)
     alone = choose_local(platform)
-    assert choose_joined(platform, steps(7, 1e4), alone) == alone
+    assert choose_joined(platform, steps(7, 1e4), alone, PUBLIC) == alone
 
 
 def test_a_platform_of_many_shoppers_that_gains_nothing_loses_next_to_nothing():
@@ -53,7 +54,7 @@ def test_a_platform_of_many_shoppers_that_gains_nothing_loses_next_to_nothing():
     base = (evaluate(platform, Recommender(platform, alone), "test", users).ranks <= 10).mean()
     for seed in range(3):
         theirs = others_of(platform, shoppers=2, seed=seed)
-        chosen = choose_joined(platform, theirs, alone)
+        chosen = choose_joined(platform, theirs, alone, PUBLIC)
         got = (evaluate(platform, Recommender(platform, chosen, theirs), "test", users).ranks <= 10).mean()
         assert got >= base - 0.01
 
@@ -61,11 +62,11 @@ def test_a_platform_of_many_shoppers_that_gains_nothing_loses_next_to_nothing():
 def test_a_platform_that_cannot_tell_uses_the_federation_s_weights():
     platform = platform_of([[0, 1]] * 3, torch.eye(6))
     assert len(platform.valid_users) == 0
-    chosen = choose_joined(platform, others_of(platform), LocalLayer(0.3, 1.0, decay=0.9))
+    chosen = choose_joined(platform, others_of(platform), LocalLayer(0.3, 1.0, decay=0.9), PUBLIC)
     assert (chosen.own, chosen.others) == (True, True)
     assert (chosen.popularity, chosen.transitions) == (
-        FEDERATION_DEFAULT.popularity,
-        FEDERATION_DEFAULT.transitions,
+        PUBLIC.popularity,
+        PUBLIC.transitions,
     )
     assert chosen.decay == 0.9, "how text is pooled stays the platform's own"
 
@@ -87,4 +88,6 @@ def test_no_choice_looks_at_the_test_items(choose):
     if choose == "alone":
         assert choose_local(other) == choose_local(platform)
     else:
-        assert choose_joined(other, steps(1), NOTHING_OWN) == choose_joined(platform, steps(1), NOTHING_OWN)
+        assert choose_joined(other, steps(1), NOTHING_OWN, PUBLIC) == choose_joined(
+            platform, steps(1), NOTHING_OWN, PUBLIC
+        )

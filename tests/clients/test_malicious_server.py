@@ -47,10 +47,17 @@ TERMS = [
     {"epsilon": 700.0},
     {"epsilon": 0.0},
 ]
-STARTS = {"start": 0.0, "moved": 0.25, "large": 1e12, "too large": 1e30, "too small": -3.0, "not finite": float("nan")}
+STARTS = {
+    "start": 0.0,
+    "moved": 0.25,
+    "large": 1e12,
+    "too large": 1e30,
+    "too small": -3.0,
+    "not finite": float("nan"),
+}
 PLACES = {
     "reserve": (Ledger, "reserve"),
-    "train": (module, "private_sum"),
+    "train": (module, "release_stage"),
     "draw": (SecureNoise, "normal"),
     "put": (Outbox, "put"),
     "settle": (Ledger, "settle"),
@@ -158,15 +165,15 @@ class Server(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5), other=st.integers(0, 5), request=REQUESTS)
     def ask_two_at_once(self, which, other, request):
         """Another folder, a copy, or another process of the same one is asked in the middle of a training."""
-        real = module.private_sum
+        real = module.release_stage
 
         def meanwhile(*arguments):
-            patch.setattr(module, "private_sum", real)
+            patch.setattr(module, "release_stage", real)
             self.request(other, request)
             return real(*arguments)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "private_sum", meanwhile)
+            patch.setattr(module, "release_stage", meanwhile)
             self.request(which, request)
 
     @precondition(lambda self: len(self.folders) < 5)

@@ -24,7 +24,7 @@ def test_the_ledger_is_charged_before_training_and_settled_before_the_answer(
     make_site, ask, start, ledger_of, monkeypatch
 ):
     site = make_site()
-    train = module.private_sum
+    train = module.release_stage
     seen = []
 
     def spy(*arguments, **named):
@@ -32,7 +32,7 @@ def test_the_ledger_is_charged_before_training_and_settled_before_the_answer(
         seen.append((kinds(ledger), ledger.budget().reserved > 0))
         return train(*arguments, **named)
 
-    monkeypatch.setattr(module, "private_sum", spy)
+    monkeypatch.setattr(module, "release_stage", spy)
     contribution = participate(site, ask, start(ask))
     assert seen == [([Kind.RESERVE], True)]
     ledger = ledger_of(site)
@@ -55,12 +55,12 @@ def test_the_order_is_reserve_train_store_settle(make_site, ask, start, ledger_o
 
         monkeypatch.setattr(owner, name, call)
 
-    for owner, name in ((Ledger, "reserve"), (module, "private_sum"), (Outbox, "put"), (Ledger, "settle")):
+    for owner, name in ((Ledger, "reserve"), (module, "release_stage"), (Outbox, "put"), (Ledger, "settle")):
         spy(owner, name)
     contribution = participate(site, ask, start(ask))
     assert seen == [
         ("reserve", [], 0),
-        ("private_sum", ["open"], 0),
+        ("release_stage", ["open"], 0),
         ("put", ["open"], 0),
         ("settle", ["open"], 1),
     ]
@@ -77,7 +77,7 @@ class KilledError(BaseException):
 
 POINTS = [
     (Ledger, "reserve"),
-    (module, "private_sum"),
+    (module, "release_stage"),
     (Outbox, "put"),
     (Ledger, "settle"),
     (Ledger, "receipt"),
@@ -89,8 +89,8 @@ POINTS = [
 def test_killed_at_any_moment_it_is_charged_once_drawn_once_and_has_one_outcome(
     make_site, ask, start, ledger_of, monkeypatch, owner, name, when
 ):
-    site, trainings, train = make_site(), [], module.private_sum
-    monkeypatch.setattr(module, "private_sum", lambda *a: trainings.append(1) or train(*a))
+    site, trainings, train = make_site(), [], module.release_stage
+    monkeypatch.setattr(module, "release_stage", lambda *a: trainings.append(1) or train(*a))
     real = getattr(owner, name)
 
     def dying(*arguments, **values):
@@ -138,14 +138,14 @@ def test_a_simulation_that_was_killed_makes_the_same_draw_again(make_site, ask, 
 def test_a_finished_round_is_answered_without_training(make_site, ask, start, monkeypatch):
     site = make_site()
     first = participate(site, ask, start(ask))
-    monkeypatch.setattr(module, "private_sum", never)
+    monkeypatch.setattr(module, "release_stage", never)
     again = participate(site, ask, start(ask))
     assert same(again, first)
     assert again.receipt == first.receipt
 
 
 def test_a_second_process_is_refused_and_changes_nothing(make_site, ask, start, ledger_of, monkeypatch):
-    site, real, seen = make_site(), module.private_sum, []
+    site, real, seen = make_site(), module.release_stage, []
 
     def slow(*arguments):
         before = ledger_of(site).head()
@@ -155,7 +155,7 @@ def test_a_second_process_is_refused_and_changes_nothing(make_site, ask, start, 
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "private_sum", slow)
+        patch.setattr(module, "release_stage", slow)
         first = participate(site, ask, start(ask))
     assert seen == [("round.busy", True)]
     assert same(participate(site, ask, start(ask)), first)
@@ -192,7 +192,7 @@ def test_a_copy_of_a_folder_releases_nothing_that_the_folder_released(make_site,
 def test_a_copy_that_is_asked_while_the_folder_trains_ends_the_round_for_both(
     make_site, ask, start, ledger_of, monkeypatch, tmp_path
 ):
-    site, real, codes = make_site(), module.private_sum, []
+    site, real, codes = make_site(), module.release_stage, []
     participate(site, ask, start(ask))
     copy, second = clone(site, tmp_path / "copy"), ask.model_copy(update={"seed": 9})
 
@@ -203,7 +203,7 @@ def test_a_copy_that_is_asked_while_the_folder_trains_ends_the_round_for_both(
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "private_sum", slow)
+        patch.setattr(module, "release_stage", slow)
         with pytest.raises(RoundError) as unfinished:
             participate(site, second, start(ask))
     codes.append(unfinished.value.code)
@@ -239,7 +239,7 @@ def test_an_outbox_that_knows_more_than_the_ledger_trains_nothing(make_site, ask
         file.unlink()
         key = load_key_file(key_path(file))
         Ledger.create(file, population=site.population, epsilon_cap=9.0, delta=site.delta, key=key)
-    monkeypatch.setattr(module, "private_sum", never)
+    monkeypatch.setattr(module, "release_stage", never)
     with pytest.raises(OutboxError, match=r"the ledger does not know .* restore its newest copy"):
         participate(site, third, start(ask))
 
@@ -258,7 +258,7 @@ def test_updates_without_the_id_of_their_outbox_are_refused(make_site, ask, star
 def test_a_training_that_fails_sends_what_it_began_with(make_site, ask, start, ledger_of, monkeypatch, error):
     site = make_site()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "private_sum", lambda *_: (_ for _ in ()).throw(error))
+        patch.setattr(module, "release_stage", lambda *_: (_ for _ in ()).throw(error))
         sent = participate(site, ask, start(ask))
     assert not sent.arrays["popularity"].any()
     (held,) = reservations(ledger_of(site))
@@ -281,13 +281,13 @@ def test_a_client_that_joins_late_or_restarts_is_private_and_charged(
     make_site, ask, start, monkeypatch, first
 ):
     """NVFlare's hello-dp sets privacy up in round 0 only: whoever joins later trains without any."""
-    site, noises, real = make_site(), [], module.private_sum
+    site, noises, real = make_site(), [], module.release_stage
 
     def spy(*arguments):
-        noises.append(arguments[3])
+        noises.append(arguments[-1])
         return real(*arguments)
 
-    monkeypatch.setattr(module, "private_sum", spy)
+    monkeypatch.setattr(module, "release_stage", spy)
     spent = []
     for number in range(first, 3):
         read_events.cache_clear()  # as in a new process
@@ -389,7 +389,7 @@ def test_reproducible_noise_repeats_and_secure_noise_does_not(make_site, ask, st
 def test_an_open_reservation_is_counted_and_then_ended_in_full(make_site, ask, start, ledger_of, monkeypatch):
     site = make_site()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "private_sum", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "release_stage", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             participate(site, ask, start(ask))
     budget = ledger_of(site).budget()
@@ -424,7 +424,7 @@ def test_a_damaged_update_of_an_open_round_is_not_made_again(make_site, ask, sta
             participate(site, ask, start(ask))
     (file,) = (site.work / "outbox").glob("*.update")
     file.write_bytes(file.read_bytes()[:-1])
-    monkeypatch.setattr(module, "private_sum", never)
+    monkeypatch.setattr(module, "release_stage", never)
     with pytest.raises(OutboxError, match="damaged"):
         participate(site, ask, start(ask))
     assert len(reservations(ledger_of(site))) == 1
@@ -433,11 +433,12 @@ def test_a_damaged_update_of_an_open_round_is_not_made_again(make_site, ask, sta
 def test_reproducible_noise_differs_by_round_seed_and_platform(make_site, ask, start, monkeypatch):
     drawn = []
 
-    def draw(total, plan, stage, noise):
-        drawn.append(tuple(noise.normal(4)))
-        return total.astype(np.float32)
+    def draw(*arguments):
+        drawn.append(tuple(arguments[-1].normal(4)))
+        return train(*arguments)
 
-    monkeypatch.setattr(module, "private_sum", draw)
+    train = module.release_stage
+    monkeypatch.setattr(module, "release_stage", draw)
     toys, food = (make_site(name, cap=30.0, reproducible_noise=True) for name in ("toys", "food"))
     for site, change in ((toys, {}), (food, {}), (toys, {"seed": 4}), (toys, {"round": 2})):
         asked = ask.model_copy(update=change)

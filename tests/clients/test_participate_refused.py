@@ -22,7 +22,7 @@ def test_a_run_that_would_pass_the_cap_later_is_refused_before_its_first_round(
     make_site, ask, start, ledger_of, monkeypatch
 ):
     site = make_site(cap=5.0)
-    monkeypatch.setattr(module, "private_sum", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(module, "release_stage", lambda *_, **__: pytest.fail("trained"))
     for _ in range(3):
         with pytest.raises(
             BudgetRefusedError, match=r"whole of run 'run-1' .* from epsilon 0 to 7\.\d+, past the cap 5 "
@@ -103,7 +103,7 @@ def test_a_request_that_cannot_be_met_is_refused_untrained(
     make_site, ask, start, ledger_of, monkeypatch, change, error
 ):
     site = make_site()
-    monkeypatch.setattr(module, "private_sum", never)
+    monkeypatch.setattr(module, "release_stage", never)
     with pytest.raises(error):
         participate(site, ask.model_copy(update=change), start(ask))
     assert ledger_of(site).budget().committed == 0
@@ -135,8 +135,8 @@ def test_a_temper_out_of_range_is_refused(make_site, ask, start, ledger_of, valu
 
 
 def test_a_sum_that_is_not_finite_is_replaced_by_zeros(make_site, ask, start, monkeypatch):
-    site, real = make_site(), module.private_sum
-    monkeypatch.setattr(module, "private_sum", lambda *arguments: real(*arguments) * np.float32("nan"))
+    site, real = make_site(), module.release_stage
+    monkeypatch.setattr(module, "release_stage", lambda *arguments: real(*arguments) * np.float32("nan"))
     sent = participate(site, ask, start(ask))
     assert not sent.arrays["popularity"].any()
 
@@ -152,7 +152,7 @@ def test_without_a_ledger_that_can_be_trusted_nothing_is_trained(make_site, ask,
     else:
         for path in ledger.parent.glob("ledger*.key"):
             path.unlink()
-    monkeypatch.setattr(module, "private_sum", never)
+    monkeypatch.setattr(module, "release_stage", never)
     with pytest.raises(LedgerError):
         participate(site, ask, start(ask))
     assert not list(site.work.glob("**/*.update"))

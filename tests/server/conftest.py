@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
 from privacy.errors import PlanError
@@ -23,43 +23,44 @@ NAMES = ("beauty", "food", "games", "toys")
 FIVE = (*NAMES, "wine")
 
 
+PRODUCTS, EDGES = 6, 4
+
+
 def make_settings(names: Sequence[str] = NAMES, **values: Any) -> FederationSettings:
-    """Return the settings of a run with one encoder and a model of 6 × 2."""
+    """Return the settings of a run of two rounds over a table of 6 products and 4 edges."""
     identity = EncoderIdentity("tiny", "1", "ab" * 32, 6)
     instructions = {
         "run_id": "run-1",
         "round": 1,
-        "rounds": 3,
-        "local_steps": 2,
+        "rounds": 2,
         "epsilon": 8.0,
         "delta": 1e-6,
-        "clip_norm": 0.5,
-        "sample_rate": 0.5,
-        "learning_rate": 0.05,
-        "scalar_learning_rate": 0.02,
-        "negatives": 8,
-        "targets": 3,
+        "share": 0.25,
         "encoders": "tiny",
-        "encoder_identities": identities_to_json([identity]),
-        "width": 2,
-        "history_length": 4,
+        "vocabulary": "ab" * 32,
+        "products": PRODUCTS,
+        "edges": EDGES,
         "seed": 3,
     } | values.pop("instructions", {})
     given = {
-        "strategy": "FedAvg",
-        "weights": {name: 10.0 * (n + 1) for n, name in enumerate(names)},
+        "sizes": {name: 10 * (n + 1) for n, name in enumerate(names)},
+        "encoder_identities": identities_to_json([identity]),
+        "history_length": 4,
         "instructions": TrainInstructions.from_mapping(instructions),
     }
     return FederationSettings(**(given | values))
 
 
+ALONE = {"rounds": 1, "share": 1.0}
+"""Instructions of a run that releases popularity alone."""
+
+
 def update_of(ask: TrainInstructions, received: Mapping[str, np.ndarray], node: int) -> dict[str, np.ndarray]:
-    """Return what node `node` answers in a round: the received tensors, moved by a fixed draw."""
+    """Return what node `node` answers in a round: a fixed draw of the stage's sum."""
+    ask.shape.question(ask.stage).validate(received, f"node {node}")
     rng = np.random.default_rng([ask.round, node])
-    return {
-        name: (array + 0.03 * rng.uniform(-1, 1, array.shape)).astype(np.float32)
-        for name, array in sorted(received.items())  # sorted, as an outbox returns them
-    }
+    (spec,) = ask.shape.answer(ask.stage).tensors
+    return {spec.name: rng.normal(0, 3, spec.shape).astype(np.float32)}
 
 
 def key_of(name: str) -> Ed25519PrivateKey:
@@ -95,7 +96,6 @@ def reply_to(
     platform: str,
     arrays: Mapping[str, np.ndarray],
     *,
-    weight: float = 1.0,
     receipt: Mapping[str, Any] | None = None,
     key: str | None = None,
 ) -> Message:
@@ -118,7 +118,6 @@ def reply_to(
         RecordDict(
             {
                 "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
-                "metrics": MetricRecord({"weight": weight}),
                 "receipt": ConfigRecord(signed(said, key or platform)),
             }
         ),
@@ -183,6 +182,7 @@ class Kit:
     names = NAMES
     five = FIVE
     settings = staticmethod(make_settings)
+    alone = ALONE
     update = staticmethod(update_of)
     head = staticmethod(head_of)
     key = staticmethod(key_of)

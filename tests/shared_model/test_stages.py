@@ -42,7 +42,9 @@ def test_a_published_table_reads_back_as_it_was():
     assert (again.popularity_variance, again.edges_variance, again.runs) == (4.25, 0.5, 2)
 
 
-@given(st.sampled_from(["popularity", "edges", "temper", "totals"]), st.sampled_from(["gone", "longer", "nan"]))
+@given(
+    st.sampled_from(["popularity", "edges", "temper", "totals"]), st.sampled_from(["gone", "longer", "nan"])
+)
 def test_a_published_table_that_does_not_fit_is_refused(name, how):
     arrays = published(table())
     if how == "gone":
@@ -57,7 +59,9 @@ def test_a_published_table_that_does_not_fit_is_refused(name, how):
 
 def test_parts_add_up_to_the_table_of_a_run():
     empty, temper = ProductTable.empty(3, 2), np.array([1.0, 2.0, 1.5], dtype=np.float32)
-    one, two = (part_of(SHAPE, Stage.POPULARITY, {"popularity": np.full(3, x, np.float32)}, 2.0) for x in (1, 2))
+    one, two = (
+        part_of(SHAPE, Stage.POPULARITY, {"popularity": np.full(3, x, np.float32)}, 2.0) for x in (1, 2)
+    )
     pairs = part_of(SHAPE, Stage.EDGES, {"edges": np.array([1, 5], np.float32)}, 3.0, temper)
     total = empty.plus(one).plus(two).plus(pairs)
     np.testing.assert_array_equal(total.popularity, [3, 3, 3])

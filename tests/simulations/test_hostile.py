@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import server.robust
 
 import server.replies
 from server.events import read_events

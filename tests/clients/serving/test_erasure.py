@@ -27,6 +27,8 @@ from clients.serving.v1.serving_pb2_grpc import RecommenderStub
 from clients.serving.watch import keep_current, state_of
 from clients.tasks import _forgotten
 from fedcart import run
+from shared_model.vocabulary_file import vocabulary_bytes
+from tests.clients.conftest import VOCABULARY
 from tests.in_thread import InThread
 from tests.traces import traces
 
@@ -46,6 +48,7 @@ def shop(member):
         "feedback": {"type": "feedback"},
     }
     member.site_file.write_text(tomli_w.dumps(site))
+    member.vocabulary.write_bytes(vocabulary_bytes(VOCABULARY))
     assert run(["client", "ingest", "--folder", str(member.path)]) == 0
     return member
 
@@ -190,7 +193,7 @@ def test_what_serving_chose_on_data_that_changed_meanwhile_does_not_stay(shop, m
 def test_the_worker_lets_go_of_data_that_changed(shop):
     """What is cached for the next round holds the shopper; the loop that waits for tasks looks each second."""
     data = HashableSite(shop.site())
-    prepare_platform(data, ("tiny",), 2, 6)
+    prepare_platform(data, ("tiny",), 6)
     assert _forgotten(shop, data) == data
     assert prepare_platform.cache_info().currsize > 0
     erase_shopper(shop, WHO)
