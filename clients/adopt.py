@@ -6,7 +6,7 @@
 | signed by another key than the one confirmed at enrolment     | WrongSignerError     |
 | another federation's                                          | WrongFederationError |
 | made with other encoders than those that are installed here   | EncoderError         |
-| over another vocabulary than the one approved here            | ExchangeError        |
+| over a vocabulary that was never approved here                | ExchangeError        |
 | a transfer that breaks off                                    | TruncatedError       |
 | older than what was adopted here                              | OlderModelError      |
 | a list that went back or was written anew                     | HistoryError         |
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
 
+from clients.errors import SiteError
 from clients.folder import ClientFolder, Membership
 from clients.models import (
     CARD,
@@ -29,7 +30,7 @@ from clients.models import (
     VersionFiles,
     require_encoders,
 )
-from clients.products import site_vocabulary
+from clients.products import site_vocabulary, vocabulary_named
 from clients.registry import RegistryClient
 from federation.errors import TamperedError
 from federation.files import read_material
@@ -169,14 +170,16 @@ class Adopter:
         require_encoders(card)
         ours = self._membership.kit.card.model
         require_same_identity(ours.identities, card.model.identities)
-        vocabulary = site_vocabulary(self._site)
-        wanted = (vocabulary.digest, ours.history_length)
-        if (card.vocabulary, card.model.history_length) != wanted:
+        try:
+            vocabulary_named(self._site, card.vocabulary)
+        except SiteError as error:
             raise ExchangeError(
-                f"{where}: is a table over vocabulary {card.vocabulary[:16]} with history length "
-                f"{card.model.history_length}; this platform approved {vocabulary.digest[:16]} and has history length "
-                f"{ours.history_length}. Nothing was changed. Get the newer vocabulary from the operator: fedcart client "
-                "vocabulary FILE."
+                f"{where}: is a table over vocabulary {card.vocabulary[:16]}. {error} Nothing was changed."
+            ) from None
+        if card.model.history_length != ours.history_length:
+            raise ExchangeError(
+                f"{where}: has history length {card.model.history_length}, and the federation's is "
+                f"{ours.history_length}. Nothing was changed. Tell the operator."
             )
         return card
 

@@ -43,21 +43,29 @@ _log = structlog.get_logger("fedcart.client")
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Take part in one round. The reply holds a noised sum and a receipt."""
+    """Take part in one round as the node's own site."""
     name = f"node-{context.node_id}"
     try:
         site = find_site(context)
-        name = site.name
+    except SiteError as error:
+        _log.error("refused", platform=name, code=error.code, message=str(error))
+        return Message(Error(REFUSED, f"{name}:{error.code}"), reply_to=message)
+    return take_part(site, message)
+
+
+def take_part(site: SiteSettings, message: Message) -> Message:
+    """Answer one round's request. The reply holds a noised sum and a receipt, or `<platform>:<code>`."""
+    try:
         ask = TrainInstructions.from_mapping(dict(message.content.config_records["config"]))
         arrays = {key: array.numpy() for key, array in message.content.array_records["arrays"].items()}
         return Message(_reply(participate(site, ask, arrays)), reply_to=message)
     except (FedcartError, PrivacyError) as error:
-        _log.error("refused", platform=name, code=error.code, message=str(error))
-        return Message(Error(REFUSED, f"{name}:{error.code}"), reply_to=message)
+        _log.error("refused", platform=site.name, code=error.code, message=str(error))
+        return Message(Error(REFUSED, f"{site.name}:{error.code}"), reply_to=message)
     except Exception:
         # A bug's text may hold a value from the data: it is logged here and never sent.
-        _log.exception("failed", platform=name)
-        return Message(Error(REFUSED, f"{name}:internal"), reply_to=message)
+        _log.exception("failed", platform=site.name)
+        return Message(Error(REFUSED, f"{site.name}:internal"), reply_to=message)
 
 
 def find_site(context: Context) -> SiteSettings:

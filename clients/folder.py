@@ -2,6 +2,7 @@
 
 client.toml               the platform's own settings; fedcart never writes it again
 vocabulary.json, .safetensors   the federation's vocabulary that the platform approved (`clients.vocabulary`)
+vocabularies/          the versions that were approved before
 keys/1/                   identity.key signs requests, node.key authenticates the node; 2/ after a rotation, …
 keys/worker.secret        shared by the node and the worker on this machine
 keys/serving.token        what callers of `fedcart client serve` show

@@ -13,7 +13,7 @@ import structlog
 from flwr.app import Context, Error, Message, MessageType
 from flwr.supercore.constant import TaskType
 
-from clients.app import REFUSED, app
+from clients.app import REFUSED, take_part
 from clients.errors import PolicyError
 from clients.folder import ClientFolder
 from clients.participate import open_ledger, plan_for
@@ -49,9 +49,8 @@ def answer(folder: ClientFolder, installed: Mapping[str, bytes], task: Task, tim
         require_bundle(site, folder.approvals, task.bundle, installed)
         ask = instructions_of(task.message)
         require_plan(site, ask, folder.membership().kit.card.model, open_ledger(site).budget(), time)
-        task.context.node_config = {"site": str(folder.site_file.absolute())}
         _say_cost(site, ask)
-        reply = app(task.message, task.context)
+        reply = take_part(site, task.message)
         _say_budget(site, ask)
         return reply
     except (FedcartError, PrivacyError) as error:

@@ -7,10 +7,9 @@ import numpy as np
 import typer
 from safetensors.numpy import load_file
 
-from clients.errors import SiteError
 from clients.folder import ClientFolder
 from clients.models import load_adopted
-from clients.products import site_vocabulary
+from clients.products import vocabulary_named
 from privacy.cli.output import Format, write_json, write_lines, write_table
 from shared_model.errors import BadInputError
 from shared_model.stages import read_published
@@ -87,12 +86,8 @@ def _read(folder: Path) -> tuple[Vocabulary, Counts]:
             raise BadInputError(f"{folder}: the run has no model yet: fedcart simulate --resume {folder}.")
         vocabulary = load_vocabulary(folder / "vocabulary.safetensors")
         return vocabulary, read_published(load_file(file), str(file)).counts(vocabulary.edges)
-    vocabulary = site_vocabulary(ClientFolder(folder).site())
     adopted = load_adopted(folder)
-    if adopted.card.vocabulary != vocabulary.digest:
-        raise SiteError(
-            f"{folder}: the adopted model is over another vocabulary than the approved one: fedcart client adopt."
-        )
+    vocabulary = vocabulary_named(ClientFolder(folder).site(), adopted.card.vocabulary)
     return vocabulary, adopted.table.counts(vocabulary.edges)
 
 

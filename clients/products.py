@@ -1,5 +1,6 @@
 """A platform's items as products of the federation's vocabulary."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -58,6 +59,31 @@ def site_vocabulary(site: SiteSettings) -> Vocabulary:
         )
     state = site.vocabulary.stat() if site.vocabulary.exists() else None
     return _loaded(site.vocabulary, state and (state.st_size, state.st_mtime_ns))
+
+
+def vocabulary_named(site: SiteSettings, digest: str) -> Vocabulary:
+    """Return a version that the platform approved, now or earlier; raise SiteError if it never did, CheckpointError."""
+    newest = site_vocabulary(site)
+    if newest.digest == digest:
+        return newest
+    for older in older_vocabularies(site):
+        if older.digest == digest:
+            return older
+    raise SiteError(
+        f"{site.name}: vocabulary {digest[:16]} was never approved here; {newest.digest[:16]} is in force. Get that "
+        "version's files from the operator: fedcart client vocabulary FILE."
+    )
+
+
+def older_vocabularies(site: SiteSettings) -> Iterator[Vocabulary]:
+    """Return the versions that were approved before the one in force."""
+    files = sorted(older_folder(site.vocabulary).glob("*.safetensors")) if site.vocabulary else []
+    return map(load_vocabulary, files)
+
+
+def older_folder(vocabulary: Path) -> Path:
+    """Return where the versions before the one in a file are kept, each under its digest."""
+    return vocabulary.with_name("vocabularies")
 
 
 @lru_cache(maxsize=4)

@@ -2,6 +2,8 @@
 
 The operator signs a record that names the vocabulary's digest; the vocabulary lies beside it. Both are checked before
 anything is changed, and the platform's folder then holds copies of its own: a run over another vocabulary is refused.
+The version before is kept: a model that was adopted over it serves until a newer one is there, and what was sent over it
+is still known.
 
 | what comes                                                   | outcome              |
 |--------------------------------------------------------------|----------------------|
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from clients.errors import PolicyError
 from clients.folder import ClientFolder
+from clients.products import older_folder
 from federation.files import PUBLIC, read_material, replace
 from federation.vocabulary import VocabularyRecord, read_record, recorded_vocabulary
 
@@ -50,6 +53,10 @@ def approve_vocabulary(folder: ClientFolder, file: Path) -> Approved:
         )
     if before is not None and record.digest == before.digest:
         return Approved(record, False)
+    if before is not None:
+        older = older_folder(folder.vocabulary)
+        older.mkdir(exist_ok=True)
+        replace(older / f"{before.digest}.safetensors", read_material(folder.vocabulary, LARGEST), PUBLIC)
     replace(folder.vocabulary, read_material(vocabulary_file, LARGEST), PUBLIC)
     replace(folder.vocabulary.with_suffix(".json"), data, PUBLIC)
     return Approved(record, True)

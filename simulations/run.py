@@ -202,7 +202,7 @@ def _others(simulation: Simulation, name: str, method: str, table: ProductTable)
     if site is not None:
         run = {simulation.settings.instructions.run_id}
         if method == "federated_private":
-            table = table.minus(sent_table(site, products.shape, run))
+            table = table.minus(sent_table(site, products.vocabulary, run))
         else:
             events = ShopperEvents.of(simulation.platforms[name].split, products.of_item)
             table = table.minus(exact_table(events, products, table))

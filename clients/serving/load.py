@@ -16,7 +16,7 @@ from clients.memory import Memory
 from clients.models import AdoptedModel, InstalledModels, load_adopted
 from clients.others import others_memory, sent_table
 from clients.platform import HashableSite, Platform, prepare_platform
-from clients.products import Products, site_vocabulary
+from clients.products import Products, vocabulary_named
 from clients.recommender import LocalLayer, Memories, federation_default
 from clients.serving.candidates import GATHERED, POPULAR
 from clients.serving.choices import cache_file, clear_choices, keep_choice, kept_choice
@@ -49,6 +49,8 @@ class Model:
     table: ProductTable | None
     runs: tuple[str, ...] = ()
     """The runs whose sums are in the table."""
+    vocabulary: str = ""
+    """Digest of the vocabulary that the table is over."""
     shoppers: int = 0
     """What the members declare together."""
 
@@ -65,6 +67,7 @@ def current_model(folder: ClientFolder) -> Model:
             terms.history_length,
             adopted.table,
             tuple(adopted.card.runs),
+            adopted.card.vocabulary,
             adopted.card.shoppers,
         )
     terms = folder.membership().kit.card.model
@@ -94,8 +97,9 @@ def others_of(site: SiteSettings, platform: Platform, model: Model) -> Memory | 
     """
     if model.table is None:
         return None
-    products = Products.of(site_vocabulary(site), platform.catalogue, model.encoder_names, site.cache)
-    sent = sent_table(site, products.shape, model.runs)
+    vocabulary = vocabulary_named(site, model.vocabulary)
+    products = Products.of(vocabulary, platform.catalogue, model.encoder_names, site.cache)
+    sent = sent_table(site, vocabulary, model.runs)
     return others_memory(model.table.minus(sent), products)
 
 

@@ -17,9 +17,9 @@ from clients.errors import SiteError
 from clients.recommender import LocalLayer, Recommender
 from federation.errors import FolderError
 from federation.signed import digest
-from shared_model.model import initial_shared
+from tests.clients.scored import others_of
 
-LAYER = LocalLayer(blend=0.0, popularity=0.3, transitions=2.0)
+LAYER = LocalLayer(popularity=0.3, transitions=2.0, others=True)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def platform(make_site, platform_of):
 
 def asked_of(layer=LAYER):
     bare = replace(layer, popularity=0.0)
-    return lambda platform: Recommender(platform, initial_shared(platform.spec), bare)
+    return lambda platform: Recommender(platform, bare, others_of(platform))
 
 
 def random_student(items=7, seed=0):
@@ -104,10 +104,10 @@ def test_a_history_of_one_item_is_scored_as_the_teacher_does(platform):
     """By how much the teacher puts each item above its average, once for the age of the event."""
     starts = platform.split.sequences.offsets[:-1]
     platform = replace(platform, split=replace(platform.split, train_end=starts + 1, valid_end=starts + 1))
-    layer = LocalLayer(blend=0.0, popularity=0.0)
+    layer = LocalLayer()
     student = replace(teach(platform, asked_of(layer), "test", len(platform.catalogue)), decay=0.3)
     users = np.arange(len(platform))
-    teacher = Recommender(platform, initial_shared(platform.spec), layer).scores("test", users)
+    teacher = Recommender(platform, layer, others_of(platform)).scores("test", users)
     wanted = (teacher - teacher.mean(dim=1, keepdim=True)).clamp(min=0) * np.exp(-0.3)
     had = torch.from_numpy(platform.split.sequences.items[starts])
     wanted[users, had] = 0
@@ -117,8 +117,7 @@ def test_a_history_of_one_item_is_scored_as_the_teacher_does(platform):
 
 
 def test_the_comparison_is_of_both_on_the_same_shoppers(platform):
-    shared = initial_shared(platform.spec)
-    student, comparison = distilled(platform, shared, LAYER, 30)
+    student, comparison = distilled(platform, others_of(platform), LAYER, 30)
     assert comparison.validation.shoppers == len(platform.valid_users)
     assert comparison.test.shoppers == len(platform.test_users)
     document = json.loads(json.dumps(comparison.document()))

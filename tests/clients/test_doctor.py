@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import math
 import socket
 import ssl
 import threading
@@ -10,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from clients import doctor
@@ -25,9 +27,15 @@ from privacy.events import PoissonGaussian
 from privacy.ledger import Ledger
 from privacy.ledger.keys import make_key_file
 from shared_model.features import ENCODERS
+from shared_model.table import release_share
+from shared_model.vocabulary_file import vocabulary_bytes
+from tests.clients.conftest import VOCABULARY, vocabulary_of
 from tests.front_door import FrontDoor
 
-TARGET = Target(None, 0.1, 80)
+TARGET = Target(None)
+
+
+ANOTHER = vocabulary_bytes(vocabulary_of(pd.DataFrame({"item_id": ["x"], "title": ["zebra crossing"]})))
 
 
 class Quiet(http.server.BaseHTTPRequestHandler):
@@ -82,6 +90,7 @@ def patient(tmp_path, make_site, operator, server, events):
     request = write_request(folder, now()).file
     install_kit(folder, Path("kit"), operator.answer(request), operator.fingerprint, now())
     create(folder.approvals, f"{'ab' * 32}  approved\n".encode())
+    create(folder.vocabulary, vocabulary_bytes(VOCABULARY))
 
     def examine(time=None) -> dict[str, Finding]:
         return {f.check: f for f in examine_client(folder, TARGET, time or now())}
@@ -111,8 +120,8 @@ def test_a_healthy_platform_passes_every_check(patient):
     assert problems(findings) == {}
     assert exit_code(list(findings.values())) == 0
     assert set(findings) == {
-        "settings", "keys", "kit", "address", "clock", "models", "bundles", "data", "shoppers", "encoders", "ledger",
-        "budget", "disk", "memory", "device", "serving", "flower",
+        "settings", "keys", "kit", "address", "clock", "models", "bundles", "data", "vocabulary", "shoppers",
+        "encoders", "ledger", "budget", "disk", "memory", "device", "serving", "flower",
     }  # fmt: skip
 
 
@@ -151,7 +160,10 @@ ILLNESSES = [
     ("data", lambda p: p.data.events.unlink(), "no such file", 1),
     ("data", lambda p: p.data.items.write_text("item_id,title\n"), "items.csv", 1),
     ("data", lambda p: p.edit("[columns]", '[columns]\nuser = "customer"'), "customer", 1),
-    ("shoppers", lambda p: p.edit("population_size = 200", "population_size = 2000"), "scaled wrongly", 1),
+    ("vocabulary", lambda p: p.folder.vocabulary.unlink(), "fedcart client vocabulary", 1),
+    ("vocabulary", lambda p: p.folder.vocabulary.write_bytes(ANOTHER), "would give nothing and get nothing", 1),
+    ("vocabulary", lambda p: p.folder.vocabulary.write_bytes(b"x" * 100), "vocabulary.safetensors", 4),
+    ("shoppers", lambda p: p.edit("population_size = 200", "population_size = 2000"), "is refused by the server", 1),
     ("shoppers", lambda p: p.edit("delta = 1e-06", "delta = 0.01"), "not below 1/", 1),
     ("encoders", lambda p: ENCODERS.pop("tiny"), "tiny", 1),
     ("ledger", lambda p: (p.folder.path / "ledger.sqlite").unlink(), "ledger.sqlite", 4),
@@ -197,7 +209,8 @@ def test_a_ledger_in_a_database_is_looked_at_with_its_key(patient, request, serv
 def test_a_problem_with_one_cause_is_told_once(patient):
     patient.data.events.unlink()
     found = problems(patient.examine())
-    assert set(found) == {"data", "shoppers", "memory"}
+    assert set(found) == {"data", "vocabulary", "shoppers", "memory"}
+    assert "see 'data'" in found["vocabulary"]
     assert "see 'data'" in found["shoppers"]
     assert "see 'data'" in found["memory"]
 
@@ -206,9 +219,10 @@ def test_too_few_shoppers_are_told_how_many_would_do(patient, events):
     events(shoppers=40).to_csv(patient.data.events, index=False)
     patient.edit("population_size = 200", "population_size = 40")
     found = problems(patient.examine())
-    assert "are too few to be heard" in found["shoppers"]
-    # 10 · σ √d / (q √T) with σ = 0.953, d = 67 shared scalars, q = 0.1, T = 80
-    assert "about 86 would do" in found["shoppers"]
+    assert "40 shoppers are few" in found["shoppers"]
+    # 30 √6 σ with σ = 0.653 / √s for ε = 8, and the share s of popularity
+    enough = math.ceil(30 * math.sqrt(6) * 0.653 / math.sqrt(release_share(40)))
+    assert f"about {enough} would do" in found["shoppers"]
 
 
 def test_mostly_unusable_data_are_a_problem(patient, events):
@@ -340,7 +354,7 @@ def test_the_command_prints_and_ends_with_the_code(patient, capfd, monkeypatch):
     assert [c["check"] for c in json.loads(out)["checks"] if not c["passed"]] == ["budget"]
     patient.folder.secret.chmod(0o644)
     code, out, _ = run()
-    assert (code, "PROBLEM  keys" in out, "1 of 17 checks found a problem." in out) == (4, True, True)
+    assert (code, "PROBLEM  keys" in out, "1 of 18 checks found a problem." in out) == (4, True, True)
 
 
 def test_clocks_have_the_benefit_of_a_second():

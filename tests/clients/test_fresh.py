@@ -25,7 +25,7 @@ def shop(tmp_path, make_site, events):
     with sqlite3.connect(tmp_path / "shop.db") as database:
         events().to_sql("orders", database, index=False)
     sources = {"orders": SqlSource(type="sql", url=f"sqlite:///{tmp_path / 'shop.db'}", table="orders")}
-    site = make_site().model_copy(update={"events": None, "sources": sources})
+    site = make_site(cap=20.0).model_copy(update={"events": None, "sources": sources})
 
     def more(count: int) -> int:
         with sqlite3.connect(tmp_path / "shop.db") as database:

@@ -22,6 +22,8 @@ from federation.bundle import CLIENT_PACKAGES, build_bundle, digest, installed_c
 from federation.validity import now
 from privacy.ledger import Ledger, Receipt
 from privacy.ledger.keys import make_key_file, public_hex
+from shared_model.vocabulary_file import vocabulary_bytes
+from tests.clients.conftest import VOCABULARY
 
 SECRET = "shopper-4711-bought-a-secret"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -38,6 +40,7 @@ def folder(tmp_path, make_site, operator) -> ClientFolder:
     kit = operator.answer(write_request(made, now()).file)
     install_kit(made, Path("kit"), kit, operator.fingerprint, now())
     approve(made.approvals, BUNDLE, INSTALLED, NOON)
+    made.vocabulary.write_bytes(vocabulary_bytes(VOCABULARY))
     return made
 
 
@@ -122,7 +125,7 @@ def test_the_app_of_the_bundle_is_never_loaded(call, folder, monkeypatch):
     """What runs is the app that this process imported when it started."""
     ran = []
     monkeypatch.setattr(
-        gate, "app", lambda message, _: ran.append("installed") or Message(RecordDict(), reply_to=message)
+        gate, "take_part", lambda _, message: ran.append("installed") or Message(RecordDict(), reply_to=message)
     )
     monkeypatch.setattr("flwr.cli.install.install_from_fab", lambda *_, **__: ran.append("bundle"))
     call()
@@ -141,15 +144,14 @@ REFUSALS = [
     ("policy.epsilon", {}, {"epsilon": 9.5}),
     ("policy.epsilon", {}, {"epsilon": 0.0}),
     ("policy.delta", {}, {"delta": 1e-5}),
-    ("policy.model", {}, {"width": 3}),
-    ("policy.model", {}, {"history_length": 7}),
-    ("policy.model", {}, {"encoders": "tinier"}),
-    ("policy.model", {}, {"encoder_identities": "[]"}),
-    ("policy.limits", {}, {"local_steps": 3000}),
-    ("policy.limits", {}, {"proximal": 100.0}),
-    ("bad-input", {}, {"round": 7}),
-    ("bad-input", {}, {"proximal": 7e36, "clip_norm": 4e-7}),
-    ("bad-input", {}, {"scalar_learning_rate": 11.0}),
+    ("policy.terms", {}, {"encoders": "tinier"}),
+    ("policy.vocabulary", {}, {"vocabulary": "0" * 64}),
+    ("policy.vocabulary", {}, {"products": 79}),
+    ("policy.vocabulary", {}, {"edges": 7}),
+    ("bad-input", {}, {"round": 3}),
+    ("bad-input", {}, {"share": 2.0}),
+    ("bad-input", {}, {"share": 1.0}),
+    ("bad-input", {}, {"products": -1}),
     ("bad-input", {}, {"rounds": 0}),
     ("bad-input", {}, {"more": 1}),
 ]
@@ -157,7 +159,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("code", "task", "config"), REFUSALS)
 def test_a_refusal_is_a_code_and_trains_nothing(call, folder, monkeypatch, code, task, config):
-    monkeypatch.setattr(gate, "app", lambda *_: pytest.fail("the app was called"))
+    monkeypatch.setattr(gate, "take_part", lambda *_: pytest.fail("the app was called"))
     reply = call(config, **task)
     assert (reply.error.code, reply.error.reason) == (REFUSED, f"toys:{code}")
     assert spent(folder) == 0
@@ -169,8 +171,6 @@ def test_a_refusal_is_a_code_and_trains_nothing(call, folder, monkeypatch, code,
     [
         ("policy.quiet-hours", '# quiet_hours = ["08:00-20:00"]', 'quiet_hours = ["08:00-20:00"]'),
         ("policy.epsilon", "# epsilon_per_run = 2.0", "epsilon_per_run = 2.0"),
-        ("policy.limits", "# rounds = 1000", "rounds = 4"),
-        ("policy.limits", "# gradients = 20000000", "gradients = 9"),
         ("policy.cap", "epsilon_cap = 9.0", "epsilon_cap = 8.5"),
         ("policy.noise", "work = ", "reproducible_noise = true\nwork = "),
         ("site", "population_size = 20", "population_size = 0"),
@@ -213,7 +213,7 @@ def test_a_bug_says_nothing(call, folder, monkeypatch):
     def fail(*_):
         raise RuntimeError(SECRET)
 
-    for name in ("app", "require_plan", "open_ledger"):
+    for name in ("take_part", "require_plan", "open_ledger"):
         with monkeypatch.context() as patch:
             patch.setattr(gate, name, fail)
             reply = call()

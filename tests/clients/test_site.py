@@ -34,7 +34,7 @@ def test_a_site_makes_the_round_trip(tmp_path):
         | {
             "columns": {"user": "household é", "title": 'the "title"'},
             "task": {"first_purchases": True, "hold_out": "event", "filter_seen": False, "min_events": 5},
-            "compute": {"device": "mps", "scoring": "bfloat16", "compile": "never"},
+            "compute": {"device": "mps", "scoring": "bfloat16"},
             "allow_plain_training": True,
             "reproducible_noise": True,
             "delta": 1e-7,
@@ -55,7 +55,7 @@ def test_what_is_left_out_is_safe(tmp_path):
     assert not site.reproducible_noise
     assert site.delta == 1e-6
     assert site.task.filter_seen
-    assert (site.compute.device, site.compute.scoring, site.compute.compile) == ("auto", "float32", "auto")
+    assert (site.compute.device, site.compute.scoring) == ("auto", "float32")
     assert site.population == "toys"
     assert site.events == Path("/data/events.csv")
 

@@ -21,6 +21,7 @@ from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
+import fedcart
 from clients.enrol import init_folder as init_platform
 from clients.enrol import install_kit, write_request
 from clients.folder import ClientFolder
@@ -91,20 +92,33 @@ class Processes:
         process.wait()
 
 
-def write_data(folder: Path, seed: int) -> None:
-    """Write a platform's data: each seed gives other purchases."""
+def write_shop(folder: Path, sold: list[tuple[str, str, int]]) -> None:
+    """Write a platform's data: what all shops have, and (shopper, item, day) of what this one sold."""
     folder.mkdir(parents=True)
-    rng = np.random.default_rng(seed)
     nouns = ("milk", "bread", "lamp", "chair", "kettle", "train")
-    items = [(f"i{n:02}", f"{nouns[n % 6]} {n}") for n in range(30)]
+    items = [(f"i{n:02}", f"{nouns[n % 6]} {n} for home") for n in range(30)]
     pd.DataFrame(items, columns=["item_id", "title"]).to_csv(folder / "items.csv", index=False)
-    events = [
-        (SHOPPER if u == 0 else f"u{u:02}", f"i{i:02}", 1_600_000_000 + 86_400 * day)
-        for u in range(20)
-        for day, i in enumerate(rng.choice(30, size=6, replace=False))
-    ]
+    events = [(who, what, 1_600_000_000 + 86_400 * day) for who, what, day in sold]
     columns = ["user_id", "item_id", "timestamp"]
     pd.DataFrame(events, columns=columns).to_csv(folder / "events.csv", index=False)
+
+
+def write_data(folder: Path, seed: int) -> None:
+    """Write a platform's data: each seed gives other purchases."""
+    rng = np.random.default_rng(seed)
+    write_shop(
+        folder,
+        [
+            (SHOPPER if u == 0 else f"u{u:02}", f"i{i:02}", day)
+            for u in range(20)
+            for day, i in enumerate(rng.choice(30, size=6, replace=False))
+        ],
+    )
+
+
+def command(*arguments: object) -> None:
+    """Run a command in this process; it must succeed."""
+    assert fedcart.run([*map(str, arguments)]) == 0
 
 
 class Federation:
@@ -130,7 +144,7 @@ class Federation:
             {
                 "name": "groceries",
                 "address": self.address,
-                "model": {"width": 2, "history_length": 6},
+                "model": {"history_length": 6},
                 "superlink": {"port": self.port, "health_port": free_port()},
                 "front": {"host": listens},
                 "registry": {"host": listens, "port": free_port()},
@@ -162,10 +176,12 @@ class Federation:
             return True
         return False
 
-    def platform(self, name: str, seed: int = 0, cap: float = 8.0) -> ClientFolder:
-        """Enrol a platform from init to join."""
+    def platform(
+        self, name: str, seed: int = 0, cap: float = 8.0, write: Callable[[Path, int], None] = write_data
+    ) -> ClientFolder:
+        """Enrol a platform from init to join; `write` makes its data."""
         data = self.root / "data" / name
-        write_data(data, seed)
+        write(data, seed)
         folder = init_platform(
             self.root / name,
             SiteAnswers(name, "groceries", data / "events.csv", data / "items.csv", 20, cap, 1e-6),
@@ -178,6 +194,20 @@ class Federation:
         ).kit
         install_kit(folder, kit, kit.read_bytes(), self.fingerprint, now())
         return folder
+
+    def agree_on_products(self, *platforms: ClientFolder) -> None:
+        """Make the next version of the vocabulary from these platforms' catalogues, which each of them approves."""
+        files = [self.root / f"{folder.path.name}.catalogue.json" for folder in platforms]
+        for folder, file in zip(platforms, files, strict=True):
+            command("client", "catalogue", "--folder", folder.path, "--out", file)
+        command("server", "vocabulary", "build", *files, "--folder", self.folder.path)
+        for folder in platforms:
+            self.approve_products(folder)
+
+    def approve_products(self, platform: ClientFolder) -> None:
+        """Approve the newest version of the vocabulary on a platform."""
+        newest = max(self.folder.vocabulary.glob("*.json"), key=lambda file: int(file.stem))
+        command("client", "vocabulary", newest, "--folder", platform.path)
 
     def online(self) -> set[str]:
         """The platforms whose nodes are online."""

@@ -1,7 +1,4 @@
-"""A small federation of five members that sell alike, one of whom lies to the server in a chosen way.
-
-Whoever bought of one kind of thing buys of the next kind: no prior knows it, so a model that ranks well was trained.
-"""
+"""A small federation of five members that sell alike, one of whom lies to the server in a chosen way."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,33 +6,31 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
+from safetensors.numpy import load_file
 
 from clients.app import app as client_app
-from clients.evaluation import evaluate
-from clients.platform import HashableSite, prepare_platform
-from clients.recommender import LocalLayer, Recommender
+from clients.data.products import published
+from clients.platform import read_catalogue
 from clients.site import SiteSettings, save_site
 from privacy.ledger import Ledger
 from server.app import MODEL
 from server.app import app as server_app
 from server.settings import FederationSettings
-from shared_model.encoders import identities_to_json
-from shared_model.exchange import SharedTensors, fingerprint
+from shared_model.exchange import fingerprint
 from shared_model.features import make_encoders
 from shared_model.instructions import TrainInstructions
-from shared_model.metrics import ndcg_at
+from shared_model.vocabulary import Vocabulary
+from shared_model.vocabulary_file import vocabulary_bytes
 from simulations.grid import Call, run_inline, run_server
-from simulations.methods import read_shared
 
 NAMES = ("alpha", "bravo", "charly", "delta", "echo")
 LIAR = "echo"
-ROUNDS, STEPS, SHOPPERS = 10, 4, 80
+SHOPPERS = 80
 _KINDS = ("garden", "kitchen", "office", "sport", "music")
-_SHARED_ONLY = LocalLayer(blend=1.0, popularity=0.0)
 
 Arrays = dict[str, np.ndarray]
-Lie = Callable[[Arrays, Arrays], Arrays]
-"""(the round's start, the honest update) → what is sent instead."""
+Lie = Callable[[Arrays], Arrays]
+"""The honest sum → what is sent instead."""
 
 
 def write_shop(folder: Path, name: str, seed: int) -> None:
@@ -67,34 +62,42 @@ def sites_in(folder: Path) -> list[SiteSettings]:
                 ledger="unset",
                 work=folder,
                 cache=folder / "cache",
+                vocabulary=folder / "vocabulary.safetensors",
                 reproducible_noise=True,
                 allow_plain_training=True,
             )
         )
+    catalogues = [published(read_catalogue(site)) for site in sites]
+    vocabulary = Vocabulary.empty().grown(catalogues, make_encoders(["sixteen"]), neighbours=10)
+    (folder / "vocabulary.safetensors").write_bytes(vocabulary_bytes(vocabulary))
     return sites
 
 
 def federate(
     folder: Path,
     sites: Sequence[SiteSettings],
+    vocabulary: Vocabulary,
     lie: Lie | None = None,
     *,
     epsilon: float = 0.0,
-    rounds: int = ROUNDS,
+    rounds: int = 2,
     **settings,
-) -> SharedTensors:
-    """Run a whole federation in `folder` and return its model; the last site's updates pass through `lie`."""
-    ask = TrainInstructions.from_mapping(
-        {
-            **{"run_id": "run-1", "round": 1, "rounds": rounds, "local_steps": STEPS, "epsilon": epsilon},
-            **{"delta": 1e-6, "clip_norm": 1.0, "sample_rate": 0.5, "learning_rate": 0.02},
-            **{"scalar_learning_rate": 0.02, "negatives": 16, "targets": 4, "encoders": "sixteen"},
-            **{"encoder_identities": identities_to_json([e.identity for e in make_encoders(["sixteen"])])},
-            **{"width": 8, "history_length": 6, "seed": 3},
-        }
+) -> Arrays:
+    """Run a whole federation in `folder` and return its table; the sums of `LIAR` pass through `lie`."""
+    ask = TrainInstructions(
+        run_id="run-1",
+        round=1,
+        rounds=rounds,
+        epsilon=epsilon,
+        delta=1e-6,
+        share=0.5 if rounds == 2 else 1.0,
+        encoders="sixteen",
+        vocabulary=vocabulary.digest,
+        products=len(vocabulary),
+        edges=len(vocabulary.edges),
+        seed=3,
     )
-    weights = dict.fromkeys(NAMES, float(SHOPPERS))
-    given = {"strategy": "FedAvg", "weights": weights, "min_replies": 4, "instructions": ask} | settings
+    given = {"sizes": dict.fromkeys(NAMES, SHOPPERS), "min_replies": 4, "instructions": ask} | settings
     folder.mkdir(parents=True)
     FederationSettings(**given).save(folder)
     for number, site in enumerate(sites):
@@ -104,7 +107,7 @@ def federate(
         here = site.model_copy(update={"ledger": str(own), "work": folder / "work" / site.name})
         save_site(folder / "sites" / f"{number}-{site.name}.toml", here)
     run_server(server_app, _lying(lie), len(sites), {"run-dir": str(folder)})
-    return read_shared(folder / MODEL)
+    return load_file(folder / MODEL)
 
 
 def _lying(lie: Lie | None):
@@ -112,36 +115,18 @@ def _lying(lie: Lie | None):
     before: dict[str, object] = {}
 
     def execute(calls: Sequence[Call]) -> list[Message]:
-        starts = [
-            {n: a.numpy().copy() for n, a in message.content.array_records["arrays"].items()}
-            for message, _ in calls
-        ]
         replies = honest(calls)
-        for start, reply in zip(starts, replies, strict=True):
+        for reply in replies:
             if lie is None or not reply.has_content() or reply.content["receipt"]["platform"] != LIAR:
                 continue
-            update = {n: a.numpy() for n, a in reply.content["arrays"].items()}
-            sent = lie(start, update)
+            sent = lie({n: a.numpy() for n, a in reply.content["arrays"].items()})
             receipt = reply.content["receipt"]
             before.setdefault("first", dict(receipt))
-            if getattr(lie, "stale", False):  # an old update under the new round's number
+            if getattr(lie, "stale", False):  # an old sum under the new round's number
                 reply.content["receipt"] = ConfigRecord(before["first"] | {"round": receipt["round"]})
-            sent = {n: a.astype(np.float32) for n, a in sent.items()}
-            if "signature" not in receipt:  # without privacy a receipt says whatever its sender likes
-                reply.content["receipt"]["update"] = fingerprint(sent)
-            reply.content["arrays"] = ArrayRecord({n: Array(a) for n, a in sent.items()})
+            elif getattr(lie, "signs", False):  # without privacy a receipt is the platform's own word
+                receipt["update"] = fingerprint({n: a.astype(np.float32) for n, a in sent.items()})
+            reply.content["arrays"] = ArrayRecord({n: Array(a.astype(np.float32)) for n, a in sent.items()})
         return replies
 
     return execute
-
-
-def validation_ndcg(sites: Sequence[SiteSettings], shared: SharedTensors) -> float:
-    """Return the honest platforms' mean NDCG@10 on validation shoppers, by the shared model alone."""
-    values = []
-    for site in sites[:-1]:
-        platform = prepare_platform(HashableSite(site), ("sixteen",), 8, 6)
-        ranks = evaluate(
-            platform, Recommender(platform, shared, _SHARED_ONLY), "valid", platform.valid_users
-        ).ranks
-        values.append(ndcg_at(ranks, 10).mean())
-    return float(np.mean(values))

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.serde import message_from_proto
@@ -24,25 +25,25 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 import clients.participate as participation
 from clients.app import REFUSED
 from clients.app import app as client_app
+from clients.data.products import published
+from clients.platform import read_catalogue
 from clients.site import SiteSettings, save_site
 from privacy.ledger import Head, Ledger
 from server.app import app as server_app
 from server.settings import FederationSettings
-from shared_model.encoders import HashedWordsEncoder, identities_to_json
+from shared_model.encoders import HashedWordsEncoder
 from shared_model.exchange import fingerprint
 from shared_model.features import ENCODERS, make_encoders
 from shared_model.instructions import TrainInstructions
-from shared_model.model import initial_shared
+from shared_model.stages import Stage
+from shared_model.vocabulary import Vocabulary
+from shared_model.vocabulary_file import vocabulary_bytes
 from simulations.grid import run_server
 from tests.collector import collecting
 from tests.simulations.planted import COLUMNS, Planted, plant, search, wire
 
-ROUNDS = 3
-
-
+ROUNDS = 2
 SIZES = {"alpha": (9, 40), "bravo": (17, 81), "delta": (31, 123)}
-
-
 """Good platforms → shoppers and items: nothing that leaves may tell them apart. The names are of one length."""
 
 
@@ -73,25 +74,25 @@ def patch():
         yield patch
 
 
-def instructions(epsilon: float) -> TrainInstructions:
+def vocabulary_of(*folders: tuple[Path, str]) -> Vocabulary:
+    """Return what these platforms agreed to publish of their catalogues, beforehand."""
+    catalogues = [published(read_catalogue(site_in(folder, name))) for folder, name in folders]
+    return Vocabulary.empty().grown(catalogues, make_encoders(["sixteen"]), neighbours=5)
+
+
+def instructions(epsilon: float, vocabulary: Vocabulary) -> TrainInstructions:
     return TrainInstructions.from_mapping(
         {
             "run_id": "run-1",
             "round": 1,
             "rounds": ROUNDS,
-            "local_steps": 2,
             "epsilon": epsilon,
             "delta": 1e-6,
-            "clip_norm": 0.5,
-            "sample_rate": 0.5,
-            "learning_rate": 0.05,
-            "scalar_learning_rate": 0.02,
-            "negatives": 8,
-            "targets": 3,
+            "share": 0.5,
             "encoders": "sixteen",
-            "encoder_identities": identities_to_json([e.identity for e in make_encoders(["sixteen"])]),
-            "width": 2,
-            "history_length": 6,
+            "vocabulary": vocabulary.digest,
+            "products": len(vocabulary),
+            "edges": len(vocabulary.edges),
             "seed": 3,
         }
     )
@@ -103,7 +104,7 @@ def site_in(folder: Path, name: str, **values) -> SiteSettings:
         "events": folder / f"{name}-verkauf.csv",
         "items": folder / f"{name}-artikel.csv",
         "columns": COLUMNS,
-        "population_size": 20,
+        "population_size": 40,
         "epsilon_cap": 9.0,
         "ledger": str(folder / "ledger.sqlite"),
         "work": folder / "work",
@@ -132,33 +133,41 @@ class Federation:
 def with_bug(original, secrets):
     """Return `original`, which on the platform of population size 33 fails with a text that must not leave."""
 
-    def prepare(data, *given):
+    def read(data, *given):
         if data.settings.population_size == 33:
             raise IndexError(*secrets)
         return original(data, *given)
 
-    return prepare
+    return read
 
 
 @pytest.fixture(scope="module", params=["private", "plain"])
 def federation(request, patch, tmp_path_factory):
     private, base = request.param == "private", tmp_path_factory.mktemp("federation")
     run, planted, sites = base / "run", Planted(), []
-    for name in sorted({*SIZES, *FAILING}):
-        folder = base / f"geheimer-ordner-{name}"
+    folders = {name: base / f"geheimer-ordner-{name}" for name in sorted({*SIZES, *FAILING})}
+    for name, folder in folders.items():
         own = plant(folder, name, *SIZES.get(name, (13, 60)), broken=name == "brokn")
         planted.texts |= own.texts
         planted.numbers |= own.numbers
-        size = 33 if name == "buggy" else 20
+    vocabulary = vocabulary_of(*((folders[name], name) for name in SIZES))
+    (base / "vocabulary.safetensors").write_bytes(vocabulary_bytes(vocabulary))
+    for name, folder in folders.items():
+        size = 33 if name == "buggy" else 40
         plain = not private and name != "refus"
-        site = site_in(folder, name, population_size=size, allow_plain_training=plain)
+        site = site_in(
+            folder,
+            name,
+            population_size=size,
+            allow_plain_training=plain,
+            vocabulary=base / "vocabulary.safetensors",
+        )
         cap = 2.0 if name == "refus" else site.epsilon_cap
         Ledger.create(Path(site.ledger), population=name, epsilon_cap=cap, delta=site.delta)
         save_site(run / "sites" / f"{len(sites):02}-{name}.toml", site)
         sites.append(site)
-    ask, sent = instructions(8.0 if private else 0.0), []
-    weights = {site.name: float(site.population_size) for site in sites}
-    FederationSettings(strategy="FedAvg", weights=weights, instructions=ask).save(run)
+    ask, sent = instructions(8.0 if private else 0.0, vocabulary), []
+    FederationSettings(sizes={s.name: s.population_size for s in sites}, instructions=ask).save(run)
 
     def execute(calls):
         replies = []
@@ -173,8 +182,8 @@ def federation(request, patch, tmp_path_factory):
     patching = pytest.MonkeyPatch.context()
     with collecting() as collector, patching as bugs, redirect_stdout(logs), redirect_stderr(logs):
         bugs.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
-        bug = with_bug(participation.prepare_platform, sorted(planted.texts))
-        bugs.setattr(participation, "prepare_platform", bug)
+        bug = with_bug(participation.read_events, sorted(planted.texts))
+        bugs.setattr(participation, "read_events", bug)
         run_server(server_app, execute, len(sites), {"run-dir": str(run)})
     traces = b"".join(collector.bodies)
     return Federation(private, ask, run, planted.needles(), sent, logs.getvalue(), traces)
@@ -199,7 +208,7 @@ def test_nothing_of_the_data_leaves(federation):
     assert b"round" in federation.traces
     assert (b"training" in federation.traces) == private
 
-    # only the agreed tensors, the declared weight and a receipt of agreed fields
+    # only the noised sum of the round's stage and a receipt of agreed fields
     receipt = {"platform": str, "run": str, "round": int, "plan": str, "base": str}
     receipt |= {"update": str, "noise": str}
     if private:
@@ -208,12 +217,13 @@ def test_nothing_of_the_data_leaves(federation):
         content = one.reply.content
         assert {key: type(record) for key, record in content.items()} == {
             "arrays": ArrayRecord,
-            "metrics": MetricRecord,
             "receipt": ConfigRecord,
         }
         arrays = {name: array.numpy() for name, array in content["arrays"].items()}
-        ask.spec.exchange.validate(arrays, one.platform)
-        assert dict(content["metrics"]) == {"weight": 20.0}
+        stage = (Stage.POPULARITY, Stage.EDGES)[one.round - 1]
+        ask.shape.answer(stage).validate(arrays, one.platform)
+        assert set(arrays) == {stage.value}
+        assert all(np.abs(array).sum() > 0 for array in arrays.values())
         assert {key: type(value) for key, value in content["receipt"].items()} == receipt
         if private:
             assert set(json.loads(content["receipt"]["head"])) == {
@@ -232,9 +242,9 @@ def test_nothing_of_the_data_leaves(federation):
 def test_how_much_data_a_platform_has_shows_nowhere(federation):
     """Beside noised tensors, everything is the same for nine shoppers and for thirty-one."""
     # sorted: a tree's objects stand in the order of their hashes
-    lengths = {tuple(sorted(map(len, one.bodies))) for one in federation.good()}
-    assert len(lengths) == 1, "a message is of one length, whoever sends it and in whichever round"
     for number in range(1, ROUNDS + 1):
+        lengths = {tuple(sorted(map(len, s.bodies))) for s in federation.good() if s.round == number}
+        assert len(lengths) == 1, "a round's message is of one length, whoever sends it"
         said = []
         for one in federation.good():
             if one.round == number:
@@ -247,7 +257,7 @@ def test_how_much_data_a_platform_has_shows_nowhere(federation):
                     assert head.population == one.platform
                     receipt["entries"] = head.seq + 1
                     assert len(receipt.pop("signature")) == 128
-                said.append((receipt, dict(one.reply.content["metrics"])))
+                said.append(receipt)
         assert len(said) == len(SIZES)
         assert all(other == said[0] for other in said)
     failed = {(len(one.bodies[0]), one.platform) for one in federation.sent if not one.reply.has_content()}
@@ -263,21 +273,24 @@ def test_the_signed_receipt_is_a_function_of_what_is_sent_whatever_the_data(patc
     def opened(site):
         return Ledger.open(Path(site.ledger), population=site.population, clock=clock)
 
-    trained, ask = participation._trained, instructions(8.0)
+    released = participation._released
     own: list[dict] = []
 
     def same_tensors(this, data):
-        own.append(trained(this, data))
+        own.append(released(this, data))
         return own[0]
 
     monkeypatch.setattr(participation, "open_ledger", opened)
-    monkeypatch.setattr(participation, "_trained", same_tensors)
+    monkeypatch.setattr(participation, "_released", same_tensors)
     contributions = []
-    start = ask.spec.exchange.to_numpy(initial_shared(ask.spec), "start")
-    for number, (shoppers, items) in enumerate(SIZES.values()):
-        folder = tmp_path / str(number)
+    folders = [tmp_path / str(number) for number in range(len(SIZES))]
+    for folder, (shoppers, items) in zip(folders, SIZES.values(), strict=True):
         plant(folder, "alpha", shoppers, items)
-        site = site_in(folder, "alpha")
+    vocabulary = vocabulary_of(*((folder, "alpha") for folder in folders))
+    (tmp_path / "vocabulary.safetensors").write_bytes(vocabulary_bytes(vocabulary))
+    ask = instructions(8.0, vocabulary)
+    for number, folder in enumerate(folders):
+        site = site_in(folder, "alpha", vocabulary=tmp_path / "vocabulary.safetensors")
         if number == 0:
             Ledger.create(
                 Path(site.ledger), population="alpha", epsilon_cap=9.0, delta=site.delta, clock=clock
@@ -288,11 +301,38 @@ def test_the_signed_receipt_is_a_function_of_what_is_sent_whatever_the_data(patc
         Path(f"{site.ledger}.key").chmod(0o600)
         (site.work / "outbox").mkdir(parents=True)
         (site.work / "outbox" / "id").write_text("0" * 32)
-        contributions.append(participation.participate(site, ask, start))
+        contributions.append(participation.participate(site, ask, {}))
     first, *others = contributions
     for other in others:
-        assert (other.receipt, other.weight) == (first.receipt, first.weight)
+        assert (other.receipt, other.statement) == (first.receipt, first.statement)
     assert len({fingerprint(arrays) for arrays in own}) == len(SIZES), "the data differ"
+
+
+@pytest.mark.parametrize("round", [1, 2])
+def test_one_shopper_moves_what_leaves_by_a_row_of_norm_one_and_else_nothing(patch, tmp_path, round):
+    """The same noise for neighbours: their sums differ by one shopper's row, and their receipts by names of the sums."""
+    tmp_path = tmp_path / "alpha"
+    plant(tmp_path, "alpha", 17, 81)
+    vocabulary = vocabulary_of((tmp_path, "alpha"))
+    (tmp_path / "vocabulary.safetensors").write_bytes(vocabulary_bytes(vocabulary))
+    ask = instructions(8.0, vocabulary).model_copy(update={"round": round})
+    given = {} if round == 1 else {"temper": np.full(len(vocabulary), 1.0, np.float32)}
+    shoppers = pd.read_csv(tmp_path / "alpha-verkauf.csv")
+    sums, said = [], []
+    for gone in (None, *shoppers[COLUMNS["user"]].unique()):
+        shoppers[shoppers[COLUMNS["user"]] != gone].to_csv(tmp_path / "alpha-verkauf.csv", index=False)
+        own = {"ledger": str(tmp_path / f"{len(sums)}.sqlite"), "work": tmp_path / str(len(sums))}
+        site = site_in(tmp_path, "alpha", vocabulary=tmp_path / "vocabulary.safetensors", **own)
+        Ledger.create(Path(site.ledger), population="alpha", epsilon_cap=9.0, delta=site.delta)
+        made = participation.participate(site, ask, given)
+        (array,) = made.arrays.values()
+        sums.append(array.astype(np.float64))
+        names = {"update", "head", "signature"}
+        said.append({key: value for key, value in made.receipt.to_mapping().items() if key not in names})
+    moved = [float(np.linalg.norm(one - sums[0])) for one in sums[1:]]
+    assert len(moved) == 17
+    assert max(moved) == pytest.approx(1, abs=1e-5), "a row is as long as it may be"
+    assert all(one == said[0] for one in said)
 
 
 def test_a_client_s_log_stays_on_its_machine():
