@@ -50,7 +50,11 @@ class ShopperEvents:
 
 
 def exact_sum(
-    stage: Stage, events: ShopperEvents, edges: NDArray[np.integer], given: Mapping[str, NDArray], products: int
+    stage: Stage,
+    events: ShopperEvents,
+    edges: NDArray[np.integer],
+    given: Mapping[str, NDArray],
+    products: int,
 ) -> NDArray[np.float64]:
     """Return the sum of a stage's rows, float64, **not private**: (V,) for popularity, (E,) for edges.
 
@@ -61,9 +65,7 @@ def exact_sum(
     return edge_sum(events.users, events.products, events.groups, edges, products, given["temper"])
 
 
-Sum = Callable[
-    [Stage, ShopperEvents, NDArray[np.integer], Mapping[str, NDArray], int], NDArray[np.float64]
-]
+Sum = Callable[[Stage, ShopperEvents, NDArray[np.integer], Mapping[str, NDArray], int], NDArray[np.float64]]
 """`exact_sum`, or what an audit plants in its place."""
 
 

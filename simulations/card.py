@@ -49,4 +49,7 @@ def render(card: dict[str, Any]) -> str:
 
 
 def _noise(card: dict[str, Any]) -> str:
-    return ", ".join(f"σ {sigma:.3g} on {name}" for name, sigma in card["noise_of_sums"].items() if sigma) or "none"
+    return (
+        ", ".join(f"σ {sigma:.3g} on {name}" for name, sigma in card["noise_of_sums"].items() if sigma)
+        or "none"
+    )

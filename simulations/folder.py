@@ -118,7 +118,9 @@ def site_of(
 def prepare(site: SiteSettings, scenario: Scenario) -> Platform:
     """Load one platform as its client would."""
     model = scenario.model
-    return prepare_platform(HashableSite(site), tuple(model.encoders), model.history_length).require_shoppers()
+    return prepare_platform(
+        HashableSite(site), tuple(model.encoders), model.history_length
+    ).require_shoppers()
 
 
 def declared_size(platform: PlatformSection, shoppers: int) -> int:

@@ -224,7 +224,9 @@ def _shelf_prices(bought: pd.DataFrame, product_ids: pd.Series) -> npt.NDArray[n
 
 
 def _items(catalogue: pd.DataFrame, name: str, seed: int) -> pd.DataFrame:
-    items = catalogue.drop(columns="product_id").assign(product_code="cj-" + catalogue["product_id"].astype("str"))
+    items = catalogue.drop(columns="product_id").assign(
+        product_code="cj-" + catalogue["product_id"].astype("str")
+    )
     items.insert(0, "item_id", _opaque(catalogue["product_id"], name, "item", seed))
     return items.sort_values("item_id", ignore_index=True)
 

@@ -301,7 +301,10 @@ def versions() -> dict[str, str]:
 def _card(simulation: Simulation, tables: dict[str, ProductTable]) -> dict[str, Any]:
     table = tables["federated_private" if simulation.private else "federated"]
     settings, ask = simulation.settings, simulation.settings.instructions
-    reasons, identities = taints(simulation), [e.identity for e in make_encoders(simulation.scenario.model.encoders)]
+    reasons, identities = (
+        taints(simulation),
+        [e.identity for e in make_encoders(simulation.scenario.model.encoders)],
+    )
     claim = (
         "Made by a federation in which no platform sent an event."
         if not simulation.private
