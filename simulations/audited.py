@@ -1,106 +1,83 @@
-"""What `fedcart audit empirical` attacks: the training of a site, or of a member of a scenario. No folder is made."""
+"""What `fedcart audit empirical` attacks: the part that a site, or a member of a scenario, has in a run.
+
+No folder is made.
+"""
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from clients.audit import Subject, subject_of
-from clients.platform import HashableSite, Platform, prepare_platform
+from clients.audit import Subject
+from clients.data.products import published
+from clients.platform import HashableSite, PlatformEvents, read_events
+from clients.products import Products, site_vocabulary
 from clients.site import SiteSettings, load_site
-from clients.training import LocalRecipe
-from privacy.plan import PrivacyPlan
+from clients.training import ShopperEvents
+from privacy.release import ReleasePlan
 from shared_model.errors import BadInputError
-from simulations.folder import RunFolder, cache_folder, declared_size, site_of
-from simulations.scenario import FederationSection, ModelSection, PrivacySection, Scenario
-
-ROOM = 16
-"""Width of the residual that gives canaries room: each owns a parameter, and a few scalars have none to give."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What is claimed of the training; None where the scenario or the defaults of one decide."""
-
-    epsilon: float | None = None
-    steps: int | None = None
-    sample_rate: float | None = None
-    clip_norm: float | None = None
+from shared_model.features import make_encoders
+from shared_model.table import release_share
+from shared_model.vocabulary import Vocabulary
+from simulations.folder import RunFolder, declared_size, site_of
+from simulations.scenario import ModelSection, Scenario
 
 
 @dataclass(frozen=True)
 class Audited:
-    """A platform's data, and how it would take part.
-
-    A model of scalars alone (`width = 0`) is attacked with a residual of width `ROOM` beside them: sampling, clipping,
-    noise and accounting are the same, and they are what is on trial.
-    """
+    """A platform's data, and how it would take part: at which ε (0: without privacy) and share, over which vocabulary."""
 
     site: SiteSettings
-    model: ModelSection
-    federation: FederationSection
-    privacy: PrivacySection
+    data: PlatformEvents
+    vocabulary: Vocabulary
+    encoders: tuple[str, ...]
+    epsilon: float
+    share: float
 
-    def platform(self) -> Platform:
-        """Load the data; only the cache of item features, which are public, is ever written."""
-        model = self.model
-        return prepare_platform(
-            HashableSite(self.site), tuple(model.encoders), model.width or ROOM, model.history_length
-        ).require_shoppers()
-
-    def subject(self, platform: Platform, claim: Claim, seed: int) -> Subject:
-        """Return the training under the claim; raise PlanError for numbers that cannot be used."""
-        plan = PrivacyPlan.calibrated(
-            epsilon=_or(claim.epsilon, self.privacy.epsilon),
-            delta=self.site.delta,
-            clip_norm=_or(claim.clip_norm, self.privacy.clip_norm),
-            sample_rate=_or(claim.sample_rate, self.privacy.sample_rate),
-            population_size=self.site.population_size,
-            steps=self.federation.rounds * self.federation.local_steps
-            if claim.steps is None
-            else claim.steps,
+    def subject(self, epsilon: float | None, share: float | None, seed: int) -> Subject:
+        """Return what is attacked, under another claim where one is given; raise PlanError for numbers out of range."""
+        if self.data.nobody is not None:
+            raise self.data.nobody
+        claim = self.epsilon if epsilon is None else epsilon
+        if epsilon is None and not claim:
+            raise BadInputError("The scenario trains without privacy, so nothing is claimed: give --epsilon.")
+        part = self.share if share is None else share
+        alone = part == 1 or not len(self.vocabulary.edges)
+        plan = ReleasePlan.calibrated(
+            epsilon=claim, delta=self.site.delta, shares=(1.0,) if alone else (part, 1.0 - part)
         )
-        recipe = LocalRecipe(
-            steps=min(self.federation.local_steps, plan.steps),
-            sample_rate=plan.sample_rate,
-            learning_rate=self.model.learning_rate,
-            scalar_learning_rate=self.model.scalar_learning_rate,
-            negatives=self.model.negatives,
-        )
-        return subject_of(
-            platform,
-            recipe,
-            plan,
-            targets=self.model.targets,
-            seed=seed,
-            compile=self.site.compute.compile,
-        )
-
-
-def _or(given: float | None, otherwise: float | str) -> float:
-    if given is not None:
-        return given
-    if isinstance(otherwise, str):
-        raise BadInputError("The scenario trains without privacy, so nothing is claimed: give --epsilon.")
-    return otherwise
+        products = Products.of(self.vocabulary, self.data.catalogue, self.encoders)
+        events = ShopperEvents.of(self.data.split, products.of_item)
+        return Subject(self.site.name, events, self.vocabulary, plan, seed)
 
 
 def audited_site(path: Path) -> Audited:
-    """Return a site's training by the default recipe; its claim is its whole cap unless another is given."""
-    site = load_site(path).model_copy(update={"cache": cache_folder() / "features"})
-    privacy = PrivacySection(epsilon=site.epsilon_cap, delta=site.delta)
-    return Audited(site, ModelSection(), FederationSection(), privacy)
+    """Return a site's part in a run over the vocabulary that it approved; its claim is its whole cap."""
+    site = load_site(path)
+    data, share = read_events(HashableSite(site)), release_share(site.population_size)
+    return Audited(site, data, site_vocabulary(site), tuple(ModelSection().encoders), site.epsilon_cap, share)
 
 
 def audited_member(scenario: Scenario, name: str | None) -> Audited:
-    """Return a member's training in a scenario, the first member's without a name; raise BadInputError for no member."""
-    members = {section.name: section for section in scenario.members}
+    """Return a member's part in a scenario, the first member's without a name; raise BadInputError for no member.
+
+    The vocabulary is that of all platforms' public catalogues, as in `fedcart simulate`.
+    """
+    members = [section.name for section in scenario.members]
     if name is not None and name not in members:
         raise BadInputError(f"--platform {name!r} is no member of the scenario: choose {', '.join(members)}.")
-    section = members[name] if name is not None else scenario.members[0]
     nowhere = RunFolder(Path(tempfile.gettempdir()) / "fedcart-audit")  # named in the settings, never made
-    site = site_of(nowhere, scenario, section, section.population_size or 1)
-    audited = Audited(site, scenario.model, scenario.federation, scenario.privacy)
-    if section.population_size is not None:
-        return audited
-    size = declared_size(section, len(audited.platform()))
-    return replace(audited, site=site.model_copy(update={"population_size": size}))
+    sites, data = {}, {}
+    for section in scenario.platform:
+        site = site_of(nowhere, scenario, section, 1)
+        data[section.name] = read_events(HashableSite(site))
+        size = declared_size(section, len(data[section.name].split.sequences))
+        sites[section.name] = site.model_copy(update={"population_size": size})
+    encoders = tuple(scenario.model.encoders)
+    vocabulary = Vocabulary.empty().grown(
+        [published(d.catalogue) for d in data.values()], make_encoders(encoders), scenario.model.neighbours
+    )
+    share = scenario.privacy.share
+    if share is None:
+        share = release_share(sum(sites[member].population_size for member in members))
+    which = name or members[0]
+    return Audited(sites[which], data[which], vocabulary, encoders, scenario.epsilon, share)

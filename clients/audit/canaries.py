@@ -1,7 +1,7 @@
 """Canary shoppers among the real ones: each takes the two products of an edge that it owns, again and again.
 
-Its rows, as the product makes them, are public and of length 1: 1/√2 on each of its two products, and 1 on its edge. It comes
-back `VISITS` times, so that a row which is not scaled to 1 would be far longer.
+Its rows, as the product makes them, are public and of length 1: 1/√2 on each of its two products, and 1 on its edge.
+It comes back `VISITS` times, so that a row which is not scaled to 1 would be far longer.
 """
 
 import numpy as np
@@ -13,17 +13,18 @@ VISITS = 10
 """Baskets of a canary; each holds both of its products."""
 
 
-def owned_pairs(edges: NDArray[np.integer], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return (m, 2) the products of m ≤ `most` edges, none of which share a product: taken in a public random order."""
+def owned_edges(edges: NDArray[np.integer], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return (m,), m ≤ `most`: places of edges that have no product in common, found in a public random order."""
     taken: set[int] = set()
-    pairs: list[tuple[int, int]] = []
-    for a, b in rng.permutation(edges).tolist():
-        if len(pairs) == most:
+    owned: list[int] = []
+    for place in rng.permutation(len(edges)):
+        if len(owned) == most:
             break
-        if a not in taken and b not in taken:
-            taken.update((a, b))
-            pairs.append((a, b))
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        ends = set(edges[place].tolist())
+        if not taken & ends:
+            taken |= ends
+            owned.append(int(place))
+    return np.array(owned, dtype=np.int64)
 
 
 def with_canaries(shoppers: ShopperEvents, pairs: NDArray[np.int64]) -> ShopperEvents:

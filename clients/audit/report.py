@@ -7,50 +7,47 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from clients.audit.membership import ModelMembership
+from clients.audit.membership import SumMembership
 from privacy.audit import AuditOutcome, MembershipInference, markdown
 from privacy.audit.outcome import COLUMNS, cells
 from privacy.explain import Guess
-from privacy.plan import PrivacyPlan
+from privacy.release import ReleasePlan
 
 REFUTED = 3
 """Exit code: the attack proves more than is claimed."""
 MISSED = 1
 """Exit code: the self-test did not catch a planted defect."""
 NOTES = (
-    "The models trained here are thrown away: no ledger is opened, nothing is charged, nothing leaves the platform.",
+    "The sums made here are thrown away: no ledger is opened, nothing is charged, nothing leaves the platform.",
     "A lower bound never shows that ε holds: it can refute a claim, or fail to.",
     "This report is computed from the shoppers' data without noise: keep it on the platform.",
 )
 Row = tuple[str, ...]
 Table = tuple[str, Row, list[Row]]
 """Title, columns, rows."""
-CANARY_COLUMNS: Row = ("the attacker", *COLUMNS[1:-1], "provable")
-MEMBERSHIP_COLUMNS: Row = ("model", "AUC", "TPR at FPR 0.1 %", "TPR at FPR 1 %")
+CANARY_COLUMNS: Row = (*COLUMNS[1:-1], "provable")
+MEMBERSHIP_COLUMNS: Row = ("sums", "AUC", "TPR at FPR 0.1 %", "TPR at FPR 1 %")
 
 
 @dataclass(frozen=True)
 class Report:
     """One platform's training under attack.
 
-    every_step, model_only : what canaries prove to two attackers, each at the confidence on its own. The verdict
-        rests on the first, who also knows all that the second knows.
-    membership : of real shoppers, private model and contrast; empty where left out.
+    canaries : what they prove. membership : of real shoppers, private sums and exact ones; empty where left out.
     allowed : the most that the claim allows anyone, at the false positive rates of `membership`.
     """
 
     platform: str
-    plan: PrivacyPlan
-    every_step: AuditOutcome
-    model_only: AuditOutcome
-    membership: tuple[ModelMembership, ...]
+    plan: ReleasePlan
+    canaries: AuditOutcome
+    membership: tuple[SumMembership, ...]
     allowed: tuple[Guess, ...]
     warnings: tuple[str, ...]
 
     @property
     def refuted(self) -> bool:
         """Whether a lower bound passes the claim."""
-        return self.every_step.violation
+        return self.canaries.violation
 
     @property
     def exit_code(self) -> int:
@@ -60,8 +57,8 @@ class Report:
     @property
     def verdict(self) -> str:
         """One line for a privacy officer."""
-        proved = self.every_step.bound.epsilon
-        what = f"the attack proves ε ≥ {proved:.2f} with {100 * self.every_step.confidence:g} % confidence"
+        proved = self.canaries.bound.epsilon
+        what = f"the attack proves ε ≥ {proved:.2f} with {100 * self.canaries.confidence:g} % confidence"
         if not proved:
             what = "the attack proves nothing (ε ≥ 0)"
         return (
@@ -71,17 +68,14 @@ class Report:
 
     def tables(self) -> list[Table]:
         """Return what is printed: title, columns, rows."""
-        canaries = ("Canary shoppers: what is proved of ε", CANARY_COLUMNS, self.canary_rows())
+        row = (*cells(self.canaries)[1:-1], f"at most {self.canaries.ceiling:.2f}")
+        canaries = ("Canary shoppers: what is proved of ε", CANARY_COLUMNS, [row])
         members = ("Membership of real shoppers", MEMBERSHIP_COLUMNS, self.membership_rows())
         return [canaries, members] if self.membership else [canaries]
 
-    def canary_rows(self) -> list[Row]:
-        """Return a row for each attacker."""
-        return [_canary_row(outcome) for outcome in (self.every_step, self.model_only)]
-
     def membership_rows(self) -> list[Row]:
-        """Return a row for each model, and what the claim allows."""
-        rows = [_membership_row(m.model, m.found) for m in self.membership]
+        """Return a row for private sums and one for exact ones, and what the claim allows."""
+        rows = [_membership_row(m.sums, m.found) for m in self.membership]
         allowed = (f"at most {_percent(g.true_positive_rate)}" for g in self.allowed)
         return [*rows, ("what the claim allows", "–", *allowed)]
 
@@ -92,12 +86,9 @@ class Report:
             "verdict": self.verdict,
             "refuted": self.refuted,
             "exit_code": self.exit_code,
-            "plan": self.plan.to_dict(),
-            "claimed_epsilon": self.every_step.claimed,
-            "canaries": {
-                "every_step_seen": self.every_step.to_dict(),
-                "only_the_model_seen": self.model_only.to_dict(),
-            },
+            "plan": asdict(self.plan),
+            "claimed_epsilon": self.canaries.claimed,
+            "canaries": self.canaries.to_dict(),
             "membership": [asdict(m) for m in self.membership],
             "allowed_by_the_claim": [asdict(guess) for guess in self.allowed],
             "warnings": list(self.warnings),
@@ -169,17 +160,13 @@ class SelfTest:
         return f"{markdown(self.outcomes)}\n\n{self.verdict}\n"
 
 
-def _canary_row(outcome: AuditOutcome) -> Row:
-    return *cells(outcome)[:-1], f"at most {outcome.ceiling:.2f}"
-
-
-def _membership_row(model: str, found: MembershipInference) -> Row:
+def _membership_row(sums: str, found: MembershipInference) -> Row:
     low, high = found.auc_interval
     rates = (
         f"{_percent(r.tpr)} ({_percent(r.tpr_interval[0])} to {_percent(r.tpr_interval[1])})"
         for r in found.rates
     )
-    return model, f"{found.auc:.3f} ({low:.3f} to {high:.3f})", *rates
+    return sums, f"{found.auc:.3f} ({low:.3f} to {high:.3f})", *rates
 
 
 def _percent(share: float) -> str:

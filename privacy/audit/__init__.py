@@ -4,18 +4,17 @@ An audit finds violations or finds none; it never verifies a claim. What it atta
 plants defects there, belong to whoever trains: ``clients.audit``.
 """
 
-from privacy.audit.attack import Transcript, assess, attacks
+from privacy.audit.attack import assess
 from privacy.audit.bounds import (
     Bound,
-    above_gaussian,
     best_bound,
     clopper_pearson,
     clopper_pearson_bound,
     gaussian_bound,
     one_run_bound,
 )
-from privacy.audit.canaries import Canaries
-from privacy.audit.membership import MembershipInference, Rate, leave_one_out, membership_inference
+from privacy.audit.canaries import Canaries, likelihood_scores
+from privacy.audit.membership import MembershipInference, Rate, linear_scores, membership_inference
 from privacy.audit.outcome import AuditOutcome, markdown
 
 __all__ = [
@@ -24,15 +23,13 @@ __all__ = [
     "Canaries",
     "MembershipInference",
     "Rate",
-    "Transcript",
-    "above_gaussian",
     "assess",
-    "attacks",
     "best_bound",
     "clopper_pearson",
     "clopper_pearson_bound",
     "gaussian_bound",
-    "leave_one_out",
+    "likelihood_scores",
+    "linear_scores",
     "markdown",
     "membership_inference",
     "one_run_bound",

@@ -6,8 +6,8 @@ rest, and has v of r guesses right. Too many right guesses refute a claimed ε:
 - ``one_run_bound``: Steinke, Nasr & Jagielski, *Privacy Auditing with One (1) Training Run*, NeurIPS 2023
   (arXiv:2305.08846), Theorem 5.2. Assumes nothing but (ε, δ)-DP.
 - ``gaussian_bound``: Mahloujifar, Melis & Chaudhuri, *Auditing f-Differential Privacy in One Run*, 2024
-  (arXiv:2410.22235). Tighter; assumes the trade-off curve of a Gaussian mechanism, so it bounds ε for
-  mechanisms whose curve lies above the Gaussian one of equal (ε, δ), as sampled Gaussian noise does.
+  (arXiv:2410.22235). Tighter; assumes the trade-off curve of a Gaussian mechanism, which is what a
+  `ReleasePlan` claims: Gaussian releases without sampling compose to one.
 - ``clopper_pearson_bound``: independent trials, as in membership inference over many runs or users
   (Jagielski, Ullman & Oprea 2020, arXiv:2006.07709).
 
@@ -25,20 +25,17 @@ import dp_accounting
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import expit, log_ndtr, ndtr, ndtri
+from scipy.special import expit, ndtr, ndtri
 
-from privacy.accounting import check_delta, delta_at
+from privacy.accounting import check_delta
 from privacy.checks import real, whole
 from privacy.errors import PlanError
-from privacy.events import PoissonGaussian
 
 MAX_EPSILON = 64.0
 """No bound says more: far beyond what any number of canaries can show."""
 MAX_MU = 40.0
 FRACTIONS = (0.02, 0.05, 0.1, 0.25, 0.5)
 """Shares of the canaries named IN, and as many OUT, that ``best_bound`` tries."""
-CURVE_TOLERANCE = 1e-3
-"""What δ may be above the Gaussian one, relatively: the accountant's own allowances for round-off."""
 _HALVINGS = 40
 
 
@@ -132,34 +129,9 @@ def gaussian_bound(canaries: int, guesses: int, correct: int, *, delta: float, c
     return gaussian_epsilon(mu, delta)
 
 
-def above_gaussian(event: PoissonGaussian, epsilon: float, delta: float) -> bool:
-    """Whether an event's trade-off lies above the Gaussian one of equal (ε, δ): δ(e) is no larger for 25 e < ε.
-
-    This is what lets ``gaussian_bound`` speak for sampled Gaussian noise. Strong sampling and few steps can
-    break it.
-    """
-    if epsilon <= 0.0:
-        return False
-    mu = _largest(lambda m: gaussian_epsilon(m, delta) <= epsilon, MAX_MU)
-    return all(
-        delta_at([event], float(e)) <= (1.0 + CURVE_TOLERANCE) * _gaussian_delta(mu, float(e))
-        for e in np.linspace(0.01, 0.999, 25) * epsilon
-    )
-
-
-def _gaussian_delta(mu: float, epsilon: float) -> float:
-    """δ at ε of a Gaussian mechanism with noise 1/μ (Balle & Wang 2018)."""
-    return float(ndtr(mu / 2.0 - epsilon / mu)) - math.exp(
-        epsilon + float(log_ndtr(-mu / 2.0 - epsilon / mu))
-    )
-
-
 @dataclass(frozen=True)
 class Bound:
-    """The best lower bounds found, which hold together, and the guesses behind the Gaussian one.
-
-    Where no Gaussian curve may be assumed, ``gaussian`` is 0 and the guesses are those of ``one_run``.
-    """
+    """The best lower bounds found, which hold together, and the guesses behind the Gaussian one."""
 
     one_run: float
     gaussian: float
@@ -190,7 +162,6 @@ def best_bound(
     delta: float,
     confidence: float,
     fractions: Sequence[float] = FRACTIONS,
-    gaussian: bool = True,
 ) -> Bound:
     """The largest bound over several attacks and numbers of guesses, at ``confidence`` for all together.
 
@@ -202,7 +173,6 @@ def best_bound(
         delta: δ of the claim.
         confidence: 1 − α.
         fractions: shares of the canaries named IN, and as many OUT; each in (0, ½].
-        gaussian: whether the mechanism may be held to a Gaussian trade-off curve (``above_gaussian``).
 
     Raises:
         PlanError: no attacks, wrong shapes, NaN scores or a value out of range.
@@ -214,7 +184,7 @@ def best_bound(
     for name, scores in attacks.items():
         if scores.shape != (m,) or bool(np.isnan(scores).any()):
             raise PlanError(f"attack {name!r} needs {m} scores without NaN, has shape {scores.shape}")
-    alpha = (1.0 - check_confidence(confidence)) / ((2 if gaussian else 1) * len(attacks) * len(named))
+    alpha = (1.0 - check_confidence(confidence)) / (2 * len(attacks) * len(named))
     check_delta(delta)
     best, one_run, mu = ("", 0, 0), 0.0, 0.0
     for name, scores in attacks.items():
@@ -222,9 +192,8 @@ def best_bound(
             r, v = count_guesses(scores, included, k)
             if one_run_p_value(m, r, v, one_run, delta) <= alpha:
                 one_run = one_run_bound(m, r, v, delta=delta, confidence=1.0 - alpha)
-                best = best if gaussian else (name, r, v)
             # Refuting what is already refuted adds nothing: one look instead of a search.
-            if gaussian and refutes(gaussian_curve(mu), m, r, v, alpha):
+            if refutes(gaussian_curve(mu), m, r, v, alpha):
                 mu = _largest(lambda x, r=r, v=v: refutes(gaussian_curve(x), m, r, v, alpha), MAX_MU)  # type: ignore[misc]
                 best = (name, r, v)
     return Bound(one_run, gaussian_epsilon(mu, delta), *best)

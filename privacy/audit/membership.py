@@ -1,22 +1,21 @@
-"""Membership inference on real users: likelihood-ratio scores and what they amount to.
+"""Membership inference on real users: scores of an attacker who knows everybody's rows, and what they amount to.
 
-Carlini et al., *Membership Inference Attacks From First Principles*, 2022 (arXiv:2112.03570): K models, each
-trained on users drawn by fair coins; each model in turn is attacked with what the others teach, and an attack is
-judged by its true positives at a very low rate of false ones. These numbers describe one attack. They are no
-lower bound on ε: users of one run are not independent. Shapes: ``K`` models, ``n`` users.
+K sums, each over users drawn by fair coins. An attack is judged by its true positives at a very low rate of false
+ones (Carlini et al. 2022, arXiv:2112.03570). These numbers describe one attack. They are no lower bound on ε: users
+of one run are not independent. Shapes: ``K`` runs, ``n`` users, ``D`` coordinates.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from privacy.audit.bounds import check_confidence, clopper_pearson
-from privacy.checks import real, whole
+from privacy.checks import real
 from privacy.errors import PlanError
 
 Interval = tuple[float, float]
@@ -49,7 +48,7 @@ class MembershipInference:
         auc: chance that a member scores above another user, ties counting half; 0.5 is guessing.
         auc_interval: bootstrap over users.
         rates: at each target false positive rate.
-        members: (user, model) pairs in which the model was trained on the user.
+        members: (user, run) pairs in which the user was in.
         others: pairs in which it was not.
     """
 
@@ -59,37 +58,29 @@ class MembershipInference:
     members: int
     others: int
     users: int
-    models: int
+    runs: int
     confidence: float
 
 
-def leave_one_out(statistics: Floats, members: Bools) -> Floats:
-    """(K, n) log likelihood ratios: each model attacked with all others as its shadows; NaN where they are too few.
+def linear_scores(rows: sparse.sparray, sums: Floats, noise: float) -> Floats:
+    """(K, n) posterior means of membership, by the best linear attacker, from K noised sums over some of n users.
 
     Args:
-        statistics: (K, n) of each user under each model, such as the logit of the model's confidence.
-        members: (K, n) whether the model was trained on the user, by independent coins: then a score without
-            any leak says nothing, whatever the number of models.
+        rows: (n, D) what each user adds to a sum, which the attacker knows.
+        sums: (K, D) Σ over the members of their rows, plus noise.
+        noise: its standard deviation in each coordinate, above 0.
 
-    Given the others, a user's statistic is taken for Gaussian with means of its own, with and without the user,
-    and one spread for all users: with few models a spread per user is too uncertain. A mean needs two models.
+    x̂ = ½ + (RRᵀ + 4σ²I)⁻¹ R (y − ½ Rᵀ1): fair coins have variance ¼. Without noise, σ → 0, it solves for who is in.
     """
-    if statistics.shape != members.shape or statistics.ndim != 2 or not np.isfinite(statistics).all():
+    n = rows.shape[0]
+    if sums.ndim != 2 or sums.shape[1] != rows.shape[1] or not np.isfinite(sums).all():
         raise PlanError(
-            f"statistics need one finite number per model and user, shapes {statistics.shape}, {members.shape}"
+            f"sums need a finite number per run and coordinate: {sums.shape} for rows {rows.shape}"
         )
-    whole("models", len(statistics), at_least=5, at_most=10**6, hint="a likelihood ratio needs shadow models")
-    scores = np.zeros(statistics.shape)
-    for k, observed in enumerate(statistics):
-        others = np.arange(len(statistics)) != k
-        for which, sign in ((members[others], 1.0), (~members[others], -1.0)):
-            counts = which.sum(axis=0)
-            mean = (statistics[others] * which).sum(axis=0) / np.maximum(counts, 1)
-            squares = (np.square(statistics[others] - mean) * which).sum()
-            variance = squares / max((counts - 1).clip(min=0).sum(), 1) + 1e-24
-            logs = -np.square(observed - mean) / (2.0 * variance) - 0.5 * math.log(variance)
-            scores[k] += np.where(counts >= 2, sign * logs, np.nan)
-    return scores
+    real("noise", noise, above=0.0, at_most=1e12, hint="give the standard deviation of the noise")
+    ridge = (rows @ rows.T).toarray() + 4.0 * noise**2 * np.eye(n)
+    half = rows.T @ np.full(n, 0.5)
+    return 0.5 + np.linalg.solve(ridge, rows @ (sums - half).T).T
 
 
 def membership_inference(
@@ -110,9 +101,7 @@ def membership_inference(
         PlanError: no members or no others, wrong shapes, or a value out of range.
     """
     if scores.shape != members.shape or scores.ndim != 2:
-        raise PlanError(
-            f"scores need one number per model and user, shapes {scores.shape} and {members.shape}"
-        )
+        raise PlanError(f"scores need one number per run and user, shapes {scores.shape} and {members.shape}")
     hint = "give a small rate such as 0.001"
     targets = [real("target_fpr", rate, above=0.0, at_most=0.5, hint=hint) for rate in target_fprs]
     half = (1.0 - check_confidence(confidence)) / 2.0
@@ -120,7 +109,7 @@ def membership_inference(
     inside = members[known]
     users = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)[known]
     if not (0 < inside.sum() < len(inside)):
-        raise PlanError("membership inference needs users with and users without: give more models or users")
+        raise PlanError("membership inference needs users with and users without: give more runs or users")
     values, place = np.unique(-scores[known], return_inverse=True)  # from the highest score down
 
     def measure(weights: Floats) -> Floats:
@@ -150,6 +139,6 @@ def membership_inference(
         members=count,
         others=len(inside) - count,
         users=int((known.any(axis=0)).sum()),
-        models=len(scores),
+        runs=len(scores),
         confidence=confidence,
     )

@@ -20,7 +20,7 @@ class AuditOutcome:
         bound: lower bounds found; both hold together with probability ``confidence``.
         ceiling: what the same canaries would have proved, had each been recognised.
         canaries: how many, of which about half were included.
-        steps: steps that ran.
+        runs: independent runs, each canary in one.
         seconds: how long it took.
     """
 
@@ -32,7 +32,7 @@ class AuditOutcome:
     ceiling: float
     confidence: float
     canaries: int
-    steps: int
+    runs: int
     seconds: float
 
     @property
