@@ -125,7 +125,9 @@ def test_the_app_of_the_bundle_is_never_loaded(call, folder, monkeypatch):
     """What runs is the app that this process imported when it started."""
     ran = []
     monkeypatch.setattr(
-        gate, "take_part", lambda _, message: ran.append("installed") or Message(RecordDict(), reply_to=message)
+        gate,
+        "take_part",
+        lambda _, message: ran.append("installed") or Message(RecordDict(), reply_to=message),
     )
     monkeypatch.setattr("flwr.cli.install.install_from_fab", lambda *_, **__: ran.append("bundle"))
     call()

@@ -45,7 +45,9 @@ def test_what_shoppers_did_trains_next_and_is_charged_to_the_same_ledger(
         "orders": SqlSource(type="sql", url=url, table="loop_orders", columns=columns),
         "feedback": FeedbackSource(type="feedback", where=url),
     }
-    site = make_site(cap=20.0).model_copy(update={"events": None, "sources": sources, "store": tmp_path / "store"})
+    site = make_site(cap=20.0).model_copy(
+        update={"events": None, "sources": sources, "store": tmp_path / "store"}
+    )
     feedback, store = FeedbackStore(url), open_store(site.store, shards=4)
     ingest(store, sources, None, now=NOW)
     stored = store.manifest().added
