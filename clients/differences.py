@@ -13,6 +13,7 @@ model without a residual.
 
 import torch
 
+from clients.gradients import finite_rows
 from shared_model.exchange import SharedTensors
 from shared_model.loss import Negatives, ShopperExample, shopper_utility
 from shared_model.model import ModelSpec
@@ -29,7 +30,8 @@ def rank_differences(
     candidates: Negatives,
     weights: torch.Tensor,
 ) -> SharedTensors:
-    """Return name → (B, *shape), the differences of each shopper's own utility; a row of weight 0 is zero.
+    """Return name → (B, *shape), the differences of each shopper's own utility; a row of weight 0 is zero, and so is one
+    that is not finite.
 
     weights : (B,) 1 for a shopper, 0 for a row of padding.
     """
@@ -43,6 +45,6 @@ def rank_differences(
                 shopper_utility(shared | {name: moved}, spec, example, candidates)
                 for moved in (tensor + apart, tensor - apart)
             )
-            columns.append((down - up) / (2 * STEP) * weights)
+            columns.append((down - up) / (2 * STEP))
         rows[name] = torch.stack(columns, 1)
-    return rows
+    return finite_rows(rows, weights)

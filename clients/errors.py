@@ -12,6 +12,10 @@ class DataError(BadInputError):
     code = "data"
 
 
+class NoShopperError(DataError):
+    """Data without one shopper that can be used; everything else about it may be right."""
+
+
 class SiteError(BadInputError):
     """A platform's own settings cannot be used."""
 
@@ -33,8 +37,22 @@ class PolicyError(FedcartError):
             self.code = f"policy.{reason}"
 
 
+class RoundError(FedcartError):
+    """A round for which nothing leaves, now or ever: one reservation has one draw of noise and one outcome.
+
+    `reason` says why, as `round.<reason>`: "busy", "nothing", "unfinished" or "lost" (`clients.app`).
+    """
+
+    exit_code = 5
+    code = "round"
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.code = f"round.{reason}"
+
+
 class OutboxError(FedcartError):
-    """The platform's outbox cannot be read or written, so nothing leaves."""
+    """The platform's outbox cannot be read or written, or does not fit its ledger, so nothing leaves."""
 
     exit_code = 4
     code = "outbox"

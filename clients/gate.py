@@ -48,8 +48,7 @@ def answer(folder: ClientFolder, installed: Mapping[str, bytes], task: Task, tim
         _require_training(name, task)
         require_bundle(site, folder.approvals, task.bundle, installed)
         ask = instructions_of(task.message)
-        exchange = folder.membership().kit.card.model.spec.exchange.fingerprint
-        require_plan(site, ask, exchange, open_ledger(site).budget(), time)
+        require_plan(site, ask, folder.membership().kit.card.model, open_ledger(site).budget(), time)
         task.context.node_config = {"site": str(folder.site_file.absolute())}
         _say_cost(site, ask)
         reply = app(task.message, task.context)

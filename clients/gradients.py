@@ -52,7 +52,11 @@ def per_shopper_gradients(
     compute = _eager(spec)
     if compiled:
         compute = _compiled(spec, Forms.of(shared, public, columns), torch.get_num_threads())
-    rows = compute(shared, public, columns)
+    return finite_rows(compute(shared, public, columns), weights)
+
+
+def finite_rows(rows: SharedTensors, weights: torch.Tensor) -> SharedTensors:
+    """Return name → (B, *shape) with zeros for every row of weight 0, and for one with a NaN or inf in any tensor."""
     # A sum is finite only if every term is, and needs no second tensor of the gradients' size.
     finite = torch.stack([g.flatten(1).sum(1) for g in rows.values()]).isfinite().all(0)
     keep = finite & (weights > 0)

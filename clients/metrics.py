@@ -11,7 +11,7 @@ from clients.participate import open_ledger
 from federation.metrics import process_families
 from federation.supervise import read_record
 from privacy.errors import PrivacyError
-from privacy.ledger.entry import Kind
+from privacy.ledger import NOTHING, Kind
 from shared_model.errors import FedcartError
 
 
@@ -38,14 +38,16 @@ class ClientCollector(Collector):
             return
         readable.add_metric([], 1.0)
         yield readable
-        kinds = Counter(entry.kind for entry in entries)
-        for kind, name, text in (
-            (Kind.RESERVE, "rounds_reserved", "Rounds for which budget was set aside."),
-            (Kind.SETTLE, "rounds_settled", "Rounds that were trained and charged."),
-            (Kind.RETRY, "rounds_retried", "Rounds that were taken up again after a crash."),
-            (Kind.REFUSE, "budget_refused", "Requests that the ledger refused."),
+        said = list(entries)
+        kinds = Counter(entry.kind for entry in said)
+        lost = sum(e.kind is Kind.SETTLE and e.body["output"] == NOTHING for e in said)
+        for count, name, text in (
+            (kinds[Kind.RESERVE], "rounds_reserved", "Rounds for which budget was set aside."),
+            (kinds[Kind.SETTLE], "rounds_settled", "Rounds that were charged and ended."),
+            (lost, "rounds_lost", "Rounds that were charged and ended with nothing, by a crash."),
+            (kinds[Kind.REFUSE], "budget_refused", "Requests that the ledger refused."),
         ):
-            yield CounterMetricFamily(f"fedcart_{name}", text, value=kinds[kind])
+            yield CounterMetricFamily(f"fedcart_{name}", text, value=count)
         for name, text, value in (
             ("epsilon_committed", "ε that is spent or reserved.", budget.committed),
             ("epsilon_left", "ε that is left.", budget.left),

@@ -1,53 +1,84 @@
 """One round on one platform: check the request, charge the ledger, train, store, settle, and only then answer.
 
-Order matters: the reservation is durable before the first gradient, and the update is durable before it leaves.
+Guarantee: a reservation has one draw of noise, ever, and one outcome; the server learns the outcome, or that there is
+none, and whatever it learns otherwise follows from public things (`clients.app` lists every code).
 
-| what happens                               | what was charged, what leaves                                |
-|--------------------------------------------|--------------------------------------------------------------|
-| the plan would pass the cap, now or later  | nothing, refused before the first gradient                   |
-| killed before the update is stored         | the reservation stays; the next attempt takes it up again    |
-| killed after the update is stored          | the next attempt settles and sends the stored update         |
-| asked again for a finished round           | nothing; the stored update is sent again                     |
-| any ledger or outbox trouble               | refused; nothing leaves                                      |
+| what happens                                   | what was charged, what leaves                               |
+|------------------------------------------------|-------------------------------------------------------------|
+| a number out of its range, a wrong tensor      | nothing; refused before data are read                       |
+| the data cannot be read                        | nothing; `data`                                             |
+| no shopper is there                            | the round; noise around a sum of zero, as of any population |
+| the plan would pass the cap, now or later      | nothing, refused before the first gradient                  |
+| training raises, or takes too long, or its     | the round; the tensors that it began with, stored and sent  |
+| result is not finite                           | like any other result                                       |
+| killed, or the disk full, before the update is | the round; the next request ends it with "nothing":         |
+| stored                                         | `round.nothing`, for ever                                   |
+| killed after the update is stored              | the round; the next request settles and sends what is stored |
+| asked again for a finished round               | nothing more; the stored update, byte for byte              |
+| another process is at a round here             | nothing; `round.busy`                                       |
+| the folder is a copy, on the same ledger       | nothing more; only the one that stored it sends it          |
+| two folders with outboxes of their own         | each its own reservation                                    |
+| any ledger or outbox trouble                   | refused; nothing leaves                                     |
+
+Reproducible noise, which is for simulations and protects nobody, is drawn again after a kill: it is the same draw.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
-from clients.errors import PolicyError
-from clients.examples import training_data
+from clients.errors import DataError, OutboxError, PolicyError, RoundError
+from clients.examples import TrainingData, training_data
 from clients.fresh import added_so_far, mark_trained
 from clients.outbox import Outbox
-from clients.platform import HashableSite, Platform, check_encoders, prepare_platform
+from clients.platform import HashableSite, check_encoders, prepare_platform
 from clients.site import SiteSettings
 from clients.training import LocalRecipe, train_plain, train_private
 from federation.telemetry import span
-from privacy.errors import BudgetRefusedError
-from privacy.ledger import Ledger, Receipt, Statement, Status
+from privacy.ledger import NOTHING, Ledger, Receipt, Reservation, Statement, Status
 from privacy.ledger.keys import load_key_file
 from privacy.noise import NoiseSource, ReproducibleNoise, SecureNoise
 from privacy.plan import PrivacyPlan
+from shared_model.errors import ExchangeError, FedcartError
 from shared_model.exchange import fingerprint
-from shared_model.instructions import TrainInstructions
+from shared_model.instructions import START_LIMIT, TrainInstructions
 from shared_model.version import VERSION
+
+Arrays = dict[str, NDArray]
+_log = structlog.get_logger("fedcart.client")
 
 
 @dataclass(frozen=True)
 class Contribution:
     """What leaves the platform: the shared tensors, its declared weight, and a signed receipt with its ledger's head.
 
-    `receipt` is None for plain training. ε and δ follow from the public plan alone, and no entry of the ledger depends
-    on the data, so they reveal nothing.
+    `receipt` is None for plain training. ε and δ follow from the public plan alone, and an entry of the ledger depends
+    on plans, times, and what was released: so they reveal nothing beyond the tensors.
     """
 
-    arrays: dict[str, NDArray]
+    arrays: Arrays
     weight: float
     statement: Statement
     receipt: Receipt | None = None
+
+
+@dataclass(frozen=True)
+class Round:
+    """A private round under way: what is asked of which platform, under which key of its ledger."""
+
+    site: SiteSettings
+    ask: TrainInstructions
+    arrays: Arrays
+    plan: PrivacyPlan
+    ledger: Ledger
+    outbox: Outbox
+    key: str
 
 
 def plan_for(site: SiteSettings, ask: TrainInstructions) -> PrivacyPlan:
@@ -62,81 +93,52 @@ def plan_for(site: SiteSettings, ask: TrainInstructions) -> PrivacyPlan:
     )
 
 
-def participate(site: SiteSettings, ask: TrainInstructions, arrays: dict[str, NDArray]) -> Contribution:
+def participate(site: SiteSettings, ask: TrainInstructions, arrays: Arrays) -> Contribution:
     """Train for one round and return what may leave.
 
     Raises FedcartError or PrivacyError; their `code` is all that may be told to the server.
     """
-    check_encoders(ask.encoder_names, ask.identities)
-    spec = ask.spec
-    spec.exchange.validate(arrays, f"round {ask.round}, from the server")
-    added = added_so_far(site)  # before the data is read: what comes in meanwhile stays new
-    platform = prepare_platform(HashableSite(site), ask.encoder_names, ask.width, ask.history_length)
+    _check(site, ask, arrays)
     if ask.epsilon == 0:
-        contribution = _plain(site, ask, platform, arrays)
-        mark_trained(site, ask.run_id, added)
-        return contribution
+        return _plain(site, ask, arrays)
+    plan, outbox = plan_for(site, ask), Outbox(site.work / "outbox")
+    with outbox.held():
+        ledger = open_ledger(site)
+        _require_delta(site, ledger)
+        outbox.require_known({held.key for held in ledger.reservations()})
+        request = sha256(f"{ask.model_dump_json()}|{fingerprint(arrays)}".encode()).hexdigest()
+        key = f"{ask.run_id}/round-{ask.round}/{request}/{site.name}/{outbox.id()}"
+        this = Round(site, ask, arrays, plan, ledger, outbox, key)
+        held = ledger.reservation(key)
+        if held is None or _same_draw_again(this, held):
+            return _first(this, held)
+        return _send(this, held)
+
+
+def _check(site: SiteSettings, ask: TrainInstructions, arrays: Arrays) -> None:
+    """Refuse what can be refused before any data are read."""
+    check_encoders(ask.encoder_names, ask.identities)
+    where = f"round {ask.round}, from the server"
+    ask.spec.exchange.validate(arrays, where)
+    for name, array in arrays.items():
+        if not np.abs(array).max(initial=0.0) <= START_LIMIT:
+            raise ExchangeError(f"{where}: tensor {name!r} holds a number beyond {START_LIMIT:g}.")
+    if ask.epsilon == 0:
+        if not site.allow_plain_training:
+            raise PolicyError(
+                f"{site.name}: the server asks for training without privacy, which this site does not allow. "
+                "Only for public data: set allow_plain_training = true."
+            )
+        return
     if ask.delta != site.delta:
         raise PolicyError(
             f"{site.name}: the server asks for delta {ask.delta:g}, the site declares {site.delta:g}."
         )
-    if any(report.tainted for report in platform.reports) and not site.reproducible_noise:
+    if site.task.research_k_core is not None and not site.reproducible_noise:
         raise PolicyError(
             f"{site.name}: research_k_core looks at all shoppers together, so no privacy can be promised. "
             "Remove it from the site's task."
         )
-    plan = plan_for(site, ask)
-    incoming = fingerprint(arrays)
-    request = sha256(f"{ask.model_dump_json()}|{incoming}".encode()).hexdigest()
-    key = f"{ask.run_id}/round-{ask.round}/{request[:32]}"
-    outbox = Outbox(site.work / "outbox")
-    ledger = open_ledger(site)
-    _require_delta(site, ledger)
-    held = ledger.reservation(key)
-    stored = outbox.get(key) if held is not None else None
-    noise: NoiseSource = SecureNoise()
-    if site.reproducible_noise:
-        noise = ReproducibleNoise(ask.seed, site.name, ask.round)
-    if held is None or held.status is Status.OPEN:
-        _require_room(ledger, plan, ask)
-        reservation = ledger.reserve(
-            plan.event_of(ask.local_steps),
-            run=ask.run_id,
-            purpose=f"round {ask.round} of {ask.rounds}",
-            key=key,
-            model_fingerprint=incoming,
-            code_version=VERSION,
-        )
-        if stored is None:
-            data = training_data(
-                platform.split, platform.features, platform.norms, platform.isolation, spec, ask.targets
-            )
-            with span("training", run=ask.run_id, round=ask.round):
-                trained = train_private(
-                    spec.exchange.to_torch(arrays, "from the server"),
-                    spec,
-                    data,
-                    _recipe(ask),
-                    plan,
-                    noise,
-                    _public_rng(site, ask),
-                    site.compute.compile,
-                )
-            stored = outbox.put(key, spec.exchange.to_numpy(trained, "after training"))
-            mark_trained(site, ask.run_id, added)
-        ledger.settle(reservation)
-    if stored is None:
-        raise PolicyError(
-            f"{site.name}: {key} was settled but its update is not in the outbox; it is not made again."
-        )
-    spec.exchange.validate(stored, "from the outbox")
-    statement = _statement(site, ask, incoming, noise.name)
-    return Contribution(stored, float(site.population_size), statement, ledger.receipt(statement))
-
-
-def _statement(site: SiteSettings, ask: TrainInstructions, base: str, noise: str) -> Statement:
-    """Say what an update is made for; `base` is the fingerprint of the tensors that training began with."""
-    return Statement(site.name, ask.run_id, ask.round, ask.fingerprint, base, noise)
 
 
 def _require_delta(site: SiteSettings, ledger: Ledger) -> None:
@@ -149,38 +151,157 @@ def _require_delta(site: SiteSettings, ledger: Ledger) -> None:
         )
 
 
-def _require_room(ledger: Ledger, plan: PrivacyPlan, ask: TrainInstructions) -> None:
-    """Refuse a run whose *whole* cost would pass the cap, before its first round spends anything."""
-    if any(spend.run == ask.run_id for spend in ledger.runs()):
-        return
-    preview = ledger.preview(plan.event)
-    if not preview.allowed:
-        message = (
-            f"run {ask.run_id} would take population {ledger.population!r} from epsilon {preview.before:.3f} to "
-            f"{preview.after:.3f}, past its cap of {preview.cap:.3f} (delta {plan.delta:g}). Nothing was trained. "
-            "Ask for a smaller epsilon, or let the platform's privacy officer raise the cap."
-        )
-        ledger.note(f"refused: {message}")
-        raise BudgetRefusedError(message)
+def _same_draw_again(this: Round, held: Reservation) -> bool:
+    """Whether a simulation was killed in this round: its noise follows from the seed, so its update is made again."""
+    return this.site.reproducible_noise and held.status is Status.OPEN and this.outbox.get(this.key) is None
 
 
-def _plain(
-    site: SiteSettings, ask: TrainInstructions, platform: Platform, arrays: dict[str, NDArray]
-) -> Contribution:
-    if not site.allow_plain_training:
-        raise PolicyError(
-            f"{site.name}: the server asks for training without privacy, which this site does not allow. "
-            "Only for public data: set allow_plain_training = true."
+def _first(this: Round, held: Reservation | None) -> Contribution:
+    """Read the data, reserve, train, store and send: at most once for a key."""
+    site, ask = this.site, this.ask
+    added = _added_so_far(site)  # before the data are read: what comes in meanwhile stays new
+    data = _read(site, ask)
+    if held is None:
+        held = this.ledger.reserve(
+            this.plan.event_of(ask.local_steps),
+            run=ask.run_id,
+            purpose=f"round {ask.round} of {ask.rounds}",
+            key=this.key,
+            model_fingerprint=fingerprint(this.arrays),
+            code_version=VERSION,
+            whole=this.plan.event,
         )
-    spec = ask.spec
-    data = training_data(
-        platform.split, platform.features, platform.norms, platform.isolation, spec, ask.targets
+    with _unfinished(this):
+        this.outbox.put(this.key, _trained(this, data))
+        mark_trained(site, ask.run_id, added)
+        return _send(this, held)
+
+
+def _send(this: Round, held: Reservation) -> Contribution:
+    """Settle a reservation with what is stored for it, or with nothing, and return exactly what the ledger then names."""
+    spec, stored = this.ask.spec, this.outbox.get(this.key)
+    if stored is not None:
+        spec.exchange.validate(stored, "from the outbox")
+    if held.status is Status.OPEN:
+        held = this.ledger.settle(held, NOTHING if stored is None else fingerprint(stored))
+    who = f"{this.site.name}: round {this.ask.round} of {this.ask.run_id}"
+    if held.output == NOTHING:
+        raise RoundError(
+            f"{who} was charged and ended by a crash before its update was stored. It is not trained again; the next "
+            "round is.",
+            "nothing",
+        )
+    if stored is None:
+        raise RoundError(
+            f"{who} was charged, and its update is not in this outbox: it is not made again. Send it from the folder "
+            "that stored it, or restore work/outbox from a backup.",
+            "lost",
+        )
+    update = fingerprint(stored)
+    if update != held.output:
+        raise OutboxError(f"{who}: the stored update is {update}, the ledger names {held.output}.")
+    statement = _statement(this.site, this.ask, this.arrays, stored, _noise(this).name)
+    return Contribution(stored, float(this.site.population_size), statement, this.ledger.receipt(statement))
+
+
+@contextmanager
+def _unfinished(this: Round) -> Iterator[None]:
+    """Turn whatever goes wrong after the reservation into one code; why stays in this platform's log."""
+    try:
+        yield
+    except Exception as error:
+        _log.exception("round-unfinished", platform=this.site.name, code=getattr(error, "code", "internal"))
+        raise RoundError(
+            f"{this.site.name}: round {this.ask.round} of {this.ask.run_id} was charged and could not be finished: "
+            f"{error}",
+            "unfinished",
+        ) from error
+
+
+def _trained(this: Round, data: TrainingData) -> Arrays:
+    """Return the tensors after one private training, or, whatever goes wrong in it, those that it began with."""
+    site, ask, exchange = this.site, this.ask, this.ask.spec.exchange
+    try:
+        with span("training", run=ask.run_id, round=ask.round):
+            trained = train_private(
+                exchange.to_torch(this.arrays, "from the server"),
+                ask.spec,
+                data,
+                _recipe(ask),
+                this.plan,
+                _noise(this),
+                _public_rng(site, ask),
+                site.compute.compile,
+                site.policy.limits.seconds,
+            )
+        return exchange.to_numpy(trained, "after training")
+    except Exception as error:
+        _log.exception("training-failed", platform=site.name, code=getattr(error, "code", "internal"))
+        return this.arrays
+
+
+def _noise(this: Round) -> NoiseSource:
+    """Return a new source of noise; nothing is drawn from it yet."""
+    if this.site.reproducible_noise:
+        return ReproducibleNoise(this.ask.seed, this.site.name, this.ask.round)
+    return SecureNoise()
+
+
+def _added_so_far(site: SiteSettings) -> int | None:
+    with _reading(site):
+        return added_so_far(site)
+
+
+def _read(site: SiteSettings, ask: TrainInstructions) -> TrainingData:
+    """Return the platform's examples; raise DataError, and nothing else, if that cannot be."""
+    with _reading(site):
+        platform = prepare_platform(HashableSite(site), ask.encoder_names, ask.width, ask.history_length)
+        if platform.nobody is not None:
+            _log.warning("no-shopper", platform=site.name, message=str(platform.nobody))
+        return training_data(
+            platform.split, platform.features, platform.norms, platform.isolation, ask.spec, ask.targets
+        )
+
+
+@contextmanager
+def _reading(site: SiteSettings) -> Iterator[None]:
+    """Turn whatever goes wrong while data are read and prepared into one code."""
+    try:
+        yield
+    except FedcartError as error:
+        raise DataError(str(error)) from error
+    except Exception as error:
+        _log.exception("data-failed", platform=site.name)
+        raise DataError(
+            f"{site.name}: the data cannot be prepared ({type(error).__name__}: {error}). Look with: fedcart client "
+            "doctor."
+        ) from error
+
+
+def _plain(site: SiteSettings, ask: TrainInstructions, arrays: Arrays) -> Contribution:
+    added, spec = _added_so_far(site), ask.spec
+    data = _read(site, ask)
+    trained = train_plain(
+        spec.exchange.to_torch(arrays, "from the server"), spec, [data], _recipe(ask), _public_rng(site, ask)
     )
-    shared = spec.exchange.to_torch(arrays, "from the server")
-    trained = train_plain(shared, spec, [data], _recipe(ask), _public_rng(site, ask))
-    statement = _statement(site, ask, fingerprint(arrays), "none")
-    return Contribution(
-        spec.exchange.to_numpy(trained, "after training"), float(site.population_size), statement
+    update = spec.exchange.to_numpy(trained, "after training")
+    mark_trained(site, ask.run_id, added)
+    statement = _statement(site, ask, arrays, update, "none")
+    return Contribution(update, float(site.population_size), statement)
+
+
+def _statement(
+    site: SiteSettings, ask: TrainInstructions, start: Arrays, update: Arrays, noise: str
+) -> Statement:
+    """Say what an update is made for, and of what."""
+    return Statement(
+        platform=site.name,
+        run=ask.run_id,
+        round=ask.round,
+        plan=ask.fingerprint,
+        base=fingerprint(start),
+        update=fingerprint(update),
+        noise=noise,
     )
 
 

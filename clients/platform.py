@@ -1,8 +1,9 @@
 """One platform, ready to train and to recommend: catalogue, features, split, popularity."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from clients.data.sequences import Ints
 from clients.data.split import Part, Split, leave_one_out
 from clients.data.store import open_store
 from clients.data.views import first_purchases, single_events
-from clients.errors import DataError
+from clients.errors import DataError, NoShopperError
 from clients.site import SiteSettings
 from clients.transitions import transitions
 from shared_model.device import resolve_device, to_device
@@ -32,7 +33,7 @@ class Platform:
     """Everything a platform's client works on; private but for the catalogue and its features.
 
     features : (I, F) float32, norms : (I, E), isolation : (I,); all on the site's device. scoring : the precision of
-    `table`.
+    `table`. nobody : why there is no shopper, where there is none.
     """
 
     name: str
@@ -46,6 +47,13 @@ class Platform:
     reports: tuple[CleaningReport, CleaningReport]
     fingerprint: str
     scoring: torch.dtype
+    nobody: NoShopperError | None = field(default=None, kw_only=True)
+
+    def require_shoppers(self) -> Self:
+        """Return itself; raise NoShopperError, which says why, if it has no shopper."""
+        if self.nobody is not None:
+            raise self.nobody
+        return self
 
     def __len__(self) -> int:
         return len(self.split.sequences)
@@ -134,11 +142,11 @@ def prepare_platform(
 ) -> Platform:
     """Load a platform's data and features. Cached per process: a client is asked once a round.
 
-    Raises DataError for unusable files, EncoderError for unusable encoders, DeviceError for a device that is not there.
+    It may have no shopper: then training draws noise alone, and whoever needs one calls `require_shoppers`. Raises DataError for unusable files, EncoderError for unusable encoders, DeviceError for a device that is not there.
     """
     settings = site.settings
     device = resolve_device(settings.compute.device)
-    data = read_data(settings)
+    data = read_data(settings, may_be_empty=True)
     sequences = data.sequences
     if settings.task.first_purchases:
         sequences = first_purchases(sequences)
@@ -170,11 +178,15 @@ def prepare_platform(
         filter_seen=settings.task.filter_seen,
         reports=(data.items_report, data.events_report),
         fingerprint=data.sequences.fingerprint(),
+        nobody=data.nobody,
     )
 
 
-def read_data(settings: SiteSettings) -> PlatformData:
-    """Read a platform's events from its store if it has sources, else from its file; raise DataError, StoreError."""
+def read_data(settings: SiteSettings, *, may_be_empty: bool = False) -> PlatformData:
+    """Read a platform's events from its store if it has sources, else from its file; raise DataError, StoreError.
+
+    Without a shopper it raises NoShopperError, unless that may be.
+    """
     name = f"{settings.name}: columns"
     if settings.sources:
         return load_store(
@@ -183,6 +195,7 @@ def read_data(settings: SiteSettings) -> PlatformData:
             settings.columns or None,
             seed=settings.seed,
             min_events=settings.task.min_events,
+            may_be_empty=may_be_empty,
             name=name,
         )
     if settings.events is None or settings.items is None:
@@ -194,6 +207,7 @@ def read_data(settings: SiteSettings) -> PlatformData:
         seed=settings.seed,
         min_events=settings.task.min_events,
         k_core=settings.task.research_k_core,
+        may_be_empty=may_be_empty,
         name=name,
     )
 

@@ -10,7 +10,9 @@ data; the words stay on the platform.
 | within quiet hours                                           | policy.quiet-hours |
 | ε above the cap or the limit of a run; none, if not allowed  | policy.epsilon     |
 | another δ than declared                                      | policy.delta       |
-| tensors of another shape than the card's, or than those listed | policy.exchange  |
+| other encoders, width or history than the federation's card  | policy.model       |
+| tensors that the settings do not list, where they list some  | policy.exchange    |
+| a number beyond `[policy.limits]`, or too much work          | policy.limits      |
 | the ledger allows more than `client.toml`                    | policy.cap         |
 | reproducible noise is set, which protects nobody             | policy.noise       |
 """
@@ -26,6 +28,7 @@ from clients.site import SiteSettings
 from federation.bundle import differences, digest
 from federation.errors import FolderError, WrongPartyError
 from federation.files import PUBLIC, replace
+from federation.kit import ModelTerms
 from privacy.ledger import Budget
 from shared_model.instructions import TrainInstructions
 
@@ -98,12 +101,9 @@ def require_bundle(site: SiteSettings, approvals: Path, data: bytes, installed: 
 
 
 def require_plan(
-    site: SiteSettings, ask: TrainInstructions, card_exchange: str, budget: Budget, time: datetime
+    site: SiteSettings, ask: TrainInstructions, card: ModelTerms, budget: Budget, time: datetime
 ) -> None:
-    """Raise PolicyError unless a request is within what the platform's settings allow.
-
-    `card_exchange` is the fingerprint on the federation's card, which is allowed where the settings list none.
-    """
+    """Raise PolicyError unless a request is of the federation's card and within what the platform's settings allow."""
     policy, name = site.policy, site.name
     if site.reproducible_noise:
         raise PolicyError(f"{name}: reproducible_noise is for simulations: it protects nobody.", "noise")
@@ -119,17 +119,44 @@ def require_plan(
         raise PolicyError(
             f"{name}: the run asks for delta {ask.delta:g}, declared is {site.delta:g}.", "delta"
         )
-    exchange = ask.spec.exchange.fingerprint
-    if exchange not in (policy.exchange or (card_exchange,)):
+    for term, agreed in card.model_dump().items():
+        if getattr(ask, term) != agreed:
+            raise PolicyError(
+                f"{name}: the run asks for {term} = {getattr(ask, term)!r}, the federation's card says {agreed!r}.",
+                "model",
+            )
+    exchange = card.spec.exchange.fingerprint
+    if exchange not in (policy.exchange or (exchange,)):
         raise PolicyError(
             f"{name}: the run exchanges tensors of spec {exchange}, which is not allowed.", "exchange"
         )
+    _require_limits(site, ask)
     if not budget.cap <= site.epsilon_cap:
         raise PolicyError(
             f"{name}: the ledger's cap is {budget.cap:g}, client.toml's is {site.epsilon_cap:g}. Put the lower one "
             "into the ledger: fedcart client cap.",
             "cap",
         )
+
+
+def _require_limits(site: SiteSettings, ask: TrainInstructions) -> None:
+    """Raise PolicyError if a number of a request is beyond the platform's limits."""
+    limits = site.policy.limits
+    for asked, value, limit in (
+        ("rounds", ask.rounds, limits.rounds),
+        ("local_steps", ask.local_steps, limits.local_steps),
+        ("gradients", ask.local_steps * ask.sample_rate * site.population_size, limits.gradients),
+        ("clip_norm", ask.clip_norm, limits.clip_norm),
+        ("learning_rate", max(ask.learning_rate, ask.scalar_learning_rate), limits.learning_rate),
+        ("proximal", ask.proximal, limits.proximal),
+        ("negatives", ask.negatives, limits.negatives),
+        ("targets", ask.targets, limits.targets),
+    ):
+        if not value <= limit:
+            raise PolicyError(
+                f"{site.name}: the run asks for {asked} = {value:g}, allowed is {limit:g} ([policy.limits]).",
+                "limits",
+            )
 
 
 def _within(time: str, hours: str) -> bool:

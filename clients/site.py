@@ -53,15 +53,34 @@ class TaskSettings(_Section):
     function of all shoppers, so no ε may be claimed: the run is tainted and a real client refuses."""
 
 
+class LimitSettings(_Section):
+    """`[policy.limits]`: the most that a run may ask for, each within the range of `shared_model.instructions`."""
+
+    rounds: Annotated[int, Field(ge=1)] = 1000
+    local_steps: Annotated[int, Field(ge=1)] = 1000
+    """Steps of one round."""
+    gradients: Annotated[int, Field(ge=1)] = 20_000_000
+    """Gradients of one round: steps × sample rate × declared number of shoppers."""
+    seconds: Positive = 3600.0
+    """Seconds that the training of one round may take. Then the round ends, and sends the tensors that it began with."""
+    clip_norm: Positive = 10.0
+    learning_rate: Positive = 1.0
+    """Of residual and scalars alike."""
+    proximal: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
+    negatives: Annotated[int, Field(ge=1)] = 10_000
+    targets: Annotated[int, Field(ge=1)] = 100
+
+
 class PolicySettings(_Section):
     """What a deployed platform allows the federation to ask; enforced by `clients.policy`."""
 
     bundles: tuple[Sha256, ...] = ()
     """Approved app bundles, beside those of `fedcart client approve`; no other bundle's run is taken part in."""
     exchange: tuple[Sha256, ...] = ()
-    """Fingerprints of what may be exchanged; the federation's card decides where none is listed."""
+    """Fingerprints of what may be exchanged; where some are listed, the federation's card must be of one of them."""
     epsilon_per_run: Positive | None = None
     """The most that one run may ask for; the cap where left out."""
+    limits: LimitSettings = LimitSettings()
     quiet_hours: tuple[Annotated[str, Field(pattern=_HOURS)], ...] = ()
     """Times of day, such as "22:00-06:00", in which nothing is trained."""
     timezone: str = "UTC"

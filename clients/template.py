@@ -73,11 +73,23 @@ cache = "cache"
 # What the federation may ask; whatever breaks it is refused, with a code that says nothing about the data.
 [policy]
 # bundles = []                   # SHA-256 of approved app bundles, beside those of: fedcart client approve
-# exchange = []                  # fingerprints; the one on the federation's card where none is listed
+# exchange = []                  # fingerprints; where some are listed, the federation's card must be of one of them
 # epsilon_per_run = 2.0          # the most that one run may ask for
 # quiet_hours = ["08:00-20:00"]  # nothing is trained then
 # timezone = "UTC"
 # log = "codes"                  # or "messages", which may quote a value from the data
+
+# The most that a run may ask for.
+[policy.limits]
+# rounds = 1000
+# local_steps = 1000      # in one round
+# gradients = 20000000    # in one round: local_steps × sample rate × population_size
+# seconds = 3600.0        # of training in one round, which then sends what it began with
+# clip_norm = 10.0
+# learning_rate = 1.0
+# proximal = 10.0
+# negatives = 10000
+# targets = 100
 
 # How this machine computes; it decides speed, never what is private.
 [compute]

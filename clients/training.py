@@ -9,12 +9,15 @@ alone gets differences of ranks as gradients (`clients.differences`); with a res
 | case                                   | what happens                                            |
 |----------------------------------------|---------------------------------------------------------|
 | a shopper's loss or gradient not finite | contributes exactly zero; nobody else is affected       |
-| no shopper sampled                     | the zero sum is noised, counted and applied             |
+| no shopper sampled, or none there at all | the zero sum is noised, counted and applied            |
 | last chunk not full                    | padded with rows of weight zero                         |
 | shopper without targets                | gradient zero                                           |
 | normaliser wrong                       | the update is scaled; the guarantee is untouched        |
+| the time is over after a step          | TimeoutError                                            |
 """
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -143,21 +146,28 @@ def train_private(
     noise: NoiseSource,
     public_rng: np.random.Generator,
     compile: Compile = "auto",
+    seconds: float = math.inf,
 ) -> SharedTensors:
     """Return the shared tensors after `recipe.steps` steps, each as private as one step of the plan.
 
     Guarantee: the result is one release of `plan.event_of(recipe.steps)` over the platform's shoppers, who
     enter through their own rows of `data` only. The caller charges that event *before* the call.
     `public_rng` draws negatives and may be known to anyone; sampling and noise come from `noise`. `compile` says
-    how gradients are computed, and changes no more than their last bits.
+    how gradients are computed, and changes no more than their last bits. Raises TimeoutError after `seconds`.
     """
+    end = time.monotonic() + seconds
+
+    def in_time(_: SharedTensors) -> None:
+        if time.monotonic() > end:
+            raise TimeoutError(f"training took longer than {seconds:g} s")
+
     device = data.features.device
     shoppers: Population = RankedShoppers(spec, data, recipe.negatives)
     if spec.width:
         compiled = compiles(compile, plan, spec, data.targets, device)
         shoppers = Shoppers(spec, data, recipe.negatives, compiled)
     begin = _on(device, shared)
-    trained = train_population(begin, shoppers, recipe, plan, noise, public_rng, lambda _: None)
+    trained = train_population(begin, shoppers, recipe, plan, noise, public_rng, in_time)
     return _back(trained, shared)
 
 
@@ -188,7 +198,8 @@ def train_population(
         gradients = population.gradients(public_rng)
         chunks = _padded_chunks(users)
         for number, (chunk, weights) in enumerate(chunks, start=1):
-            rows = gradients({name: p.detach() for name, p in parameters.items()}, chunk, weights)
+            now = {name: p.detach() for name, p in parameters.items()}
+            rows = gradients(now, chunk, weights) if len(population) else _no_rows(now)
             for name, parameter in parameters.items():
                 parameter.grad_sample = rows[name]  # type: ignore[attr-defined]
             optimizer.signal_skip_step(number < len(chunks))
@@ -281,6 +292,11 @@ def _padded_chunks(users: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], to
         weights[: len(part)] = 1.0
         chunks.append((np.concatenate([part, np.zeros(CHUNK - len(part), dtype=np.int64)]), weights))
     return chunks
+
+
+def _no_rows(shared: SharedTensors) -> SharedTensors:
+    """Return the gradients of nobody: (1, *shape) of zeros."""
+    return {name: torch.zeros_like(tensor).unsqueeze(0) for name, tensor in shared.items()}
 
 
 def _pull(parameters: dict[str, torch.Tensor], start: SharedTensors, mu: float) -> None:

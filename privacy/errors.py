@@ -8,8 +8,8 @@
     ├── AccountingError               5   no finite ε can be vouched for
     ├── BudgetRefusedError            5   the release would pass the cap in force
     │   └── ReservationError          5   the reservation asked for cannot be had
-    │       ├── KeyReusedError        5   its key already stands for something else
-    │       └── AlreadySettledError   5   its output exists: send the stored output again
+    │       ├── KeyReusedError        5   its key was reserved before: nothing is made for it again
+    │       └── AlreadySettledError   5   it was settled before
     └── LedgerError                   3   the record cannot be used
         ├── LedgerTamperedError       3   chain, signature, order or content is not what was written
         │   ├── LedgerRolledBackError 3   an older or forked copy of what a witness has seen
@@ -66,13 +66,13 @@ class ReservationError(BudgetRefusedError):
 
 
 class KeyReusedError(ReservationError):
-    """The idempotency key already stands for a different release."""
+    """The key was reserved before; a reservation is handed out once."""
 
     code = "budget.key-reused"
 
 
 class AlreadySettledError(ReservationError):
-    """The reservation is settled: its one output exists and must be sent again, not made again."""
+    """The reservation is settled: its one output is on record."""
 
     code = "budget.already-settled"
 

@@ -69,24 +69,26 @@ def prepare(folder: ServerFolder, run: RunSettings, round_timeout: float | None)
     require_tolerance(make_strategy(run.strategy, run.strategy_options), run.min_members)
     model = card_of(folder).model
     run_id = f"{settings.name}-{now():%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-    ask = TrainInstructions(
-        run_id=run_id,
-        round=1,
-        rounds=run.rounds,
-        local_steps=run.local_steps,
-        epsilon=run.epsilon,
-        delta=run.delta,
-        clip_norm=run.clip_norm,
-        sample_rate=run.sample_rate,
-        learning_rate=run.learning_rate,
-        scalar_learning_rate=run.scalar_learning_rate,
-        negatives=run.negatives,
-        targets=run.targets,
-        encoders=model.encoders,
-        encoder_identities=model.encoder_identities,
-        width=model.width,
-        history_length=model.history_length,
-        seed=secrets.randbelow(2**31),
+    ask = TrainInstructions.from_mapping(
+        {
+            "run_id": run_id,
+            "round": 1,
+            "rounds": run.rounds,
+            "local_steps": run.local_steps,
+            "epsilon": run.epsilon,
+            "delta": run.delta,
+            "clip_norm": run.clip_norm,
+            "sample_rate": run.sample_rate,
+            "learning_rate": run.learning_rate,
+            "scalar_learning_rate": run.scalar_learning_rate,
+            "negatives": run.negatives,
+            "targets": run.targets,
+            "encoders": model.encoders,
+            "encoder_identities": model.encoder_identities,
+            "width": model.width,
+            "history_length": model.history_length,
+            "seed": secrets.randbelow(2**31),
+        }
     )
     limit = round_timeout or round_limit(
         run, max(m.population_size for m in members), ask.spec.exchange.parameters

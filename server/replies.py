@@ -6,8 +6,8 @@
 | of somebody who is no member, or for another platform | `reply.stranger`             |
 | for another run, round, plan or base model            | `reply.stale`                |
 | that is its platform's second                         | `reply.twice`                |
-| whose receipt is not signed by its ledger's key, or   | `reply.receipt`              |
-| has no good ε or ledger head                          |                              |
+| whose receipt is not signed by its ledger's key, has  | `reply.receipt`              |
+| no good ε or ledger head, or is for another update    |                              |
 | with other tensors, shapes or types, or undecodable   | `exchange`                   |
 | with NaN or inf                                       | `exchange.not-finite`        |
 | further from the start than training moves it         | `exchange.reach`             |
@@ -231,6 +231,11 @@ def _check(message: Message, question: Question, settings: FederationSettings) -
     arrays = _decode(content.array_records["arrays"], name)
     ask.spec.exchange.validate(arrays, where)
     require_reach(question.arrays, arrays, ask, where)
+    if said.get("update") != fingerprint(arrays):
+        raise ReplyError(
+            "receipt",
+            f"{where}: its receipt is for the update {str(said.get('update'))[:16]}, not for this one",
+        )
     # In the spec's order, whatever the sender's was: FedAvgM and Krum go by position.
     content["arrays"] = ArrayRecord({t.name: Array(arrays[t.name]) for t in ask.spec.exchange.tensors})
     content["metrics"] = MetricRecord({WEIGHT_KEY: float(settings.weights[name])})

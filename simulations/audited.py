@@ -45,7 +45,7 @@ class Audited:
         model = self.model
         return prepare_platform(
             HashableSite(self.site), tuple(model.encoders), model.width or ROOM, model.history_length
-        )
+        ).require_shoppers()
 
     def subject(self, platform: Platform, claim: Claim, seed: int) -> Subject:
         """Return the training under the claim; raise PlanError for numbers that cannot be used."""

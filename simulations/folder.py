@@ -109,7 +109,10 @@ def site_of(
 def prepare(site: SiteSettings, scenario: Scenario) -> Platform:
     """Load one platform as its client would."""
     model = scenario.model
-    return prepare_platform(HashableSite(site), tuple(model.encoders), model.width, model.history_length)
+    encoders = tuple(model.encoders)
+    return prepare_platform(
+        HashableSite(site), encoders, model.width, model.history_length
+    ).require_shoppers()
 
 
 def declared_size(platform: PlatformSection, shoppers: int) -> int:
@@ -130,24 +133,26 @@ def settings_of(run_id: str, scenario: Scenario, sizes: dict[str, int]) -> Feder
         weights={platform.name: float(sizes[platform.name]) for platform in scenario.members},
         min_replies=federation.min_replies,
         round_timeout=federation.round_timeout,
-        instructions=TrainInstructions(
-            run_id=run_id,
-            round=1,
-            rounds=federation.rounds,
-            local_steps=federation.local_steps,
-            epsilon=scenario.epsilon,
-            delta=privacy.delta,
-            clip_norm=privacy.clip_norm,
-            sample_rate=privacy.sample_rate,
-            learning_rate=model.learning_rate,
-            scalar_learning_rate=model.scalar_learning_rate,
-            negatives=model.negatives,
-            targets=model.targets,
-            encoders=",".join(model.encoders),
-            encoder_identities=identities_to_json(identities),
-            width=model.width,
-            history_length=model.history_length,
-            seed=scenario.scenario.seed,
+        instructions=TrainInstructions.from_mapping(
+            {
+                "run_id": run_id,
+                "round": 1,
+                "rounds": federation.rounds,
+                "local_steps": federation.local_steps,
+                "epsilon": scenario.epsilon,
+                "delta": privacy.delta,
+                "clip_norm": privacy.clip_norm,
+                "sample_rate": privacy.sample_rate,
+                "learning_rate": model.learning_rate,
+                "scalar_learning_rate": model.scalar_learning_rate,
+                "negatives": model.negatives,
+                "targets": model.targets,
+                "encoders": ",".join(model.encoders),
+                "encoder_identities": identities_to_json(identities),
+                "width": model.width,
+                "history_length": model.history_length,
+                "seed": scenario.scenario.seed,
+            }
         ),
     )
 

@@ -18,7 +18,7 @@ from clients.data.report import CleaningReport
 from clients.data.spellings import refusal, texts, two_spellings
 from clients.data.table import Table
 from clients.data.validate import interaction_rules, rejected_rows
-from clients.errors import DataError
+from clients.errors import DataError, NoShopperError
 
 # reason → the column to show, and the fix when the reason leaves nothing usable
 _REASONS = {
@@ -85,7 +85,7 @@ def clean_interactions(
     min_events: int = 3,
     now: float | None = None,
 ) -> tuple[Table, CleaningReport]:
-    """Drop what `sift` drops; raise `DataError` when nothing is left."""
+    """Drop what `sift` drops; raise `NoShopperError` when nothing is left."""
     table, report = sift(table, catalogue, events=events, min_events=min_events, now=now)
     if not report.kept:
         raise nothing_usable(report)
@@ -140,10 +140,10 @@ def _require_one_spelling(table: Table, frame: pd.DataFrame, catalogue: Catalogu
         raise refusal(f"{where('item_id', two[0])}, and the catalogue", *two)
 
 
-def nothing_usable(report: CleaningReport) -> DataError:
+def nothing_usable(report: CleaningReport) -> NoShopperError:
     """The error that says why no row is left."""
     reason = max(report.dropped, key=lambda name: report.dropped[name])
-    return DataError(
+    return NoShopperError(
         f"{report.source}: none of the {report.read:,} rows can be used; {report.dropped[reason]:,} of them: "
         f"{reason.replace('_', ' ')} (first: {report.examples[reason]}). {_REASONS[reason][1]}"
     )

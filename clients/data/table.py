@@ -11,7 +11,7 @@ from clients.data.columns import InteractionColumns, ItemColumns
 from clients.data.ids import parse_ids
 from clients.data.parse import parse_codes, parse_numbers, parse_order, parse_text, text_or_missing
 from clients.data.wanted import CODE, TEXT_COLUMNS, wanted_interactions, wanted_items
-from clients.errors import DataError
+from clients.errors import DataError, NoShopperError
 
 OrderKind = Literal["position", "time"]
 
@@ -58,11 +58,14 @@ class Table:
 def interactions_table(
     frame: pd.DataFrame, columns: InteractionColumns | None = None, source: str = "interactions"
 ) -> Table:
-    """Parse a frame with a platform's own column names into an interactions `Table`. Raises `DataError`."""
+    """Parse a frame with a platform's own column names into an interactions `Table`.
+
+    Raises `DataError`, and `NoShopperError` for a frame without a row.
+    """
     columns = columns or InteractionColumns()
     raw = _plain(frame)
     wanted = wanted_interactions(columns, list(raw.columns), source)
-    _require_rows(raw, source)
+    _require_rows(raw, source, NoShopperError)
     position = columns.order_unit == "position" or (
         columns.order_unit == "auto" and wanted["order"].lower() == "pos"
     )
@@ -81,7 +84,7 @@ def items_table(frame: pd.DataFrame, columns: ItemColumns | None = None, source:
     """Parse a frame with a platform's own column names into an items `Table`. Raises `DataError`."""
     raw = _plain(frame)
     wanted = wanted_items(columns or ItemColumns(), list(raw.columns), source)
-    _require_rows(raw, source)
+    _require_rows(raw, source, DataError)
     out = {"item_id": parse_ids(raw[wanted["item_id"]], wanted["item_id"], source)}
     for name in TEXT_COLUMNS:
         if name in wanted:
@@ -120,6 +123,6 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.set_axis([str(name) for name in frame.columns], axis=1).reset_index(drop=True)
 
 
-def _require_rows(frame: pd.DataFrame, source: str) -> None:
+def _require_rows(frame: pd.DataFrame, source: str, error: type[DataError]) -> None:
     if not len(frame):
-        raise DataError(f"{source}: the header is there, but not one row. Export the data again.")
+        raise error(f"{source}: the header is there, but not one row. Export the data again.")

@@ -38,7 +38,7 @@ def distill(folder: ClientFolder, encoders: Sequence[str], neighbours: int) -> D
     site, model = folder.site(), current_model(folder)
     names = tuple(encoders) or model.encoder_names
     data = HashableSite(site)
-    platform = prepare_platform(data, names, model.width, model.history_length)
+    platform = prepare_platform(data, names, model.width, model.history_length).require_shoppers()
     if len(platform.catalogue) < 2:
         raise SiteError(f"{site.items}: a student needs a catalogue of two items at least.")
     shared = model.shared if names == model.encoder_names else None

@@ -68,7 +68,8 @@ def load_snapshot(folder: ClientFolder) -> Snapshot:
     site, model = folder.site(), current_model(folder)
     # Not the cached function: a service that sees many catalogues must not keep them all.
     data = HashableSite(site)
-    platform = prepare_platform.__wrapped__(data, model.encoder_names, model.width, model.history_length)
+    prepare = prepare_platform.__wrapped__
+    platform = prepare(data, model.encoder_names, model.width, model.history_length).require_shoppers()
     place = folder.path / "serving"
     locals_ = _local_layers(platform, model, place)
     if HashableSite(site) != data:

@@ -4,12 +4,13 @@ from privacy.ledger.entry import Entry, Kind
 from privacy.ledger.ledger import Ledger
 from privacy.ledger.receipt import Receipt, Statement
 from privacy.ledger.report import Budget, Finding, Head, Preview, RunSpend, VerifyReport
-from privacy.ledger.state import Reservation, Status
+from privacy.ledger.state import NOTHING, Reservation, Status
 from privacy.ledger.verify import verify_ledger
 from privacy.ledger.view import LedgerView
 from privacy.ledger.witness import Witness
 
 __all__ = [
+    "NOTHING",
     "Budget",
     "Entry",
     "Finding",

@@ -34,7 +34,6 @@ class Kind(StrEnum):
 
     OPEN = "open"
     RESERVE = "reserve"
-    RETRY = "retry"
     SETTLE = "settle"
     REFUSE = "refuse"
     CAP = "cap"

@@ -2,12 +2,14 @@
 
 Order of use, every round::
 
-    reservation = ledger.reserve(event, run=…, purpose=…, key=…, …)   # before the first gradient
-    output = train()                                                  # may crash, may be run again
+    reservation = ledger.reserve(event, run=…, purpose=…, key=…, …)   # before the first gradient, once ever
+    output = train()                                                  # one draw of noise, never another
     outbox.write_once(key, output)                                    # durable
-    ledger.settle(reservation)                                        # then the output may leave
+    ledger.settle(reservation, sha256(output))                        # then this output may leave, no other
 
-What is reserved counts as spent until it is settled, so a crash anywhere can only over-count.
+A reservation is handed out once and stands for one draw of noise. What is reserved counts as spent until it is
+settled, and whoever finds it open later, with no stored output, settles it in full with ``NOTHING``: what a dead
+attempt drew may have been seen by someone, so it is not drawn again.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from privacy.ledger.entry import Entry, Kind
 from privacy.ledger.keys import key_path, load_key_file, make_key_file, public_hex
 from privacy.ledger.receipt import Receipt, Statement
 from privacy.ledger.report import Budget, Head, Preview, RunSpend, VerifyReport
-from privacy.ledger.state import Reservation, Status, check_cap, check_population
+from privacy.ledger.state import Reservation, Status, check_cap, check_output, check_population
 from privacy.ledger.store import SCHEMA_VERSION, Store
 from privacy.ledger.view import LedgerView, check_event
 
@@ -122,22 +124,28 @@ class Ledger:
         key: str,
         model_fingerprint: str,
         code_version: str,
+        whole: Event | None = None,
     ) -> Reservation:
         """Set budget aside before the first gradient of a release.
 
-        ``key`` names the release for ever, for example ``run/round/fingerprint``. Asking again with the same
-        key while it is open returns the same reservation and writes a ``retry`` entry. That is sound because
-        an output leaves only from a durable, write-once outbox after ``settle``: whatever a crashed attempt
-        computed was never seen by anyone, so exactly one output per reservation is ever released.
+        ``key`` names the release for ever, for example ``run/round/fingerprint``, and is reserved once: whoever
+        holds the reservation may draw noise for it, and nobody else ever may. ``whole`` is the event of all that
+        the run will ask for: its first reservation is granted only if that fits, so that no run starts which
+        cannot end.
+
+        A refusal is written down as a ``refuse`` entry, once a key and at most ``MAX_REFUSALS`` until something is
+        granted or the cap changes.
 
         Raises:
-            BudgetRefusedError: ε would pass the cap; a ``refuse`` entry says so.
-            KeyReusedError: the key stands for another event, run, purpose or model.
-            AlreadySettledError: the key is settled: send the stored output again.
+            BudgetRefusedError: ε would pass the cap.
+            KeyReusedError: the key was reserved before.
             PlanError: a parameter is unusable.
-            LedgerError: the ledger cannot be trusted or written; nothing was reserved.
+            LedgerError: the ledger cannot be trusted or written. The reservation may have been made all the same
+                (a commit whose answer was lost): then it is open, and nobody holds it.
         """
         check_event(event)
+        if whole is not None:
+            check_event(whole)
         body: dict[str, Any] = {
             "event": event.to_json(),
             "run": text("run", run),
@@ -150,56 +158,58 @@ class Ledger:
         with self._chain.writing(self._signer) as writer:
             held = writer.state.reservations.get(key)
             if held is not None:
-                refusal = self._clash(held, event, run, purpose, model_fingerprint)
-                if refusal is None:
-                    writer.append(Kind.RETRY, {"key": key, "code_version": code_version})
+                refusal = KeyReusedError(
+                    f"key {key!r} was reserved before (entry {held.seq}, {held.status}): what is stored for it may be "
+                    "sent, and nothing is made for it again"
+                )
             else:
                 preview, reason = self._view.judge(writer.state, event)
+                if whole is not None and not any(r.run == run for r in writer.state.reservations.values()):
+                    all_of_it, beyond = self._view.judge(writer.state, whole)
+                    if beyond is not None:
+                        preview, reason = all_of_it, f"the whole of run {run!r} is too much: {beyond}"
+                        body["whole"] = whole.to_json()
                 body |= {"epsilon_before": preview.before, "cap": preview.cap}
                 if reason is None:
                     writer.append(Kind.RESERVE, body | {"epsilon_after": preview.after})
                 else:
                     refusal = BudgetRefusedError(reason)
-            if refusal is not None:
+            if refusal is not None and writer.state.records_refusal_of(key):
                 writer.append(Kind.REFUSE, body | {"reason": refusal.code})
         if refusal is not None:
             raise refusal
         return self._chain.state.reservations[key]
 
-    @staticmethod
-    def _clash(
-        held: Reservation, event: Event, run: str, purpose: str, model_fingerprint: str
-    ) -> BudgetRefusedError | None:
-        if held.status is Status.SETTLED:
-            return AlreadySettledError(
-                f"key {held.key!r} was settled (reserved in entry {held.seq}): send its stored output again"
-            )
-        asked = (event, run, purpose, model_fingerprint)
-        if asked != (held.event, held.run, held.purpose, held.model_fingerprint):
-            return KeyReusedError(
-                f"key {held.key!r} stands for {held.event} of run {held.run!r}, purpose {held.purpose!r}, "
-                f"model {held.model_fingerprint!r} (entry {held.seq}): use another key"
-            )
-        return None
-
     def settle(
-        self, reservation: Reservation, steps_used: int | None = None, *, evidence: str | None = None
+        self,
+        reservation: Reservation,
+        output: str,
+        steps_used: int | None = None,
+        *,
+        evidence: str | None = None,
     ) -> Reservation:
-        """Record that the release was made and its output stored; call it before the output leaves.
+        """Record what the release is, once it is stored; call it before anything leaves.
 
         Args:
             reservation: what ``reserve`` returned.
+            output: the SHA-256 of what was stored, in hex: nothing else may ever leave for this key. ``NOTHING`` if
+                nothing was stored, and nothing will be.
             steps_used: fewer than reserved only if the others provably never ran; default: all of them.
-            evidence: how that is known; needed to give steps back, which a retried reservation cannot.
+            evidence: how that is known; needed to give steps back.
 
         Raises:
             ReservationError: it is not open in this ledger, or the steps cannot be given back.
             AlreadySettledError: it was settled before.
+            PlanError: the output or the number of steps is unusable.
         """
         used = reservation.event.count if steps_used is None else steps_used
         hint = "give how many of the reserved steps ran"
         whole("steps_used", used, at_least=0, at_most=reservation.event.count, hint=hint)
-        body: dict[str, Any] = {"key": reservation.key, "steps_used": used}
+        body: dict[str, Any] = {
+            "key": reservation.key,
+            "steps_used": used,
+            "output": check_output(output),
+        }
         with self._chain.writing(self._signer) as writer:
             held = writer.state.reservations.get(reservation.key)
             if held is None or held.seq != reservation.seq:
@@ -209,11 +219,6 @@ class Ledger:
             if held.status is Status.SETTLED:
                 raise AlreadySettledError(f"key {held.key!r} (entry {held.seq}) was settled before")
             if used < held.event.count:
-                if held.retries:
-                    raise ReservationError(
-                        f"key {held.key!r} was retried {held.retries} times: earlier ones may have run the "
-                        "steps; settle all of them"
-                    )
                 if evidence is None:
                     raise ReservationError(
                         f"giving back {held.event.count - used} steps of {held.key!r} needs proof that they "
@@ -250,6 +255,10 @@ class Ledger:
     def reservation(self, key: str) -> Reservation | None:
         """The reservation that ``key`` stands for, open or settled."""
         return self._view.reservation(key)
+
+    def reservations(self) -> list[Reservation]:
+        """Every reservation, oldest first."""
+        return self._view.reservations()
 
     def history(self) -> Iterator[Entry]:
         """Every entry, oldest first."""

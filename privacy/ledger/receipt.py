@@ -29,7 +29,7 @@ from privacy.ledger.report import Budget, Head
 _DOMAIN = "fedcart receipt 1"
 _SIGNATURE = re.compile(r"[0-9a-f]{128}")
 TEXT_LIMIT = 200
-"""Most characters of a receipt's name, run, plan, base or noise."""
+"""Most characters of a text in a statement."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Statement:
         round: the round, from 1.
         plan: fingerprint of the instructions.
         base: fingerprint of the tensors that training began with.
+        update: fingerprint of the tensors that it sends; with privacy, what its ledger settled the round with.
         noise: the name of the source of its noise.
     """
 
@@ -50,6 +51,7 @@ class Statement:
     round: int
     plan: str
     base: str
+    update: str
     noise: str
 
 

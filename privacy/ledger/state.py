@@ -18,6 +18,11 @@ from privacy.events import Event, event_from_json
 from privacy.ledger.entry import Entry, Kind
 
 MAX_CAP = 1000.0
+NOTHING = "nothing"
+"""The output of a reservation that ended without one: it is charged in full, and nothing ever leaves for it."""
+MAX_REFUSALS = 100
+"""Most refusals on record between two grants or changes of the cap, so that asking costs no disk without end."""
+_OUTPUT = re.compile(rf"[0-9a-f]{{64}}|{NOTHING}")
 _DRIFT = 1e-3
 """How far round-off may move ε between two processes. The verifier, which composes the events, is stricter."""
 
@@ -41,6 +46,17 @@ def check_cap(value: object) -> float:
     return real("epsilon_cap", value, above=-5e-324, at_most=MAX_CAP, hint=hint) + 0.0
 
 
+def check_output(value: object) -> str:
+    """What a reservation released: the SHA-256 of what was stored, in lower-case hex, or ``NOTHING``.
+
+    Raises:
+        PlanError: anything else.
+    """
+    if not isinstance(value, str) or not _OUTPUT.fullmatch(value):
+        raise PlanError(f"output = {value!r}: give the SHA-256 of what was stored, or {NOTHING!r}")
+    return value
+
+
 class Status(StrEnum):
     """Where a reservation stands."""
 
@@ -50,7 +66,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Reservation:
-    """Budget set aside before training.
+    """Budget set aside before training, for one draw of noise and one output.
 
     Args:
         seq: position of its entry.
@@ -60,7 +76,7 @@ class Reservation:
         purpose: what leaves, such as ``update`` or ``metrics``.
         model_fingerprint: the model version that training starts from.
         status: open until its output is written down.
-        retries: how often the same reservation was asked for again.
+        output: the SHA-256 of the one thing that may ever leave for it, or ``NOTHING``; None while it is open.
         steps_used: how many unit mechanisms are charged once settled.
     """
 
@@ -71,7 +87,7 @@ class Reservation:
     purpose: str
     model_fingerprint: str
     status: Status = Status.OPEN
-    retries: int = 0
+    output: str | None = None
     steps_used: int | None = None
 
     @property
@@ -97,6 +113,7 @@ class LedgerState:
     reserved: Counter[Unit] = field(default_factory=Counter)
     epsilon: float = 0.0
     given_back: bool = False
+    refused: set[str] = field(default_factory=set)
 
     def committed(self) -> Counter[Unit]:
         """Unit mechanisms released or set aside."""
@@ -112,10 +129,9 @@ class LedgerState:
             {
                 Kind.OPEN: self._open,
                 Kind.RESERVE: self._reserve,
-                Kind.RETRY: self._retry,
                 Kind.SETTLE: self._settle,
                 Kind.CAP: self._change_cap,
-                Kind.REFUSE: lambda _: None,
+                Kind.REFUSE: self._refuse,
                 Kind.NOTE: lambda _: None,
             }[entry.kind](entry)
         except (KeyError, TypeError, PlanError) as error:
@@ -155,6 +171,16 @@ class LedgerState:
         self.reservations[reservation.key] = reservation
         self.reserved[_unit(reservation.event)] += reservation.event.count
         self.epsilon, self.given_back = body["epsilon_after"], False
+        self.refused.clear()
+
+    def _refuse(self, entry: Entry) -> None:
+        if not self.records_refusal_of(entry.body["key"]):
+            raise self._bad(entry, "this refusal was on record, or too many were")
+        self.refused.add(entry.body["key"])
+
+    def records_refusal_of(self, key: str) -> bool:
+        """Whether a refusal is to be written down: once a key, ``MAX_REFUSALS`` in all, until something changes."""
+        return key not in self.refused and len(self.refused) < MAX_REFUSALS
 
     def _held(self, entry: Entry) -> Reservation:
         held = self.reservations.get(entry.body["key"])
@@ -162,25 +188,22 @@ class LedgerState:
             raise self._bad(entry, f"key {entry.body['key']!r} is not an open reservation")
         return held
 
-    def _retry(self, entry: Entry) -> None:
-        held = self._held(entry)
-        self.reservations[held.key] = replace(held, retries=held.retries + 1)
-
     def _settle(self, entry: Entry) -> None:
         held = self._held(entry)
-        used = entry.body["steps_used"]
+        used, output = entry.body["steps_used"], check_output(entry.body["output"])
         if isinstance(used, bool) or not isinstance(used, int) or not 0 <= used <= held.event.count:
             raise self._bad(entry, f"{used!r} of {held.event.count} steps cannot have been used")
-        if used < held.event.count and (held.retries or not entry.body.get("evidence")):
-            raise self._bad(entry, "steps were given back without evidence, or after a retry")
+        if used < held.event.count and not entry.body.get("evidence"):
+            raise self._bad(entry, "steps were given back without evidence")
         unit = _unit(held.event)
         self.given_back = self.given_back or used < held.event.count
         self.reserved[unit] -= held.event.count
         self.spent[unit] += used
-        self.reservations[held.key] = replace(held, status=Status.SETTLED, steps_used=used)
+        self.reservations[held.key] = replace(held, status=Status.SETTLED, steps_used=used, output=output)
 
     def _change_cap(self, entry: Entry) -> None:
         self.cap = check_cap(entry.body["cap"])
+        self.refused.clear()
 
 
 def _unit(event: Event) -> Unit:

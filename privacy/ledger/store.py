@@ -22,7 +22,7 @@ from privacy.ledger.journal import undo_unfinished_write
 from privacy.ledger.location import database_url, shown, without_secrets
 from privacy.ledger.triggers import install_triggers, missing_triggers
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_SECONDS = 60
 _CONNECT_SECONDS = 15
 _WAITS_FOR_EVER = ("postgresql+psycopg", "postgresql+psycopg2", "postgresql")

@@ -123,6 +123,11 @@ class LedgerView:
         with self._chain.reading() as state:
             return state.reservations.get(key)
 
+    def reservations(self) -> list[Reservation]:
+        """Every reservation, oldest first."""
+        with self._chain.reading() as state:
+            return list(state.reservations.values())
+
     def history(self) -> Iterator[Entry]:
         """Every entry, oldest first."""
         with self._chain.reading():

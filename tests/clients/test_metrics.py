@@ -10,7 +10,7 @@ from clients.site import save_site
 from clients.status import client_status, client_status_lines
 from privacy.errors import BudgetRefusedError
 from privacy.events import PoissonGaussian
-from privacy.ledger import Ledger
+from privacy.ledger import NOTHING, Ledger
 from tests.front_door import FrontDoor
 
 
@@ -24,11 +24,13 @@ def test_the_budget_and_the_rounds_are_those_of_the_ledger(make_site, tmp_path):
     folder = ClientFolder(tmp_path)
     ledger = Ledger.open(Path(site.ledger), population=site.population)
     facts = {"run": "r", "purpose": "p", "model_fingerprint": "m", "code_version": "1"}
-    ledger.settle(ledger.reserve(PoissonGaussian(0.1, 2.0, 4), key="one", **facts))
+    ledger.settle(ledger.reserve(PoissonGaussian(0.1, 2.0, 4), key="one", **facts), "ab" * 32)
+    ledger.settle(ledger.reserve(PoissonGaussian(0.1, 2.0, 4), key="lost", **facts), NOTHING)
     ledger.reserve(PoissonGaussian(0.1, 2.0, 4), key="two", **facts)
     found, budget = samples(folder), ledger.budget()
-    assert found["fedcart_rounds_reserved_total"] == 2
-    assert found["fedcart_rounds_settled_total"] == 1
+    assert found["fedcart_rounds_reserved_total"] == 3
+    assert found["fedcart_rounds_settled_total"] == 2
+    assert found["fedcart_rounds_lost_total"] == 1
     assert found["fedcart_epsilon_committed"] == budget.committed > 0
     assert found["fedcart_epsilon_left"] == budget.left
     assert found["fedcart_epsilon_cap"] == budget.cap

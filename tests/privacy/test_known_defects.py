@@ -104,7 +104,7 @@ def test_1_rounds_compose_even_when_every_round_is_a_new_process(tmp_path):
     Ledger.create(tmp_path / "l", population="p", epsilon_cap=30.0, delta=1e-5)
     for number in range(3):
         fresh = Ledger.open(tmp_path / "l", population="p")
-        fresh.settle(reserve(fresh, ROUND, f"{number}"))
+        fresh.settle(reserve(fresh, ROUND, f"{number}"), "ab" * 32)
     assert fresh.budget().spent == pytest.approx(epsilon([ROUND.with_count(36)], 1e-5), rel=1e-6)
     assert epsilon([ROUND], 1e-5) == pytest.approx(2.52, abs=0.01)
     assert epsilon([ROUND.with_count(1200)], 1e-5) == pytest.approx(21.45, abs=0.01)
@@ -124,7 +124,7 @@ def test_4_a_client_that_joins_late_or_restarts_is_charged_and_bounded(tmp_path)
     """DP set up only ``if current_round == 0`` leaves the rest unprotected and the past forgotten."""
     Ledger.create(tmp_path / "l", population="p", epsilon_cap=3.0, delta=1e-5)
     first = Ledger.open(tmp_path / "l", population="p")
-    first.settle(reserve(first, ROUND, "run/0"))
+    first.settle(reserve(first, ROUND, "run/0"), "ab" * 32)
     late = Ledger.open(tmp_path / "l", population="p")
     assert late.budget().spent == first.budget().spent > 0
     with pytest.raises(BudgetRefusedError):
@@ -157,7 +157,7 @@ def test_6_the_budget_is_enforced_and_kept_across_runs_not_planned_once(tmp_path
         outcomes = []
         for number in range(rounds):
             try:
-                ledger.settle(reserve(ledger, plan.event_of(10), f"{run}/{number}", run))
+                ledger.settle(reserve(ledger, plan.event_of(10), f"{run}/{number}", run), "ab" * 32)
                 outcomes.append("granted")
             except BudgetRefusedError:
                 outcomes.append("refused")

@@ -114,7 +114,15 @@ def head_of(platform: str, seq: int = 6) -> dict:
 def receipt_of(owner: str, seq: int = 6, *, committed: float = 8.0, **changes: object) -> dict:
     """Return a receipt that the key of a platform's ledger signed, for round 3 of run-1."""
     signer = Ed25519PrivateKey.from_private_bytes(sha256(owner.encode()).digest())
-    said = {"platform": owner, "run": "run-1", "round": 3, "plan": "x", "base": "y", "noise": SECURE}
+    said = {
+        "platform": owner,
+        "run": "run-1",
+        "round": 3,
+        "plan": "x",
+        "base": "y",
+        "update": "z",
+        "noise": SECURE,
+    }
     statement = Statement(**(said | changes))
     budget = Budget(owner, committed, 0.0, committed, 9.0, 1.0, 1e-6, seq + 1)
     return Receipt.sign(statement, budget, Head.from_json(head_of(owner, seq)), signer).to_mapping()

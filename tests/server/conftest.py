@@ -111,6 +111,7 @@ def reply_to(
         TrainInstructions.from_mapping(dict(config)).fingerprint,
         fingerprint(received),
     )
+    said["update"] = fingerprint(arrays)
     said["head"] = head_of(platform, 2 * config["round"]).to_text()
     said = {key: value for key, value in (said | dict(receipt or {})).items() if value is not None}
     return Message(

@@ -264,6 +264,16 @@ def test_a_receipt_that_its_ledger_s_key_did_not_sign_is_refused(kit, asked, sor
     assert "its signature is not from the key of its ledger" in bad.reason
 
 
+def test_a_receipt_is_for_the_tensors_that_come_with_it(kit, asked, sort_replies):
+    settings, ask, message, arrays = asked
+    others = {name: array + np.float32(0.001) for name, array in arrays.items()}
+    reply = kit.reply(message(1), "toys", arrays)
+    reply.content["arrays"] = kit.reply(message(1), "toys", others).content["arrays"]
+    good, (bad,) = sort_replies([reply], ask, settings)
+    assert (good, bad.code) == ([], "reply.receipt")
+    assert "not for this one" in bad.reason
+
+
 def test_a_receipt_of_another_round_cannot_be_sent_again(kit, asked, sort_replies):
     """Neither as it is nor with the new round's numbers under the old signature."""
     settings, ask, message, arrays = asked

@@ -50,7 +50,7 @@ def path(tmp_path, event):
     reservation = ledger.reserve(
         event, run="r1", purpose="round 1", key="r1/1", model_fingerprint="m", code_version="1"
     )
-    ledger.settle(reservation)
+    ledger.settle(reservation, "ab" * 32)
     return tmp_path / "shop.sqlite"
 
 
@@ -63,7 +63,7 @@ def folder(tmp_path, event):
     for name in ("north", "south"):
         ledger = Ledger.create(ledgers / f"{name}.sqlite", population=name, epsilon_cap=6.0, delta=1e-6)
         partly = ledger.reserve(event, key="a", **given)
-        ledger.settle(partly, 50, evidence="the process had not started them")
+        ledger.settle(partly, "ab" * 32, 50, evidence="the process had not started them")
     ledger.reserve(event.with_count(10), key="b", **given)
     with pytest.raises(BudgetRefusedError):
         ledger.reserve(event.with_count(100_000), key="c", **given)

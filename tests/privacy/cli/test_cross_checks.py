@@ -56,7 +56,7 @@ def test_a_wrong_accountant_of_our_own_cannot_hide(audit, tmp_path, event, monke
     monkeypatch.setattr(PrivacyLoss, "_epsilon", lambda loss, delta: 0.8 * true(loss, delta))
     ledger = Ledger.create(tmp_path / "l.sqlite", population="shop", epsilon_cap=6.0, delta=1e-6)
     given = {"purpose": "update", "model_fingerprint": "m", "code_version": "1"}
-    ledger.settle(ledger.reserve(event, run="r", key="k", **given))
+    ledger.settle(ledger.reserve(event, run="r", key="k", **given), "ab" * 32)
     code, out, _ = audit(command, tmp_path / "l.sqlite", "--format", "json")
     checks, warnings = checks_in(json.loads(out))
     assert code == 0

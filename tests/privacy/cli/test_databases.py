@@ -39,7 +39,7 @@ class Recorded:
 def recorded(database, population, key, event):
     ledger = Ledger.create(database, population=population, epsilon_cap=6.0, delta=1e-6, key=key)
     given = {"run": "r1", "purpose": "update", "model_fingerprint": "m", "code_version": "1"}
-    ledger.settle(ledger.reserve(event, key="r1/1", **given))
+    ledger.settle(ledger.reserve(event, key="r1/1", **given), "ab" * 32)
     ledger.note("reviewed")
     return Recorded(database, population, ledger)
 

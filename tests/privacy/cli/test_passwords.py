@@ -103,7 +103,7 @@ def test_an_auditor_who_may_only_read_needs_no_more(quiet, reader, population, k
     admin, grant = reader
     ledger = Ledger.create(admin, population=population, epsilon_cap=6.0, delta=1e-6, key=key)
     given = {"run": "r1", "purpose": "update", "model_fingerprint": "m", "code_version": "1"}
-    ledger.settle(ledger.reserve(event, key="r1/1", **given))
+    ledger.settle(ledger.reserve(event, key="r1/1", **given), "ab" * 32)
     reading = grant()
     where = (reading.render_as_string(hide_password=False), "--population", population)
     for command in COMMANDS:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from sqlalchemy.exc import OperationalError
 
 from privacy.accounting import epsilon
-from privacy.errors import LedgerUnreadableError
+from privacy.errors import KeyReusedError, LedgerUnreadableError
 from privacy.events import PoissonGaussian
 from privacy.ledger import Ledger, Status
 from privacy.ledger.store import Transaction
@@ -66,7 +66,7 @@ if point == "settle":
         append(self, row)
         die()
     Transaction.append = patched
-    ledger.settle(held)
+    ledger.settle(held, "ab" * 32)
 reserve("lost")
 """
 )
@@ -78,7 +78,7 @@ ledger.change_cap(100.0, "room for the test")
 for i in range(10_000):
     held = reserve(f"{point}/{i}")
     print(held.key, flush=True)      # from here on training may run
-    ledger.settle(held)
+    ledger.settle(held, "ab" * 32)
 """
 )
 
@@ -177,7 +177,7 @@ def test_a_failed_write_reserves_nothing(ledger, reserve, monkeypatch, when):
 
 
 def test_a_commit_that_happened_although_it_reported_failure_counts(ledger, reserve, monkeypatch):
-    """The doubtful case: the caller saw an error, the entry is durable. It counts, and a retry finds it."""
+    """The doubtful case: the caller saw an error, the entry is durable. It counts, and nobody holds it."""
     from sqlalchemy import Connection
 
     commit = Connection.commit
@@ -191,5 +191,6 @@ def test_a_commit_that_happened_although_it_reported_failure_counts(ledger, rese
         with pytest.raises(LedgerUnreadableError):
             reserve(ledger, "r/1")
     assert ledger.budget().committed == epsilon([EVENT], DELTA)
-    assert reserve(ledger, "r/1").retries == 1
+    with pytest.raises(KeyReusedError, match="open"):
+        reserve(ledger, "r/1")
     assert ledger.verify().ok

@@ -21,10 +21,11 @@ from privacy.errors import (
     ReservationError,
 )
 from privacy.events import Gaussian, PoissonGaussian
-from privacy.ledger import Head, Kind, Ledger, LedgerView, Status
+from privacy.ledger import NOTHING, Head, Kind, Ledger, LedgerView, Status
 
 EVENT = PoissonGaussian(0.05, 1.0, 10)
 DELTA = 1e-6
+OUTPUT = "ab" * 32
 
 
 def kinds(ledger):
@@ -38,11 +39,11 @@ def test_the_whole_life_of_a_budget(database, population, key, reserve):
     held = reserve(ledger, "r/0")
     assert ledger.budget().committed == after == epsilon([EVENT], DELTA)
     assert (ledger.budget().spent, ledger.budget().reserved) == (0.0, after)
-    ledger.settle(held)
+    ledger.settle(held, OUTPUT)
     assert ledger.budget().spent == after
     granted = 1
     while ledger.preview(EVENT).allowed:
-        ledger.settle(reserve(ledger, f"r/{granted}"))
+        ledger.settle(reserve(ledger, f"r/{granted}"), OUTPUT)
         granted += 1
     with pytest.raises(BudgetRefusedError) as refusal:
         reserve(ledger, f"r/{granted}")
@@ -103,86 +104,120 @@ def test_a_cap_that_is_met_exactly_is_met_and_one_ulp_less_is_not(tmp_path, rese
         reserve(Ledger.create(tmp_path / "b", population="p", epsilon_cap=below, delta=DELTA), "k")
 
 
-class TestRetry:
-    def test_an_open_key_gives_the_same_reservation_and_charges_once(self, ledger, reserve):
-        first = reserve(ledger, "r/1")
+class TestKey:
+    @pytest.mark.parametrize("settled", [False, True])
+    @pytest.mark.parametrize(
+        "change", [{}, {"event": EVENT.with_count(9)}, {"run": "other"}, {"code_version": "2"}]
+    )
+    def test_it_is_reserved_once_whatever_is_asked_for(self, ledger, reserve, settled, change):
+        held = reserve(ledger, "r/1")
+        if settled:
+            ledger.settle(held, OUTPUT)
         committed = ledger.budget().committed
-        again = reserve(ledger, "r/1", code_version="2")
-        assert (again.seq, again.event, again.retries) == (first.seq, first.event, 1)
+        for _ in range(3):
+            with pytest.raises(KeyReusedError, match="was reserved before"):
+                reserve(ledger, "r/1", **change)
         assert ledger.budget().committed == committed
-        assert kinds(ledger) == ["open", "reserve", "retry"]
+        assert kinds(ledger) == ["open", "reserve", *["settle"] * settled, "refuse"]
 
-    def test_it_survives_a_restart_even_when_the_budget_is_gone(self, ledger, reserve, tmp_path):
+    def test_an_open_one_survives_a_restart_and_is_handed_to_nobody(self, ledger, reserve, tmp_path):
         reserve(ledger, "r/1")
         ledger.change_cap(0.0, "stop")
         again = Ledger.open(tmp_path / "shop.ledger", population="shop")
-        assert reserve(again, "r/1").retries == 1
+        with pytest.raises(KeyReusedError):
+            reserve(again, "r/1")
+        assert again.reservation("r/1").status is Status.OPEN
 
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"event": EVENT.with_count(9)},
-            {"event": Gaussian(1.0)},
-            {"run": "other"},
-            {"purpose": "metrics"},
-            {"model_fingerprint": "m1"},
-        ],
-    )
-    def test_a_key_that_stands_for_something_else_is_refused(self, ledger, reserve, change):
-        reserve(ledger, "r/1")
-        with pytest.raises(KeyReusedError, match="use another key"):
-            reserve(ledger, "r/1", **change)
-        assert kinds(ledger)[-1] == "refuse"
 
-    def test_a_settled_key_asks_for_the_stored_output(self, ledger, reserve):
-        ledger.settle(reserve(ledger, "r/1"))
-        with pytest.raises(AlreadySettledError, match="send its stored output again"):
-            reserve(ledger, "r/1")
+class TestWhole:
+    def test_a_run_that_cannot_end_does_not_begin_and_the_refusal_is_on_record(self, ledger, reserve):
+        with pytest.raises(BudgetRefusedError, match="the whole of run 'run-1' is too much"):
+            reserve(ledger, "r/1", whole=EVENT.with_count(1000))
+        assert kinds(ledger) == ["open", "refuse"]
+        assert list(ledger.history())[-1].body["whole"] == EVENT.with_count(1000).to_json()
+        reserve(ledger, "r/1", whole=EVENT.with_count(20))
+        assert ledger.verify().ok
+
+    def test_a_run_that_has_begun_is_judged_round_by_round(self, ledger, reserve):
+        reserve(ledger, "r/1", whole=EVENT)
+        reserve(ledger, "r/2", whole=EVENT.with_count(1000))
+
+
+class TestRefusals:
+    def test_the_same_one_is_on_record_once(self, ledger, reserve):
+        for _ in range(5):
+            with pytest.raises(BudgetRefusedError):
+                reserve(ledger, "big", EVENT.with_count(10_000))
+        assert kinds(ledger) == ["open", "refuse"]
+
+    def test_many_do_not_fill_the_disk(self, ledger, reserve, tmp_path, monkeypatch):
+        monkeypatch.setattr("privacy.ledger.state.MAX_REFUSALS", 3)
+        refused = 0
+        for number in range(9):
+            with pytest.raises(BudgetRefusedError):
+                reserve(ledger, f"big/{number}", EVENT.with_count(10_000))
+            refused += 1
+        assert (refused, kinds(ledger).count("refuse")) == (9, 3)
+        assert Ledger.open(tmp_path / "shop.ledger", population="shop").verify().ok
+        reserve(ledger, "small")
+        with pytest.raises(BudgetRefusedError):
+            reserve(ledger, "big/0", EVENT.with_count(10_000))
+        assert kinds(ledger)[-1] == "refuse", "after a grant they are written down again"
 
 
 class TestSettle:
     def test_twice_is_refused(self, ledger, reserve):
         held = reserve(ledger, "r/1")
-        ledger.settle(held)
+        ledger.settle(held, OUTPUT)
         with pytest.raises(AlreadySettledError):
-            ledger.settle(held)
+            ledger.settle(held, OUTPUT)
 
     def test_unused_steps_come_back_only_with_evidence(self, ledger, reserve):
         held = reserve(ledger, "r/1")
         with pytest.raises(ReservationError, match="needs proof"):
-            ledger.settle(held, steps_used=4)
-        settled = ledger.settle(held, steps_used=4, evidence="stopped by the operator after step 4")
+            ledger.settle(held, OUTPUT, steps_used=4)
+        settled = ledger.settle(held, OUTPUT, steps_used=4, evidence="stopped by the operator after step 4")
         assert (settled.status, settled.charged) == (Status.SETTLED, 4)
         assert ledger.budget().committed == epsilon([EVENT.with_count(4)], DELTA)
         assert ledger.verify().ok
 
     def test_nothing_used_costs_nothing(self, ledger, reserve):
-        ledger.settle(reserve(ledger, "r/1"), steps_used=0, evidence="no user was sampled before the stop")
+        ledger.settle(
+            reserve(ledger, "r/1"), OUTPUT, steps_used=0, evidence="no user was sampled before the stop"
+        )
         assert ledger.budget().committed == 0.0
         assert ledger.runs()[0].epsilon == 0.0
 
-    def test_a_retried_reservation_gives_nothing_back(self, ledger, reserve):
-        reserve(ledger, "r/1")
+    def test_what_was_released_is_on_record(self, ledger, reserve, tmp_path):
+        assert reserve(ledger, "r/1").output is None
+        ledger.settle(ledger.reservation("r/1"), OUTPUT)
+        ledger.settle(reserve(ledger, "r/2"), NOTHING)
+        again = Ledger.open(tmp_path / "shop.ledger", population="shop")
+        assert [r.output for r in again.reservations()] == [OUTPUT, NOTHING]
+        assert [r.charged for r in again.reservations()] == [10, 10], "nothing is charged in full"
+
+    @pytest.mark.parametrize("bad", ["", "nothing ", "AB" * 32, "ab" * 31, None, b"ab" * 32, 5])
+    def test_an_output_is_a_digest_or_nothing(self, ledger, reserve, bad):
         held = reserve(ledger, "r/1")
-        with pytest.raises(ReservationError, match="retried 1 times"):
-            ledger.settle(held, steps_used=4, evidence="the second attempt stopped")
-        ledger.settle(held)
+        with pytest.raises(PlanError, match="output = "):
+            ledger.settle(held, bad)
+        assert ledger.reservation("r/1").status is Status.OPEN
 
     @pytest.mark.parametrize("bad", [-1, 11, 1.0, True, math.nan])
     def test_impossible_steps_are_refused(self, ledger, reserve, bad):
         held = reserve(ledger, "r/1")
         with pytest.raises(PlanError, match="steps_used"):
-            ledger.settle(held, steps_used=bad, evidence="x")
+            ledger.settle(held, OUTPUT, steps_used=bad, evidence="x")
 
     def test_a_reservation_of_another_ledger_is_refused(self, ledger, reserve, tmp_path):
         other = Ledger.create(tmp_path / "other", population="shop", epsilon_cap=4.0, delta=DELTA)
         with pytest.raises(ReservationError, match="not reserved in this ledger"):
-            other.settle(reserve(ledger, "r/1"))
+            other.settle(reserve(ledger, "r/1"), OUTPUT)
 
 
 class TestCap:
     def test_below_what_is_spent_refuses_everything(self, ledger, reserve):
-        ledger.settle(reserve(ledger, "r/1"))
+        ledger.settle(reserve(ledger, "r/1"), OUTPUT)
         ledger.change_cap(0.5, "the board decided")
         assert ledger.budget().left == 0.0
         with pytest.raises(BudgetRefusedError):
@@ -232,7 +267,7 @@ def test_missing_triggers_are_pointed_out(ledger, tmp_path):
 
 
 def test_runs_show_each_share(ledger, reserve):
-    ledger.settle(reserve(ledger, "a/0", run="a"))
+    ledger.settle(reserve(ledger, "a/0", run="a"), OUTPUT)
     reserve(ledger, "b/0", run="b", event=EVENT.with_count(5))
     reserve(ledger, "b/m", run="b", event=Gaussian(20.0), purpose="metrics")
     a, b = ledger.runs()
@@ -302,7 +337,7 @@ def test_two_handles_see_each_other(ledger, reserve, tmp_path):
     other = Ledger.open(tmp_path / "shop.ledger", population="shop")
     held = reserve(ledger, "r/1")
     assert other.budget().committed == ledger.budget().committed > 0
-    other.settle(held)
+    other.settle(held, OUTPUT)
     assert ledger.reservation("r/1").status is Status.SETTLED
 
 

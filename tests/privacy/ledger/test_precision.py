@@ -15,7 +15,7 @@ def test_processes_that_take_turns_agree(tmp_path, reserve, delta):
     Ledger.create(path, population="p", epsilon_cap=9.0, delta=delta)
     first = Ledger.open(path, population="p")
     for i in range(40):  # one process remembers every composition and adds to it
-        first.settle(reserve(first, f"a/{i}", event=UNITS[i % 3]))
+        first.settle(reserve(first, f"a/{i}", event=UNITS[i % 3]), "ab" * 32)
     for turn in range(3):  # another composes all of them at once, and they go on in turn
         for handle in (Ledger.open(path, population="p"), first):
             reserve(handle, f"b/{turn}/{id(handle)}", event=UNITS[turn])

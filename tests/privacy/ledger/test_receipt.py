@@ -11,7 +11,7 @@ from privacy.errors import LedgerError, LedgerMismatchError, LedgerTamperedError
 from privacy.events import PoissonGaussian
 from privacy.ledger import Ledger, Receipt, Statement
 
-STATEMENT = Statement("toys", "run-1", 3, "ab" * 32, "cd" * 32, "chacha20-os-entropy")
+STATEMENT = Statement("toys", "run-1", 3, "ab" * 32, "cd" * 32, "ef" * 32, "chacha20-os-entropy")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def ledger(tmp_path_factory) -> Ledger:
     held = made.reserve(
         event, run="run-1", purpose="round 3", key="k", model_fingerprint="cd" * 32, code_version="1"
     )
-    made.settle(held)
+    made.settle(held, "ab" * 32)
     return made
 
 
@@ -43,6 +43,7 @@ FIELDS = [
     "round",
     "plan",
     "base",
+    "update",
     "noise",
     "committed",
     "cap",

@@ -78,7 +78,7 @@ def crashed(tmp_path_factory, key_and_pem):
     path = tmp_path_factory.mktemp("crashed") / "l"
     ledger = Ledger.create(path, population="shop", epsilon_cap=4.0, delta=1e-6, key=key)
     given = {"run": "r", "purpose": "update", "model_fingerprint": "m", "code_version": "1"}
-    ledger.settle(ledger.reserve(EVENT, key="before", **given))
+    ledger.settle(ledger.reserve(EVENT, key="before", **given), "ab" * 32)
     process = write(path, pem, "die")
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from privacy.accounting import epsilon
-from privacy.errors import BudgetRefusedError, LedgerUnreadableError
+from privacy.errors import BudgetRefusedError, KeyReusedError, LedgerUnreadableError
 from privacy.events import Gaussian, PoissonGaussian
 from privacy.ledger import Ledger, Status
 
@@ -80,9 +80,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.open)
     @rule(which=st.sampled_from([0, 1]), data=st.data())
-    def retry(self, which, data):
+    def reserve_again(self, which, data):
         key = data.draw(st.sampled_from(sorted(self.open)))
-        assert self.ask(which, key, self.charged[key]).retries >= 1
+        with pytest.raises(KeyReusedError):
+            self.ask(which, key, self.charged[key])
 
     @precondition(lambda self: self.open)
     @rule(which=st.sampled_from([0, 1]), data=st.data())
@@ -90,8 +91,8 @@ class LedgerMachine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.open)))
         held = self.handles[which].reservation(key)
         count = held.event.count
-        used = data.draw(st.integers(0, count)) if not held.retries else count
-        self.handles[which].settle(held, steps_used=used, evidence="the model says so")
+        used = data.draw(st.integers(0, count))
+        self.handles[which].settle(held, "ab" * 32, steps_used=used, evidence="the model says so")
         self.open.remove(key)
         self.charged[key] = held.event.with_count(used) if used else None
 

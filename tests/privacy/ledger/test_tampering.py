@@ -34,11 +34,9 @@ def original(tmp_path_factory):
     given = {"run": "r", "purpose": "update", "model_fingerprint": "m", "code_version": "1"}
     for i in range(3):
         held = ledger.reserve(event, key=f"r/{i}", **given)
-        if i == 1:
-            ledger.reserve(event, key=f"r/{i}", **given)
-        ledger.settle(held)
+        ledger.settle(held, "ab" * 32)
     partly = ledger.reserve(Gaussian(8.0, 2), key="m/0", **given)
-    ledger.settle(partly, steps_used=1, evidence="one release was not made")
+    ledger.settle(partly, "ab" * 32, steps_used=1, evidence="one release was not made")
     with pytest.raises(BudgetRefusedError):
         ledger.reserve(event.with_count(1000), key="r/big", **given)
     ledger.change_cap(2.9, "less")
@@ -101,7 +99,7 @@ def rewrite(rng, table):
     if "event" in body and rng.random() < 0.7:
         body["event"]["noise_multiplier"] = body["event"]["noise_multiplier"] * 2
     elif "steps_used" in body and rng.random() < 0.7:
-        body["steps_used"] = 0
+        body |= rng.choice([{"steps_used": 0}, {"output": "cd" * 32}, {"output": "nothing"}])
     elif "cap" in body and rng.random() < 0.7:
         body["cap"] = body["cap"] + 1
     else:
@@ -221,7 +219,7 @@ def edit_head(rng, connection):
 
 def edit_meta(rng, connection):
     column, value = rng.choice(
-        [("population", "other"), ("schema_version", 2), ("schema_version", "1x"), ("public_key", "00" * 32)]
+        [("population", "other"), ("schema_version", 3), ("schema_version", "1x"), ("public_key", "00" * 32)]
     )
     connection.execute(f"UPDATE ledger_meta SET {column} = ?", (value,))
 
