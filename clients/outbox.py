@@ -50,7 +50,7 @@ class Outbox:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the outbox for a whole round; raise RoundError if another process does, OutboxError if it has no folder."""
+        """Hold the outbox for a whole round; raise RoundError if another process does, OutboxError without a folder."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -85,7 +85,7 @@ class Outbox:
     def require_known(self, keys: Collection[str]) -> None:
         """Raise OutboxError if an update is stored under a key that is not among `keys`, all that the ledger reserved.
 
-        What was charged is then missing in the ledger: it was put back, or begun anew, and its budget is not what it says.
+        What was charged is then missing in the ledger, which was put back or begun anew: its budget is not what it says.
         """
         known = {self._path(key).name for key in keys}
         unknown = sorted(path.name for path in self._folder.glob("*.update") if path.name not in known)

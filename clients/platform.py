@@ -142,7 +142,8 @@ def prepare_platform(
 ) -> Platform:
     """Load a platform's data and features. Cached per process: a client is asked once a round.
 
-    It may have no shopper: then training draws noise alone, and whoever needs one calls `require_shoppers`. Raises DataError for unusable files, EncoderError for unusable encoders, DeviceError for a device that is not there.
+    It may have no shopper: then training draws noise alone, and whoever needs one calls `require_shoppers`. Raises
+    DataError for unusable files, EncoderError for unusable encoders, DeviceError for a device that is not there.
     """
     settings = site.settings
     device = resolve_device(settings.compute.device)

@@ -8,7 +8,7 @@ whether a result is finite says nothing (`tests/clients/test_ranges.py` trains a
     the pull of FedProx         µ·|w − w₀| ≤ µ·reach       ≤ 7.3e8, for µ ≤ 1000 and a reach (`shared_model.reach`) of at
                                                            most 7.3·η·T, η ≤ 10, T ≤ 10,000
     what Adam keeps             (g + pull)²                ≤ 5e34
-    what Adam divides by        √v + 1e-8                  ≥ 1e-8; where v underflows to 0, |m| < 1e-17, so a step stays small
+    what Adam divides by        √v + 1e-8                  ≥ 1e-8; where v underflows to 0, |m| < 1e-17: a small step
     the tensors                 |w₀| + reach               ≤ 1.8e6, for |w₀| ≤ `START_LIMIT`
 """
 

@@ -6,7 +6,7 @@ from privacy.ledger import Kind
 
 
 def kinds(ledger) -> list[Kind]:
-    return [entry.kind for entry in ledger.history() if entry.kind in {Kind.RESERVE, Kind.RETRY, Kind.SETTLE}]
+    return [entry.kind for entry in ledger.history() if entry.kind in {Kind.RESERVE, Kind.SETTLE}]
 
 
 def same(one, other) -> bool:
@@ -15,6 +15,10 @@ def same(one, other) -> bool:
 
 def reservations(ledger):
     return [ledger.reservation(e.body["key"]) for e in ledger.history() if e.kind is Kind.RESERVE]
+
+
+def updates(site) -> list[bytes]:
+    return [file.read_bytes() for file in sorted((site.work / "outbox").glob("*.update"))]
 
 
 def never(*_, **__):

@@ -99,7 +99,7 @@ def test_the_head_is_the_ledger_s_after_it_was_settled(call, ledger_of):
 def test_without_privacy_there_is_no_ledger_and_no_head(make_site, call, tmp_path):
     save_site(tmp_path / "client.toml", make_site(cap=None, allow_plain_training=True))
     receipt = dict(call({"epsilon": 0.0}).content["receipt"])
-    assert set(receipt) == {"platform", "run", "round", "plan", "base", "noise"}
+    assert set(receipt) == {"platform", "run", "round", "plan", "base", "update", "noise"}
 
 
 class VeryOddError(Exception):
@@ -142,7 +142,7 @@ def test_every_error_leaves_as_platform_and_code(call, monkeypatch, error, code)
     assert SECRET.encode() not in wire(reply)
 
 
-@pytest.mark.parametrize("where", ["load_platform", "training_data", "train_private", "leave_one_out"])
+@pytest.mark.parametrize("where", ["load_platform", "training_data", "leave_one_out"])
 def test_a_bug_deep_inside_says_nothing_either(call, monkeypatch, where):
     def fail(*_, **__):
         raise IndexError(SECRET)
@@ -150,17 +150,28 @@ def test_a_bug_deep_inside_says_nothing_either(call, monkeypatch, where):
     for name in ("clients.platform", "clients.participate"):
         monkeypatch.setattr(f"{name}.{where}", fail, raising=False)
     reply = call()
-    assert reply.error.reason == "toys:internal"
+    assert reply.error.reason == "toys:data"
+    assert SECRET.encode() not in wire(reply)
+
+
+def test_a_bug_in_training_does_not_show_at_all(call, start, ask, monkeypatch):
+    def fail(*_, **__):
+        raise IndexError(SECRET)
+
+    monkeypatch.setattr("clients.participate.train_private", fail)
+    reply = call()
+    arrays = {name: array.numpy() for name, array in reply.content["arrays"].items()}
+    assert all(np.array_equal(arrays[name], array) for name, array in start(ask).items())
     assert SECRET.encode() not in wire(reply)
 
 
 def test_a_bad_file_is_told_to_the_platform_and_not_to_the_server(call, capsys):
-    call.site.events.write_text(f"user_id,item_id,timestamp\n{SECRET},{SECRET},never\n")
+    call.site.events.write_text(f"user_id,{SECRET},timestamp\n{SECRET},{SECRET},never\n")
     reply = call()
     assert reply.error.reason == "toys:data"
     assert SECRET.encode() not in wire(reply)
     out = capsys.readouterr()
-    assert "never" in out.out + out.err  # the person at the platform can see what is wrong
+    assert SECRET in out.out + out.err  # the person at the platform can see what is wrong
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import clients.participate as module
-from clients.errors import PolicyError
+from clients.errors import PolicyError, RoundError
 from clients.outbox import Outbox
 from clients.participate import participate
 from privacy.errors import (
@@ -13,9 +13,10 @@ from privacy.errors import (
     LedgerUnreadableError,
     PlanError,
 )
+from privacy.ledger import Kind
 from shared_model.encoders import identities_to_json
 from shared_model.errors import BadInputError, EncoderError, ExchangeError
-from tests.clients.one_round import kinds, never
+from tests.clients.one_round import kinds, never, updates
 
 
 def test_a_run_that_would_pass_the_cap_later_is_refused_before_its_first_round(
@@ -23,9 +24,13 @@ def test_a_run_that_would_pass_the_cap_later_is_refused_before_its_first_round(
 ):
     site = make_site(cap=5.0)
     monkeypatch.setattr(module, "train_private", lambda *_, **__: pytest.fail("trained"))
-    with pytest.raises(BudgetRefusedError, match=r"from epsilon 0\.000 to 7\.\d+, past its cap of 5\.000"):
-        participate(site, ask, start(ask))
-    assert kinds(ledger_of(site)) == []
+    for _ in range(3):
+        with pytest.raises(
+            BudgetRefusedError, match=r"whole of run 'run-1' .* from epsilon 0 to 7\.\d+, past the cap 5 "
+        ):
+            participate(site, ask, start(ask))
+    entries = [entry.kind for entry in ledger_of(site).history()]
+    assert entries == [Kind.OPEN, Kind.REFUSE], "on record, once"
 
 
 def test_a_ledger_whose_epsilon_is_at_another_delta_is_refused(make_site, ask, start, ledger_of):
@@ -101,7 +106,7 @@ def test_a_request_that_cannot_be_met_is_refused_untrained(
     with pytest.raises(error):
         participate(site, ask.model_copy(update=change), start(ask))
     assert ledger_of(site).budget().committed == 0
-    assert not list((site.work / "outbox").glob("*"))
+    assert updates(site) == []
 
 
 def test_data_that_cannot_be_read_is_refused_uncharged(make_site, ask, start, ledger_of):
@@ -113,12 +118,21 @@ def test_data_that_cannot_be_read_is_refused_uncharged(make_site, ask, start, le
 
 
 def test_an_update_for_another_spec_in_the_outbox_is_not_sent(make_site, ask, start, monkeypatch):
-    monkeypatch.setattr(Outbox, "put", lambda *_: {"secret": np.zeros(3, np.float32)})
-    with pytest.raises(ExchangeError, match="from the outbox"):
+    monkeypatch.setattr(Outbox, "get", lambda *_: {"secret": np.zeros(3, np.float32)})
+    with pytest.raises(RoundError, match="from the outbox"):
         participate(make_site(), ask, start(ask))
 
 
-def test_an_update_that_diverged_is_not_stored(make_site, ask, start, monkeypatch):
+def test_a_number_beyond_the_start_s_range_is_refused(make_site, ask, start, ledger_of):
+    arrays = start(ask)
+    arrays["residual_in"] = np.full_like(arrays["residual_in"], 1.1e6)
+    site = make_site()
+    with pytest.raises(ExchangeError, match="beyond 1e\\+06"):
+        participate(site, ask, arrays)
+    assert kinds(ledger_of(site)) == []
+
+
+def test_an_update_that_diverged_is_replaced_by_its_start(make_site, ask, start, monkeypatch):
     site, real = make_site(), module.train_private
 
     def diverging(*arguments):
@@ -126,9 +140,8 @@ def test_an_update_that_diverged_is_not_stored(make_site, ask, start, monkeypatc
         return trained | {"log_isolation": trained["log_isolation"] * float("nan")}
 
     monkeypatch.setattr(module, "train_private", diverging)
-    with pytest.raises(ExchangeError, match="after training"):
-        participate(site, ask, start(ask))
-    assert not list(site.work.glob("**/*.update"))
+    sent = participate(site, ask, start(ask))
+    assert all(np.array_equal(sent.arrays[name], array) for name, array in start(ask).items())
 
 
 @pytest.mark.parametrize("damage", ["missing", "garbage", "key"])

@@ -9,6 +9,7 @@ from clients.policy import approve, approved_bundles, require_bundle, require_pl
 from clients.site import PolicySettings, SiteSettings, load_site, save_site
 from federation.bundle import CLIENT_PACKAGES, build_bundle, digest, installed_code
 from federation.errors import FolderError, WrongPartyError
+from federation.kit import ModelTerms
 from privacy.ledger import Budget
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -23,10 +24,14 @@ def budget(cap: float = 8.0) -> Budget:
     return Budget("toys", 0.0, 0.0, 0.0, cap, cap, 1e-6, 1)
 
 
-def require(site, ask, *, exchange=None, cap=8.0, time=NOON, **policy):
+def card_of(ask) -> ModelTerms:
+    return ModelTerms(**{term: getattr(ask, term) for term in ModelTerms.model_fields})
+
+
+def require(site, ask, *, card=None, cap=8.0, time=NOON, **policy):
     if policy:
         site = site.model_copy(update={"policy": PolicySettings(**policy)})
-    require_plan(site, ask, exchange or ask.spec.exchange.fingerprint, budget(cap), time)
+    require_plan(site, ask, card or card_of(ask), budget(cap), time)
 
 
 def test_a_plan_within_the_policy_passes(site, ask):
@@ -55,17 +60,59 @@ def test_what_breaks_it_has_its_code(site, ask, reason, change, policy):
     assert refusal.value.code == f"policy.{reason}"
 
 
-def test_the_exchange_must_be_the_card_s_or_listed(site, ask):
-    with pytest.raises(PolicyError) as refusal:
-        require(site, ask, exchange="ab" * 32)
-    assert refusal.value.code == "policy.exchange"
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoders": "tinier"},
+        {"encoder_identities": "[]"},
+        {"width": 3},
+        {"width": 0},
+        {"history_length": 7},
+    ],
+)
+def test_every_term_of_the_card_is_compared(site, ask, change):
+    assert {next(iter(change))} <= set(ModelTerms.model_fields)
+    with pytest.raises(PolicyError, match=next(iter(change))) as refusal:
+        require(site, ask.model_copy(update=change), card=card_of(ask))
+    assert refusal.value.code == "policy.model"
+
+
+def test_a_listed_exchange_holds_the_card_too(site, ask):
+    require(site, ask, exchange=(ask.spec.exchange.fingerprint, "ab" * 32))
     wider = ask.model_copy(update={"width": 3})
-    with pytest.raises(PolicyError):
-        require(site, wider, exchange=ask.spec.exchange.fingerprint)
-    listed = site.model_copy(update={"policy": PolicySettings(exchange=(wider.spec.exchange.fingerprint,))})
-    require_plan(listed, wider, ask.spec.exchange.fingerprint, budget(), NOON)
-    with pytest.raises(PolicyError):  # the list replaces the card's
-        require_plan(listed, ask, ask.spec.exchange.fingerprint, budget(), NOON)
+    with pytest.raises(PolicyError) as refusal:
+        require(site, wider, exchange=(ask.spec.exchange.fingerprint,))
+    assert refusal.value.code == "policy.exchange"
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "change"),
+    [
+        ("rounds", 5, {"rounds": 6}),
+        ("local_steps", 1, {"local_steps": 2}),
+        ("gradients", 10, {"local_steps": 2}),
+        ("gradients", 10, {"sample_rate": 0.51}),
+        ("clip_norm", 0.5, {"clip_norm": 0.51}),
+        ("learning_rate", 0.05, {"learning_rate": 0.051}),
+        ("learning_rate", 0.05, {"scalar_learning_rate": 0.051}),
+        ("proximal", 0.0, {"proximal": 1e-9}),
+        ("negatives", 8, {"negatives": 9}),
+        ("targets", 3, {"targets": 4}),
+    ],
+)
+def test_a_limit_is_met_exactly_and_one_more_is_refused(site, ask, limit, most, change):
+    require(site, ask, limits={limit: most})
+    with pytest.raises(PolicyError, match=rf"{limit} = .*allowed is {most:g}") as refusal:
+        require(site, ask.model_copy(update=change), limits={limit: most})
+    assert refusal.value.code == "policy.limits"
+
+
+def test_by_default_the_largest_terms_of_all_are_refused_and_a_usual_run_passes(site, ask):
+    usual = {"rounds": 100, "local_steps": 80, "clip_norm": 1.0, "proximal": 1.0, "negatives": 2048}
+    require(site, ask.model_copy(update=usual))
+    for change in ({"rounds": 10_000}, {"local_steps": 3000}, {"negatives": 100_000}, {"clip_norm": 100.0}):
+        with pytest.raises(PolicyError):
+            require(site, ask.model_copy(update=change))
 
 
 def test_a_ledger_that_allows_more_than_the_settings_is_refused(site, ask):
@@ -118,6 +165,19 @@ def test_a_policy_that_cannot_be_used_is_named(tmp_path, site, section, said):
     path.write_text("\n".join([*lines[:place], section, *lines[place:]]))
     with pytest.raises(SiteError, match=said):
         load_site(path)
+
+
+def test_a_limit_that_cannot_be_used_is_named(tmp_path, site):
+    path = tmp_path / "client.toml"
+    save_site(path, site)
+    text = path.read_text()
+    for line, said in (
+        ("seconds = 0", "policy.limits.seconds = 0"),
+        ("step = 5", "limits.step: there is no such"),
+    ):
+        path.write_text(text.replace("seconds = 3600.0", line))
+        with pytest.raises(SiteError, match=said):
+            load_site(path)
 
 
 # Approvals
