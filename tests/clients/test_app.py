@@ -32,6 +32,18 @@ def context_of(node_config=None, run_config=None):
     )
 
 
+def message_of(ask, arrays, config=None):
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
+            "config": ConfigRecord(ask.model_dump() | (config or {})),
+        }
+    )
+    message = Message(content, dst_node_id=7, message_type="train")
+    message.metadata.__dict__["_message_id"] = "request"
+    return message
+
+
 @pytest.fixture
 def call(make_site, ask, start, tmp_path):
     """Return what sends a request through the app to a fresh site, and returns the reply."""
@@ -40,16 +52,8 @@ def call(make_site, ask, start, tmp_path):
 
     def send(config=None, arrays=None, node_config=None):
         given = start(ask) if arrays is None else arrays
-        content = RecordDict(
-            {
-                "arrays": ArrayRecord({name: Array(array) for name, array in given.items()}),
-                "config": ConfigRecord(ask.model_dump() | (config or {})),
-            }
-        )
-        message = Message(content, dst_node_id=7, message_type="train")
-        message.metadata.__dict__["_message_id"] = "request"
         context = context_of(node_config or {"site": str(tmp_path / "client.toml")})
-        return app(message, context)
+        return app(message_of(ask, given, config), context)
 
     send.site, send.ask = site, ask
     return send
