@@ -137,7 +137,11 @@ def plant(folder: Path, name: str, shoppers: int, items: int, *, broken: bool = 
             )
     folder.mkdir(parents=True)
     pd.DataFrame(goods).to_csv(folder / f"{name}-artikel.csv", index=False)
-    pd.DataFrame(sales).to_csv(folder / f"{name}-verkauf.csv", index=False)
+    file = folder / f"{name}-verkauf.csv"
+    pd.DataFrame(sales).to_csv(file, index=False)
+    if broken:  # a field beyond the header, which breaks the file for everybody
+        with file.open("a", encoding="utf-8") as out:
+            out.write(",".join([f"Kundin-{name}-verrutscht"] * (len(sales[0]) + 1)) + "\n")
     rare = [of["price"], of["value"], of["order"]]
     for row in (*goods, *sales):
         planted.texts |= {word for key, v in row.items() if key not in rare for word in str(v).split()}

@@ -29,6 +29,7 @@ from privacy.ledger import Head, Ledger
 from server.app import app as server_app
 from server.settings import FederationSettings
 from shared_model.encoders import HashedWordsEncoder, identities_to_json
+from shared_model.exchange import fingerprint
 from shared_model.features import ENCODERS, make_encoders
 from shared_model.instructions import TrainInstructions
 from shared_model.model import initial_shared
@@ -45,7 +46,7 @@ SIZES = {"alpha": (9, 40), "bravo": (17, 81), "delta": (31, 123)}
 """Good platforms → shoppers and items: nothing that leaves may tell them apart. The names are of one length."""
 
 
-FAILING = {"brokn": "data", "buggy": "internal", "refus": "budget.refused"}
+FAILING = {"brokn": "data", "buggy": "data", "refus": "budget.refused"}
 
 
 # The federations
@@ -131,12 +132,12 @@ class Federation:
 def with_bug(original, secrets):
     """Return `original`, which on the platform of population size 33 fails with a text that must not leave."""
 
-    def train(*given):
-        if any(getattr(value, "population_size", 0) == 33 for value in given):
+    def prepare(data, *given):
+        if data.settings.population_size == 33:
             raise IndexError(*secrets)
-        return original(*given)
+        return original(data, *given)
 
-    return train
+    return prepare
 
 
 @pytest.fixture(scope="module", params=["private", "plain"])
@@ -172,8 +173,8 @@ def federation(request, patch, tmp_path_factory):
     patching = pytest.MonkeyPatch.context()
     with collecting() as collector, patching as bugs, redirect_stdout(logs), redirect_stderr(logs):
         bugs.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
-        for name in ("train_private", "_plain"):
-            bugs.setattr(participation, name, with_bug(getattr(participation, name), sorted(planted.texts)))
+        bug = with_bug(participation.prepare_platform, sorted(planted.texts))
+        bugs.setattr(participation, "prepare_platform", bug)
         run_server(server_app, execute, len(sites), {"run-dir": str(run)})
     traces = b"".join(collector.bodies)
     return Federation(private, ask, run, planted.needles(), sent, logs.getvalue(), traces)
@@ -199,7 +200,8 @@ def test_nothing_of_the_data_leaves(federation):
     assert (b"training" in federation.traces) == private
 
     # only the agreed tensors, the declared weight and a receipt of agreed fields
-    receipt = {"platform": str, "run": str, "round": int, "plan": str, "base": str, "noise": str}
+    receipt = {"platform": str, "run": str, "round": int, "plan": str, "base": str}
+    receipt |= {"update": str, "noise": str}
     if private:
         receipt |= {"committed": float, "cap": float, "delta": float, "head": str, "signature": str}
     for one in federation.good():
@@ -238,6 +240,8 @@ def test_how_much_data_a_platform_has_shows_nowhere(federation):
             if one.round == number:
                 receipt = dict(one.reply.content["receipt"])
                 assert receipt.pop("platform") == one.platform
+                arrays = {name: array.numpy() for name, array in one.reply.content["arrays"].items()}
+                assert receipt.pop("update") == fingerprint(arrays), "what is said of an update is the update"
                 if federation.private:
                     head = Head.from_text(receipt.pop("head"))
                     assert head.population == one.platform
@@ -250,8 +254,8 @@ def test_how_much_data_a_platform_has_shows_nowhere(federation):
     assert len(failed) == len(FAILING), "a refusal is of the same length in every round"
 
 
-def test_the_signed_receipt_is_the_same_whatever_the_data(patch, tmp_path, monkeypatch):
-    """Same key, clock and request, other shoppers, items and events: the same receipt, byte for byte."""
+def test_the_signed_receipt_is_a_function_of_what_is_sent_whatever_the_data(patch, tmp_path, monkeypatch):
+    """Same key, clock, request and noised tensors, other shoppers, items and events: the same receipt, byte for byte."""
 
     def clock():
         return datetime(2026, 3, 1, tzinfo=UTC)
@@ -259,8 +263,16 @@ def test_the_signed_receipt_is_the_same_whatever_the_data(patch, tmp_path, monke
     def opened(site):
         return Ledger.open(Path(site.ledger), population=site.population, clock=clock)
 
+    trained, ask = participation._trained, instructions(8.0)
+    own: list[dict] = []
+
+    def same_tensors(this, data):
+        own.append(trained(this, data))
+        return own[0]
+
     monkeypatch.setattr(participation, "open_ledger", opened)
-    contributions, ask = [], instructions(8.0)
+    monkeypatch.setattr(participation, "_trained", same_tensors)
+    contributions = []
     start = ask.spec.exchange.to_numpy(initial_shared(ask.spec), "start")
     for number, (shoppers, items) in enumerate(SIZES.values()):
         folder = tmp_path / str(number)
@@ -274,11 +286,13 @@ def test_the_signed_receipt_is_the_same_whatever_the_data(patch, tmp_path, monke
         Path(site.ledger).write_bytes(ledger)
         Path(f"{site.ledger}.key").write_bytes(key)
         Path(f"{site.ledger}.key").chmod(0o600)
+        (site.work / "outbox").mkdir(parents=True)
+        (site.work / "outbox" / "id").write_text("0" * 32)
         contributions.append(participation.participate(site, ask, start))
     first, *others = contributions
     for other in others:
         assert (other.receipt, other.weight) == (first.receipt, first.weight)
-        assert any((other.arrays[name] != first.arrays[name]).any() for name in first.arrays)
+    assert len({fingerprint(arrays) for arrays in own}) == len(SIZES), "the data differ"
 
 
 def test_a_client_s_log_stays_on_its_machine():
