@@ -3,16 +3,16 @@
 Until data are read, every code follows from the request, the platform's settings, its ledger and its outbox: they
 hold no data, and are the same with and without any shopper. After that, these codes can leave, and no other:
 
-| code               | when                                            | why one shopper does not decide it               |
-|--------------------|-------------------------------------------------|--------------------------------------------------|
-| `data`             | events, catalogue or features cannot be read or | rows are judged one by one and left out where    |
-|                    | prepared at all; nothing is charged             | they are bad; without any shopper, noise is sent |
-| `budget.refused`   | the cap would be passed                         | the plan and the ledger's entries decide it      |
-| `ledger.…`         | the ledger cannot be read, trusted or written   | the ledger holds plans, times and digests of     |
-|                    |                                                 | what was released                                |
-| `round.unfinished` | charged, then not stored, settled or signed     | the disk and the ledger decide it; whatever goes |
-|                    |                                                 | wrong in training is answered with its start     |
-| `internal`         | a bug in reserving or in making the reply       | both handle public things only                   |
+| code               | when                                            | why one shopper does not decide it             |
+|--------------------|-------------------------------------------------|------------------------------------------------|
+| `data`             | events, catalogue or features cannot be read or | rows are judged one by one and left out where  |
+|                    | prepared at all; nothing is charged             | bad; without any shopper, noise is sent        |
+| `budget.refused`   | the cap would be passed                         | the plan and the ledger's entries decide it    |
+| `ledger.…`         | the ledger cannot be read, trusted or written   | it holds plans, times and digests of what was  |
+|                    |                                                 | released                                       |
+| `round.unfinished` | charged, then not stored, settled or signed     | the disk and the ledger decide it; what goes   |
+|                    |                                                 | wrong in training is answered with its start   |
+| `internal`         | a bug in reserving or in making the reply       | both handle public things only                 |
 
 So a failure in training has no code: not a NaN, not memory that is short, not a time limit. What is left: a row that
 makes its whole file unreadable (a quote that never ends, a fraction in a column of ids) gives `data` until a person of
