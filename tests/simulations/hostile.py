@@ -20,7 +20,7 @@ from server.app import MODEL
 from server.app import app as server_app
 from server.settings import FederationSettings
 from shared_model.encoders import identities_to_json
-from shared_model.exchange import SharedTensors
+from shared_model.exchange import SharedTensors, fingerprint
 from shared_model.features import make_encoders
 from shared_model.instructions import TrainInstructions
 from shared_model.metrics import ndcg_at
@@ -126,7 +126,10 @@ def _lying(lie: Lie | None):
             before.setdefault("first", dict(receipt))
             if getattr(lie, "stale", False):  # an old update under the new round's number
                 reply.content["receipt"] = ConfigRecord(before["first"] | {"round": receipt["round"]})
-            reply.content["arrays"] = ArrayRecord({n: Array(a.astype(np.float32)) for n, a in sent.items()})
+            sent = {n: a.astype(np.float32) for n, a in sent.items()}
+            if "signature" not in receipt:  # without privacy a receipt says whatever its sender likes
+                reply.content["receipt"]["update"] = fingerprint(sent)
+            reply.content["arrays"] = ArrayRecord({n: Array(a) for n, a in sent.items()})
         return replies
 
     return execute

@@ -38,13 +38,15 @@ def test_a_run_keeps_a_head_of_each_member_and_round(write_scenario, simulate, t
 def test_an_older_copy_put_back_between_two_rounds_is_found(write_scenario, simulate, tmp_path, capfd):
     simulate("--scenario", write_scenario(rounds="4"), "--out", tmp_path / "runs", "--prepare")
     (run,) = (tmp_path / "runs").iterdir()
-    ledger = run / "ledgers" / "alpha.sqlite"
+    ledger, outbox = run / "ledgers" / "alpha.sqlite", run / "work" / "alpha" / "outbox"
     copies, inline = [], run_inline(client_app)
 
     def execute(calls):
-        copies.append(ledger.read_bytes())
-        if len(copies) == 3:  # before the third round: as it was before the second
-            ledger.write_bytes(copies[1])
+        copies.append((ledger.read_bytes(), set(outbox.glob("*.update"))))
+        if len(copies) == 3:  # before the third round: as it was before the second, and the outbox with it
+            ledger.write_bytes(copies[1][0])
+            for update in copies[2][1] - copies[1][1]:
+                update.unlink()
         return inline(calls)
 
     run_server(server_app, execute, 2, {"run-dir": str(run)})
