@@ -15,8 +15,9 @@ hold no data, and are the same with and without any shopper. After that, these c
 | `internal`         | a bug in reserving or in making the reply       | both handle public things only                 |
 
 So a failure in training has no code: not a NaN, not memory that is short, not a time limit. What is left: a row that
-makes its whole file unreadable (a quote that never ends, a fraction in a column of ids) gives `data` until a person of
-the platform has repaired the export; and a crash, as timing, is not noised.
+makes its whole file unreadable (a quote that never ends, a fraction in a column of ids) or that spells an id as another
+row may spell it (`clients.data.spellings`) gives `data` until a person of the platform has repaired the export; and a
+crash, as timing, is not noised.
 """
 
 from dataclasses import asdict
