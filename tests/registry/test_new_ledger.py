@@ -30,7 +30,8 @@ def spend(books, number):
     ledger.settle(
         ledger.reserve(
             event, run="run-1", purpose="update", key=f"k{number}", model_fingerprint="m", code_version="1"
-        )
+        ),
+        "ab" * 32,
     )
     return ledger.head()
 
