@@ -24,7 +24,7 @@ from clients.data.split import Part
 from clients.evaluation import choose_joined, choose_local, evaluate_layers
 from clients.memory import Memory, spread
 from clients.platform import Platform
-from clients.recommender import FEDERATION_DEFAULT, PRIOR, LocalLayer
+from clients.recommender import PRIOR, LocalLayer, federation_default
 from shared_model.metrics import ndcg_at, recall_at
 from shared_model.table import ProductTable
 
@@ -108,7 +108,7 @@ def _first_day(cell: Cell, tables: Sequence[Way]) -> dict[str, Any]:
     found = {"prior": _judged(shop.platform, PRIOR, None, users)}
     for way in tables:
         others = cell.others(shop, added(cell.parts(way, None)))
-        found[way.name] = _judged(shop.platform, FEDERATION_DEFAULT, others, users)
+        found[way.name] = _judged(shop.platform, federation_default(_declared(cell)), others, users)
     return found
 
 
@@ -116,7 +116,7 @@ def _few_shot(cell: Cell, shots: int, tables: Sequence[Way]) -> dict[str, Any]:
     audience = Audience(cell.trade.newcomer.platform, shots)
     others = {way: cell.others(cell.trade.newcomer, added(cell.parts(way, None))) for way in tables}
     own = audience.own(cell.seed)
-    return _served(audience.served(own), own, others, cell.size.test)
+    return _served(cell, audience.served(own), own, others)
 
 
 def _member(cell: Cell, tables: Sequence[Way]) -> dict[str, Any]:
@@ -126,15 +126,20 @@ def _member(cell: Cell, tables: Sequence[Way]) -> dict[str, Any]:
     for way in tables:
         parts = cell.parts(way, "test")
         others[way] = cell.others(shop, added(parts).minus(parts[number]))
-    return _served(shop.platform, shop.platform, others, cell.size.test)
+    return _served(cell, shop.platform, shop.platform, others)
 
 
-def _served(whole: Platform, own: Platform, others: dict[Way, Memory], most: int) -> dict[str, Any]:
+def _declared(cell: Cell) -> int:
+    return sum(len(member.platform.split.sequences) for member in cell.trade.members)
+
+
+def _served(cell: Cell, whole: Platform, own: Platform, others: dict[Way, Memory]) -> dict[str, Any]:
     """Return how a shop that learned from `own` serves alone and with each way's table, its choices made on `own`."""
-    alone, users = choose_local(own), _test_users(whole, most)
+    alone, users = choose_local(own), _test_users(whole, cell.size.test)
+    public = federation_default(_declared(cell))
     found = {"alone": _judged(whole, alone, None, users)}
     for way, table in others.items():
-        found[way.name] = _judged(whole, choose_joined(own, table, alone), table, users)
+        found[way.name] = _judged(whole, choose_joined(own, table, alone, public), table, users)
     return found
 
 
