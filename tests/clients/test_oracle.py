@@ -1,4 +1,4 @@
-"""The oracle attack: numbers that overflow, and a code or a second draw that tells whether the noised result was finite."""
+"""The oracle attack: numbers that overflow, and a code or a second draw telling whether the noised result was finite."""
 
 import numpy as np
 import pytest
