@@ -21,16 +21,16 @@ from privacy.plan import PrivacyPlan
 
 SHOWN_ELSEWHERE = {
     "2 noise divided by weights that data decide": (
-        "server/test_replies.py",
-        "test_good_replies_come_by_name_with_their_declared_weight",
+        "clients/test_training.py",
+        "test_the_noise_has_the_standard_deviation_of_its_stage",
     ),
     "7 user tables joined across platforms": (
-        "shared_model/test_exchange.py",
-        "test_the_model_s_own_spec_admits_its_initial_tensors_only",
+        "shared_model/test_stages.py",
+        "test_each_stage_sends_its_own_sum_and_gets_what_it_needs",
     ),
     "8 losses that mix the users of a batch": (
-        "clients/test_clipping.py",
-        "test_the_sensitivity_test_finds_in_batch_negatives",
+        "clients/test_training.py",
+        "test_a_shopper_s_row_depends_on_that_shopper_alone",
     ),
     "9 a private table of item ids": (
         "server/test_replies.py",
@@ -41,20 +41,20 @@ SHOWN_ELSEWHERE = {
         "test_filtering_takes_out_what_was_seen_and_never_the_target",
     ),
     "wrong gradients of a table of items": (
-        "clients/test_training.py",
-        "test_every_shopper_s_gradient_equals_a_loop_over_single_shoppers",
+        "clients/test_release.py",
+        "test_edges_equal_a_loop",
     ),
     "chunks that are not one batch": (
-        "clients/test_training.py",
-        "test_more_shoppers_than_a_chunk_equal_one_big_batch",
+        "clients/test_release.py",
+        "test_chunks_do_not_matter",
     ),
     "empty batches left out": (
         "clients/test_training.py",
-        "test_an_empty_batch_is_noised_and_counted",
+        "test_nobody_s_sum_is_noise_of_the_same_kind",
     ),
     "clip bound that noise does not follow": (
-        "clients/test_clipping.py",
-        "test_no_shopper_moves_the_sum_by_more_than_the_clip_norm",
+        "clients/test_training.py",
+        "test_the_noise_has_the_standard_deviation_of_its_stage",
     ),
     "gradients used twice": (
         "privacy/test_optimizer.py",

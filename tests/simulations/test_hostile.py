@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import server.robust
 
 import server.replies
 from server.events import read_events
