@@ -49,7 +49,8 @@ class Later(TyperGroup):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             if near := get_close_matches(args[0], self.places):
-                error.message = f"{error.message.rstrip('.')}. Did you mean {' or '.join(map(repr, near))}?"
+                said = f"{error.message.rstrip('.')}. Did you mean {' or '.join(map(repr, near))}?"
+                raise click.UsageError(said, error.ctx) from None
             raise
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
