@@ -78,10 +78,11 @@ class Training:
         found = {"likelihood": likelihood_scores(seen, sigmas)}
         popularity = along[Stage.POPULARITY]
         if Stage.EDGES in left:
-            both = min(products, len(edges))
-            same = left[Stage.POPULARITY].copy()
-            same[:both] -= sigmas[0] / sigmas[1] * left[Stage.EDGES][:both]
-            found["repeated noise"] = popularity(same)
+            clean = np.setdiff1d(np.arange(min(products, len(edges))), owned)  # there, edges are noise alone
+            without = np.zeros(products)
+            without[clean] = left[Stage.POPULARITY][clean] - sigmas[0] / sigmas[1] * left[Stage.EDGES][clean]
+            without[clean] -= 0.5**1.5  # half of what a canary adds: 0 is no opinion
+            found["repeated noise"] = popularity(without)
             found["temper"] = popularity(temper / TYPICAL_PRODUCTS**0.5 - known[Stage.POPULARITY])
         if self.count is not None:
             found["count"] = popularity(self.count(everyone, products) - self.count(shoppers, products))

@@ -2,17 +2,23 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from clients.audit import training
-from clients.audit.defects import NoNoise
+from clients.audit.defects import Scaled
+from clients.data.products import published
+from clients.platform import read_catalogue
 from clients.site import SiteSettings, save_site
 from privacy.ledger import Ledger
+from shared_model.features import make_encoders
+from shared_model.vocabulary import Vocabulary
+from shared_model.vocabulary_file import vocabulary_bytes
+from simulations import empirical as command
 from tests.front_door import FrontDoor
 
-FEW = ("--canaries", 400, "--shadows", 5, "--steps", 8, "--seed", 1)
+FEW = ("--canaries", 400, "--runs", 2, "--seed", 1)
 
 
 @pytest.fixture
@@ -27,22 +33,22 @@ def state(folder: Path) -> dict[str, str]:
     return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def test_a_member_attacks_its_own_training(write_scenario, empirical, tmp_path):
+def test_a_member_attacks_its_own_releases(write_scenario, empirical, tmp_path):
     scenario, before = write_scenario(), state(tmp_path)
     out = tmp_path / "report"
     code, text, said = empirical("--scenario", scenario, "--platform", "beta", *FEW, "--out", out)
     assert code == 0
     assert "beta: claimed ε ≤ 8.00 at δ = 1e-06; the attack proves" in text
     assert "no contradiction" in text
-    assert "not private, same recipe" in text
+    assert "not private" in text
     assert "verified" not in text.lower()
-    assert "step 8 of 8" in said
-    assert "membership: model 8 of 10" in said
+    assert re.search(r"canaries: run (\d+) of \1\n", said)
+    assert "membership: run 2 of 2" in said
     found = json.loads((out / "empirical-beta.json").read_text(encoding="utf-8"))
     assert found["exit_code"] == 0
-    assert found["plan"]["steps"] == 8
+    assert found["plan"]["shares"] == [0.5, 0.5]  # the scenario's
     assert found["claimed_epsilon"] == pytest.approx(found["plan"]["epsilon"], rel=0.01)
-    assert found["canaries"]["every_step_seen"]["canaries"] == 400
+    assert found["canaries"]["canaries"] == 400
     assert [m["private"] for m in found["membership"]] == [True, False]
     assert found["verdict"] in (out / "empirical-beta.md").read_text(encoding="utf-8")
     assert {file.name for file in out.iterdir()} == {"empirical-beta.json", "empirical-beta.md"}
@@ -55,13 +61,12 @@ def test_the_same_seed_gives_the_same_report(write_scenario, empirical):
     scenario = write_scenario()
 
     def report(seed):
-        few = ("--canaries", 100, "--shadows", 5, "--steps", 2, "--seed", seed, "--format", "json")
+        few = ("--canaries", 100, "--runs", 2, "--seed", seed, "--format", "json")
         code, text, _ = empirical("--scenario", scenario, *few)
         assert code == 0
         document = json.loads(text)
         del document["seconds"]
-        for outcome in document["canaries"].values():
-            del outcome["seconds"]
+        del document["canaries"]["seconds"]
         return document
 
     assert report(3) == report(3)
@@ -69,9 +74,9 @@ def test_the_same_seed_gives_the_same_report(write_scenario, empirical):
 
 
 def test_a_training_that_breaks_its_claim_is_refuted(write_scenario, empirical, monkeypatch):
-    real = training.sources
-    monkeypatch.setattr(training, "sources", lambda *a: (real(*a)[0], NoNoise(real(*a)[1])))
-    more = ("--canaries", 1000, "--epsilon", 1, "--shadows", 0, "--steps", 12, "--seed", 1)
+    real = command.sources
+    monkeypatch.setattr(command, "sources", lambda *a: (real(*a)[0], Scaled(real(*a)[1], 0.0)))
+    more = ("--canaries", 1000, "--epsilon", 1, "--runs", 0, "--seed", 1)
     code, text, _ = empirical("--scenario", write_scenario(), *more)
     assert code == 3
     assert text.strip().endswith("with 95 % confidence: REFUTED")
@@ -79,20 +84,20 @@ def test_a_training_that_breaks_its_claim_is_refuted(write_scenario, empirical, 
 
 
 def test_the_self_test_says_what_it_caught_and_missed(write_scenario, empirical, tmp_path):
-    few = ("--self-test", "--quick", "--canaries", 20, "--steps", 4, "--seed", 1)
+    few = ("--self-test", "--quick", "--canaries", 20, "--seed", 1)
     code, text, said = empirical("--scenario", write_scenario(), *few, "--out", tmp_path / "report")
     assert code == 1  # twenty canaries prove nothing
-    assert "alpha: 0 of 10 planted defects caught (missed: no noise, " in text
-    assert "self-test 11 of 11" in said
+    assert "alpha: 0 of 7 planted defects caught (missed: no noise, " in text
+    assert "self-test 8 of 8" in said
     found = json.loads((tmp_path / "report" / "selftest-alpha.json").read_text(encoding="utf-8"))
     assert found["exit_code"] == 1
-    assert len(found["selftest"]) == 11
+    assert len(found["selftest"]) == 8
     assert found["selftest"][0]["claimed"] == pytest.approx(4.0, rel=0.01)
 
 
 @pytest.fixture
 def site(shop_folder, tmp_path) -> Path:
-    """A platform's site with a ledger."""
+    """A platform's site with a ledger and a vocabulary that it approved."""
     folder = tmp_path / "site"
     settings = SiteSettings(
         name="alpha",
@@ -104,8 +109,12 @@ def site(shop_folder, tmp_path) -> Path:
         ledger=str(folder / "ledger.sqlite"),
         work=folder / "work",
         cache=folder / "cache",
+        vocabulary=folder / "vocabulary.safetensors",
     )
     save_site(folder / "site.toml", settings)
+    encoders = make_encoders(["hashed-words"])
+    vocabulary = Vocabulary.empty().grown([published(read_catalogue(settings))], encoders, 5)
+    settings.vocabulary.write_bytes(vocabulary_bytes(vocabulary))
     Ledger.create(folder / "ledger.sqlite", population="alpha", epsilon_cap=3.0, delta=1e-6)
     return folder / "site.toml"
 
@@ -121,7 +130,7 @@ def test_a_site_is_audited_without_touching_its_folder(site, empirical):
 def test_a_site_s_ledger_need_not_even_be_there(site, empirical):
     (site.parent / "ledger.sqlite").unlink()
     before = state(site.parent)
-    assert empirical("--site", site, *FEW, "--shadows", 0)[0] == 0
+    assert empirical("--site", site, *FEW, "--runs", 0)[0] == 0
     assert state(site.parent) == before
 
 
@@ -130,20 +139,18 @@ def test_a_site_s_ledger_need_not_even_be_there(site, empirical):
     [
         (("--canaries", 0), "canaries = 0"),
         (("--canaries", -3), "canaries = -3"),
-        (("--canaries", 10**9), "each canary owns one"),
+        (("--canaries", 10**9), "each owns an edge of the vocabulary"),
         (("--epsilon", "nan"), "epsilon = nan"),
         (("--epsilon", "inf"), "epsilon = inf"),
         (("--epsilon", 0), "epsilon = 0"),
         (("--epsilon", "much"), "'much' is not a valid float"),
-        (("--steps", 0), "steps = 0"),
-        (("--sample-rate", "nan"), "sample_rate = nan"),
-        (("--sample-rate", 1.5), "sample_rate = 1.5"),
-        (("--clip-norm", "nan"), "clip_norm = nan"),
-        (("--clip-norm", 0), "clip_norm = 0"),
+        (("--share", "nan"), "share = nan"),
+        (("--share", 0), "share = 0"),
+        (("--share", 1.5), "share = 1.5"),
+        (("--self-test", "--epsilon", 0), "epsilon = 0"),
         (("--confidence", "nan"), "confidence = nan"),
         (("--confidence", 1), "confidence = 1"),
-        (("--shadows", 3), "shadows = 3"),
-        (("--shadows", -1), "shadows = -1"),
+        (("--runs", -1), "runs = -1"),
         (("--seed", -1), "seed = -1"),
         (("--platform", "gamma"), "is no member of the scenario: choose alpha, beta"),
         (("--platform", "delta"), "is no member of the scenario: choose alpha, beta"),
@@ -151,12 +158,14 @@ def test_a_site_s_ledger_need_not_even_be_there(site, empirical):
         (("--site", "gone.toml", "--platform", "alpha"), "leave --scenario and --platform out"),
     ],
 )
-def test_unusable_options_are_refused_before_anything_is_trained(write_scenario, empirical, options, message):
+def test_unusable_options_are_refused_before_anything_is_released(
+    write_scenario, empirical, options, message
+):
     code, out, err = empirical("--scenario", write_scenario(), *options)
     assert code == 2
     assert message in err
     assert out == ""
-    assert "step" not in err.replace("steps", "")
+    assert "run 1 of" not in err
 
 
 def test_a_scenario_without_privacy_claims_nothing(write_scenario, empirical):
@@ -164,7 +173,7 @@ def test_a_scenario_without_privacy_claims_nothing(write_scenario, empirical):
     code, _, err = empirical("--scenario", scenario)
     assert code == 2
     assert "give --epsilon" in err
-    few = ("--canaries", 50, "--shadows", 0, "--steps", 2, "--epsilon", 8)
+    few = ("--canaries", 50, "--runs", 0, "--epsilon", 8)
     assert empirical("--scenario", scenario, *few)[0] == 0
 
 
@@ -179,9 +188,9 @@ def test_unusable_sites_are_refused(site, empirical, tmp_path):
 def test_what_weakens_the_claim_itself_is_said(write_scenario, empirical):
     scenario = write_scenario()
     text = scenario.read_text(encoding="utf-8").replace("[model]", "[task]\nresearch_k_core = 2\n[model]", 1)
-    text = text.replace("sample_rate = 0.3", "sample_rate = 0.3\ndelta = 0.05")
+    text = text.replace("share = 0.5", "share = 0.5\ndelta = 0.05")
     scenario.write_text(text, encoding="utf-8")
-    code, _, err = empirical("--scenario", scenario, "--canaries", 20, "--shadows", 0, "--steps", 2)
+    code, _, err = empirical("--scenario", scenario, "--canaries", 20, "--runs", 0)
     assert code == 0
     assert "no privacy can be promised" in err
     assert "not below one over 40 shoppers" in err

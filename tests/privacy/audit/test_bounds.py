@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 from privacy.audit import (
-    above_gaussian,
     best_bound,
     clopper_pearson,
     clopper_pearson_bound,
@@ -18,7 +17,6 @@ from privacy.audit import (
 )
 from privacy.audit.bounds import gaussian_epsilon, one_run_p_value
 from privacy.errors import PlanError
-from privacy.events import PoissonGaussian
 
 DELTA = 1e-5
 
@@ -102,14 +100,6 @@ def test_searching_more_costs_confidence():
         confidence=0.95,
     )
     assert 0.0 < among.epsilon < alone.epsilon
-
-
-@pytest.mark.parametrize("mu", [0.3, 1.0, 3.0])
-def test_gaussian_noise_lies_on_its_own_curve_and_less_of_it_below(mu):
-    event, truth = PoissonGaussian(1.0, 1.0 / mu, 1), gaussian_epsilon(mu, DELTA)
-    assert above_gaussian(event, truth, DELTA)
-    assert not above_gaussian(event, 0.9 * truth, DELTA)
-    assert not above_gaussian(event, 0.0, DELTA)
 
 
 def test_clopper_pearson():

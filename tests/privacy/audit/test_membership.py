@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import sparse, stats
 
-from privacy.audit import clopper_pearson, leave_one_out, membership_inference
+from privacy.audit import clopper_pearson, linear_scores, membership_inference
 from privacy.errors import PlanError
 
 
 def measured(inside, outside, **options):
-    """Measure one model's members and others."""
+    """Measure one run's members and others."""
     scores = np.array([[*inside, *outside]], dtype=float)
     members = np.arange(scores.shape[1])[None] < len(inside)
     return membership_inference(scores, members, rng=np.random.default_rng(0), **options)
@@ -25,7 +25,7 @@ def test_by_hand_with_ties():
     (rate,) = found.rates  # one of two others may be a false positive
     assert (rate.fpr, rate.tpr) == (0.5, 1.0)
     assert rate.tpr_interval[0] <= clopper_pearson(3, 3, 0.95)[0]
-    assert (found.members, found.others, found.users, found.models) == (3, 2, 5, 1)
+    assert (found.members, found.others, found.users, found.runs) == (3, 2, 5, 1)
 
 
 def test_without_enough_others_no_false_positive_is_allowed():
@@ -59,44 +59,46 @@ def test_intervals_cover_as_often_as_they_say_though_each_user_counts_many_times
     assert (covered / repeats > 0.9).all()
 
 
-def shadows(mu, *, seed, models=16, users=300):
-    """Statistics of users who differ more than membership changes them."""
+def summed(noise, *, runs=20, users=80, seed=8):
+    """Sums over users drawn by coins, of sparse rows of length 1."""
     rng = np.random.default_rng(seed)
-    members = rng.random((models, users)) < 0.5
-    return rng.normal(0, 3, users) + mu * members + rng.normal(0, 0.5, (models, users)), members
+    rows = rng.random((users, 200)) * (rng.random((users, 200)) < 0.05)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    members = rng.random((runs, users)) < 0.5
+    return sparse.csr_array(rows), members @ rows + noise * rng.normal(size=(runs, 200)), members
 
 
-def test_likelihood_ratios_see_what_the_plain_statistic_does_not():
-    observed, members = shadows(1.0, seed=8)
-    scores = leave_one_out(observed, members)
-    assert np.isfinite(scores).mean() > 0.99
-    rng = np.random.default_rng(0)
-    assert membership_inference(scores, members, rng=rng, resamples=10).auc > 0.85
-    assert membership_inference(observed, members, rng=rng, resamples=10).auc < 0.65
+def test_scores_are_the_posterior_means_in_their_other_form():
+    rows, sums, _ = summed(0.7)
+    dense = rows.toarray()
+    gain = 0.25 * dense @ np.linalg.inv(0.25 * dense.T @ dense + 0.49 * np.eye(200))
+    expected = 0.5 + (sums - 0.5 * dense.sum(axis=0)) @ gain.T
+    np.testing.assert_allclose(linear_scores(rows, sums, 0.7), expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("models", [5, 8, 16])
-def test_where_nothing_leaks_nothing_is_found(models):
-    """Whatever the number of models: the shadows' own sizes must not tell who is a member."""
-    aucs = []
-    for seed in range(20):
-        observed, members = shadows(0.0, seed=seed, models=models)
-        found = membership_inference(
-            leave_one_out(observed, members), members, rng=np.random.default_rng(0), resamples=2
-        )
-        aucs.append(found.auc)
-    assert np.mean(aucs) == pytest.approx(0.5, abs=4 * np.std(aucs) / math.sqrt(len(aucs)))
-    assert np.mean(aucs) == pytest.approx(0.5, abs=0.02)
+def test_without_noise_who_is_in_is_solved_for_and_in_much_noise_nothing_is():
+    rows, sums, members = summed(0.0)
+    np.testing.assert_allclose(linear_scores(rows, sums, 1e-6), members, atol=1e-6)
+    rows, sums, members = summed(1e6)
+    np.testing.assert_allclose(linear_scores(rows, sums, 1e6), 0.5, atol=1e-4)
 
 
-def test_a_ratio_is_its_formula():
-    observed = np.array([[1.0], [4.0], [2.0], [0.0], [6.0]])
-    members = np.array([[True], [True], [True], [False], [False]])
-    (score,) = leave_one_out(observed, members)[0]
-    inside = stats.norm.logpdf(1.0, 3.0, math.sqrt(2.0))  # from 4 and 2
-    outside = stats.norm.logpdf(1.0, 3.0, math.sqrt(18.0))  # from 0 and 6
-    assert score == pytest.approx(inside - outside)
-    assert np.isnan(leave_one_out(observed, members)[3])  # one shadow without the user is too few
+@pytest.mark.parametrize("noise", [0.5, 1.0, 2.0])
+def test_no_noise_is_beaten_by_more_than_it_allows(noise):
+    """A row of length 1 behind Gaussian noise: whoever knows all others reaches Φ(1/(σ√2)), and this attacker less."""
+    rows, sums, members = summed(noise, runs=60)
+    found = membership_inference(
+        linear_scores(rows, sums, noise), members, rng=np.random.default_rng(0), resamples=200
+    )
+    assert found.auc_interval[0] <= stats.norm.cdf(1 / (noise * math.sqrt(2)))
+    assert found.auc_interval[0] > 0.5
+
+
+def test_where_nothing_leaks_nothing_is_found():
+    rows, sums, members = summed(1.0, runs=60)
+    nothing = linear_scores(rows, np.random.default_rng(3).normal(size=sums.shape), 1.0)
+    found = membership_inference(nothing, members, rng=np.random.default_rng(0), resamples=200)
+    assert found.auc_interval[0] < 0.5 < found.auc_interval[1]
 
 
 def test_unusable_scores_are_refused():
@@ -116,8 +118,10 @@ def test_unusable_scores_are_refused():
             membership_inference(scores, members, target_fprs=[rate], rng=rng)
     with pytest.raises(PlanError):
         membership_inference(scores, members, confidence=1.0, rng=rng)
-    for wrong in (np.full((4, 3), math.inf), np.full((4, 3), math.nan), np.zeros((3, 3))):
+    rows = sparse.csr_array(np.eye(3))
+    for wrong in (np.full((4, 3), math.inf), np.full((4, 3), math.nan), np.zeros((4, 2)), np.zeros(3)):
         with pytest.raises(PlanError):
-            leave_one_out(wrong, members)
-    with pytest.raises(PlanError):
-        leave_one_out(np.zeros((4, 3)), members)
+            linear_scores(rows, wrong, 1.0)
+    for noise in (0.0, -1.0, math.nan):
+        with pytest.raises(PlanError):
+            linear_scores(rows, np.zeros((4, 3)), noise)
