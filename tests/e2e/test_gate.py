@@ -10,6 +10,7 @@ from flwr.cli.build import build_fab_from_files
 from clients.participate import open_ledger
 from clients.policy import approve
 from clients.processes import supernode_arguments, worker_arguments
+from clients.products import site_vocabulary
 from federation.bundle import CLIENT_PACKAGES, build_bundle, digest, installed_code
 from federation.validity import now
 from server import enrol
@@ -120,28 +121,23 @@ def test_the_approved_bundle_is_trained_by_installed_code(fed, tmp_path):
     enrol.revoke(fed.federation.folder, "naive", "test", now())
     _, bundle = build_bundle()
     assert approve(fed.books.approvals, bundle, installed_code(CLIENT_PACKAGES), now())
-    card = fed.books.membership().kit.card
+    fed.federation.agree_on_products(fed.books)
+    vocabulary = site_vocabulary(fed.books.site())
     settings = FederationSettings(
-        strategy="FedAvg",
-        weights={"books": 20.0},
+        sizes={"books": 20},
         round_timeout=150,
+        history_length=6,
         instructions=TrainInstructions(
             run_id="run-1",
             round=1,
             rounds=2,
-            local_steps=2,
             epsilon=4.0,
             delta=1e-6,
-            clip_norm=1.0,
-            sample_rate=0.5,
-            learning_rate=0.01,
-            scalar_learning_rate=0.01,
-            negatives=4,
-            targets=3,
-            encoders=card.model.encoders,
-            encoder_identities=card.model.encoder_identities,
-            width=2,
-            history_length=6,
+            share=0.5,
+            encoders=fed.books.membership().kit.card.model.encoders,
+            vocabulary=vocabulary.digest,
+            products=len(vocabulary),
+            edges=len(vocabulary.edges),
             seed=0,
         ),
     )

@@ -15,10 +15,12 @@ import tomli_w
 import clients.participate
 from clients.app import app as client_app
 from clients.data.ingest import ingest
+from clients.data.products import published
 from clients.data.store import open_store
 from clients.feedback import FeedbackStore, Interaction, Kind
 from clients.folder import ClientFolder
 from clients.participate import open_ledger, plan_for
+from clients.platform import read_catalogue
 from clients.policy import approve
 from clients.serving.door import read_token
 from clients.serving.v1 import serving_pb2 as m
@@ -30,16 +32,17 @@ from privacy.accounting import epsilon
 from privacy.ledger import Ledger
 from server.app import app as server_app
 from server.settings import FederationSettings
-from shared_model.encoders import identities_to_json
 from shared_model.features import make_encoders
 from shared_model.instructions import TrainInstructions
+from shared_model.vocabulary import Vocabulary
+from shared_model.vocabulary_file import vocabulary_bytes
 from simulations.folder import write_federation
 from simulations.grid import run_inline, run_server
 from tests.e2e.shops import FIRST_DAY, Shop
 from tests.showing import Showing
 from tests.traces import traces
 
-RUN = {"rounds": 2, "epsilon": 2.0, "local_steps": 2, "sample_rate": 0.5, "negatives": 4, "targets": 3}
+RUN = {"epsilon": 2.0}
 LATER = FIRST_DAY.timestamp() + 86_400 * 20
 WHO = "shopper-0001"
 """The shopper who comes back."""
@@ -70,6 +73,7 @@ def test_feedback_rows_train_in_the_next_run_of_the_federation_and_are_charged(s
                 "ledger": "ledger.sqlite",
                 "work": "work",
                 "cache": "cache",
+                "vocabulary": str(tmp_path / "vocabulary.safetensors"),
                 **shop.sources(),
             }
         )
@@ -77,26 +81,33 @@ def test_feedback_rows_train_in_the_next_run_of_the_federation_and_are_charged(s
         folder.mkdir()
         Ledger.create(folder / "ledger.sqlite", population=name, epsilon_cap=8.0, delta=site.delta)
     trained: dict[str, list[tuple[str, ...]]] = {}
-    original = clients.participate.prepare_platform
+    original = clients.participate.read_events
 
-    def looking(site, *arguments):
-        platform = original(site, *arguments)
+    def looking(site):
+        platform = original(site)
         sequences = platform.split.sequences
         items, _ = sequences.user(sequences.user_ids.index(WHO))
-        trained.setdefault(platform.name, []).append(tuple(platform.catalogue.item_ids[row] for row in items))
+        trained.setdefault(site.settings.name, []).append(
+            tuple(platform.catalogue.item_ids[row] for row in items)
+        )
         return platform
 
-    monkeypatch.setattr(clients.participate, "prepare_platform", looking)
+    monkeypatch.setattr(clients.participate, "read_events", looking)
+
+    vocabulary = Vocabulary.empty()
 
     def federate(run: str) -> None:
         (tmp_path / run).mkdir()
-        write_federation(tmp_path / run, settings_of(run), list(sites.values()))
+        write_federation(tmp_path / run, settings_of(run, vocabulary), list(sites.values()))
         run_server(server_app, run_inline(client_app), 2, {"run-dir": str(tmp_path / run)})
 
     def ingested(site: SiteSettings) -> int:
         return ingest(open_store(site.store), site.sources, site.catalogue, now=LATER).added
 
     assert [ingested(site) for site in sites.values()] == [120, 120]  # the search is left out
+    catalogues = [published(read_catalogue(site)) for site in sites.values()]
+    vocabulary = vocabulary.grown(catalogues, make_encoders(["hashed-words"]))
+    (tmp_path / "vocabulary.safetensors").write_bytes(vocabulary_bytes(vocabulary))
     federate("first")
     bought = {
         name: next(f"i{n:02}" for n in range(30) if f"i{n:02}" not in trained[name][0]) for name in shops
@@ -114,29 +125,27 @@ def test_feedback_rows_train_in_the_next_run_of_the_federation_and_are_charged(s
         assert later == latest == (*first, bought[name])
         ledger = open_ledger(site)
         assert [spend.run for spend in ledger.runs()] == ["first", "second"]
-        events = [plan_for(site, settings_of(run).instructions).event for run in ("first", "second")]
+        asked = [settings_of(run, vocabulary).instructions for run in ("first", "second")]
+        events = [plan_for(site, ask).event for ask in asked]
         assert ledger.budget().committed == pytest.approx(epsilon(events, site.delta), rel=1e-6)
 
 
-def settings_of(run: str) -> FederationSettings:
+def settings_of(run: str, vocabulary: Vocabulary) -> FederationSettings:
     """What the operator asks of a run."""
     instructions = TrainInstructions(
         run_id=run,
         round=1,
+        rounds=2,
         delta=1e-6,
-        clip_norm=0.5,
-        learning_rate=0.05,
-        scalar_learning_rate=0.02,
+        share=0.5,
         encoders="hashed-words",
-        encoder_identities=identities_to_json([e.identity for e in make_encoders(["hashed-words"])]),
-        width=2,
-        history_length=6,
+        vocabulary=vocabulary.digest,
+        products=len(vocabulary),
+        edges=len(vocabulary.edges),
         seed=3,
         **RUN,
     )
-    return FederationSettings(
-        strategy="FedAvg", weights={"books": 20.0, "toys": 20.0}, instructions=instructions
-    )
+    return FederationSettings(sizes={"books": 20, "toys": 20}, instructions=instructions)
 
 
 @pytest.mark.e2e
@@ -147,6 +156,7 @@ def test_from_rows_to_lists_and_back_with_real_processes(shops, make_federation,
     folders = {name: _enrolled(federation, shop, federation.free_port()) for name, shop in shops.items()}
     for folder in folders.values():
         assert said("client", "ingest", "--folder", folder.path)["added"] == 120
+    federation.agree_on_products(*folders.values())
     processes.start("server", command("server", "start", "--folder", fed.path))
     for name, folder in folders.items():
         processes.start(name, command("client", "start", "--folder", folder.path))

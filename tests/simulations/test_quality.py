@@ -27,7 +27,7 @@ def platform() -> Platform:
         np.array([n for length in lengths for n in range(length)], np.int64),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     )
-    spec = ModelSpec((6,), 2, 4)
+    spec = ModelSpec((6,), 4)
     return Platform(
         name="crafted",
         catalogue=Catalogue(tuple(f"i{n}" for n in range(6)), pd.DataFrame(index=range(6))),
