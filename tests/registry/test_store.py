@@ -101,7 +101,9 @@ def test_a_model_of_another_federation_s_shape_is_not_published(fed, run_of):
 def test_a_run_over_a_vocabulary_that_the_federation_does_not_have_is_not_published(fed, run_of):
     stranger = dataclasses.replace(run_of(), vocabulary="ab" * 32)
     (ours,) = versions(fed)
-    with pytest.raises(FederationError, match=f"abababababab, which .* \\(it has {ours.record.digest[:12]}\\)"):
+    with pytest.raises(
+        FederationError, match=f"abababababab, which .* \\(it has {ours.record.digest[:12]}\\)"
+    ):
         ModelStore.open(fed).publish(stranger, now())
     run = run_of()
     shutil.rmtree(fed.vocabulary)
