@@ -18,7 +18,7 @@ from clients.models import InstalledModels, load_adopted
 from clients.others import others_memory
 from clients.platform import HashableSite, prepare_platform
 from clients.products import Products, site_vocabulary
-from clients.recommender import ZERO_SHOT, Recommender
+from clients.recommender import Recommender, federation_default
 from clients.vocabulary import approve_vocabulary
 from federation.errors import EnrolmentError, FolderError, TamperedError
 from federation.keys import fingerprint, make_signing_key
@@ -111,7 +111,7 @@ def test_a_newcomer_that_never_trained_ranks_with_it(root, fed, publish, run_of,
 
     def scores(table):
         others = None if table is None else others_memory(table, products)
-        return Recommender(platform, ZERO_SHOT, others).scores("test", platform.test_users)
+        return Recommender(platform, federation_default(20), others).scores("test", platform.test_users)
 
     ranked = scores(model.table)
     assert ranked.shape == (len(platform.test_users), 30)
