@@ -119,7 +119,7 @@ def take_over(folder: ServerFolder, run: Path, digest: str, time: datetime) -> V
     """Make the vocabulary of a simulation's run the federation's first version; None where the federation has one.
 
     `run` is the run's folder, and `digest` what its table is over. No member published a catalogue for it, so its
-    `shares` are empty. Raises FederationError where the run brings no such vocabulary, BusyError where another one is made.
+    `shares` are empty. Raises FederationError where the run brings no such vocabulary, BusyError where one is being made.
     """
     with held(folder.vocabulary / "lock", "A build of the vocabulary"):
         if versions(folder):

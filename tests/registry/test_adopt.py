@@ -107,7 +107,8 @@ def test_a_newcomer_that_never_trained_ranks_with_it(root, fed, publish, run_of,
     adopt(newcomer, fed, publish(1).version)
     model = load_adopted(newcomer.path)
     platform = prepare_platform(HashableSite(newcomer.site()), model.encoder_names, model.spec.history_length)
-    products = Products.of(site_vocabulary(newcomer.site()), platform.catalogue, model.encoder_names)
+    vocabulary, cache = site_vocabulary(newcomer.site()), newcomer.path / "cache"
+    products = Products.of(vocabulary, platform.catalogue, model.encoder_names, cache)
 
     def scores(table):
         others = None if table is None else others_memory(table, products)
