@@ -6,6 +6,7 @@ import shutil
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 from clients.adopt import Adopter
 from clients.errors import SiteError
 from clients.models import InstalledModels, load_adopted
+from clients.others import others_memory
 from clients.platform import HashableSite, prepare_platform
-from clients.recommender import ZERO_SHOT, Recommender
+from clients.products import Products, site_vocabulary
+from clients.recommender import Recommender, federation_default
+from clients.vocabulary import approve_vocabulary
 from federation.errors import EnrolmentError, FolderError, TamperedError
 from federation.keys import fingerprint, make_signing_key
 from federation.registry.card import make_card, model_file
@@ -27,9 +31,11 @@ from federation.registry.errors import (
     WrongSignerError,
 )
 from federation.validity import moment, now
+from server.vocabulary.store import versions
 from shared_model.encoders import EncoderIdentity, identities_from_json, identities_to_json
 from shared_model.errors import BadInputError, EncoderError, ExchangeError
 from shared_model.exchange import fingerprint as tensors_of
+from shared_model.stages import published
 
 
 def files(folder):
@@ -46,7 +52,8 @@ def adopt(books, fed, version, **options):
 
 def write_version(folder: Path, run, key, number=1, parent=None, federation="groceries", **changes) -> Path:
     """Write a version by hand, signed with any key and saying anything."""
-    body = changes.pop("body", model_file(run.arrays))
+    arrays = published(run.table)
+    body = changes.pop("body", model_file(arrays))
     values = {
         "federation": federation,
         "number": number,
@@ -54,8 +61,14 @@ def write_version(folder: Path, run, key, number=1, parent=None, federation="gro
         "published": moment(now()),
         "run": run.facts.model_dump(),
         "model": run.terms.model_dump(),
-        "exchange": run.terms.spec.exchange.fingerprint,
-        "tensors": tensors_of(run.arrays),
+        "vocabulary": run.vocabulary,
+        "products": run.table.popularity.size,
+        "edges": run.table.edges.size,
+        "runs": list(run.runs),
+        "shoppers": run.shoppers,
+        "noise": run.noise,
+        "standing_out": run.standing_out,
+        "tensors": tensors_of(arrays),
         "file": sha256(body).hexdigest(),
         "size": len(body),
         "members": [m.model_dump() for m in run.members],
@@ -74,13 +87,13 @@ def write_version(folder: Path, run, key, number=1, parent=None, federation="gro
 def test_a_version_is_adopted_and_used(fed, books, publish, run_of):
     with pytest.raises(SiteError, match="no model is adopted yet"):
         load_adopted(books.path)
-    published = publish(1)
-    adoption = adopt(books, fed, published.version)
-    assert (adoption.version.name, adoption.before) == (published.version, None)
+    made = publish(1)
+    adoption = adopt(books, fed, made.version)
+    assert (adoption.version.name, adoption.before) == (made.version, None)
     model = load_adopted(books.path)
-    assert (model.version, model.card) == (published.version, published.card)
-    assert all((model.shared[n].numpy() == a).all() for n, a in run_of(1).arrays.items())
-    assert published.version in (books.path / "models" / published.version / "card.md").read_text()
+    assert (model.version, model.card) == (made.version, made.card)
+    assert tensors_of(published(model.table)) == tensors_of(published(run_of(1).table))
+    assert made.version in (books.path / "models" / made.version / "card.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["", "card.json", "model.safetensors"])
@@ -93,17 +106,18 @@ def test_a_newcomer_that_never_trained_ranks_with_it(root, fed, publish, run_of,
     newcomer = helpers.enrolled(root, fed, "newtown")
     adopt(newcomer, fed, publish(1).version)
     model = load_adopted(newcomer.path)
-    platform = prepare_platform(
-        HashableSite(newcomer.site()), model.encoder_names, model.spec.width, model.spec.history_length
-    )
-    scores = Recommender(platform, model.shared, ZERO_SHOT).scores("test", platform.test_users)
-    assert scores.shape == (len(platform.test_users), 30)
-    trained = {name: torch.from_numpy(array) for name, array in run_of(1).arrays.items()}
-    assert torch.equal(scores, Recommender(platform, trained, ZERO_SHOT).scores("test", platform.test_users))
-    untrained = {name: torch.zeros_like(t) for name, t in trained.items()}
-    assert not torch.allclose(
-        scores, Recommender(platform, untrained, ZERO_SHOT).scores("test", platform.test_users)
-    )
+    platform = prepare_platform(HashableSite(newcomer.site()), model.encoder_names, model.spec.history_length)
+    vocabulary, cache = site_vocabulary(newcomer.site()), newcomer.path / "cache"
+    products = Products.of(vocabulary, platform.catalogue, model.encoder_names, cache)
+
+    def scores(table):
+        others = None if table is None else others_memory(table, products)
+        return Recommender(platform, federation_default(20), others).scores("test", platform.test_users)
+
+    ranked = scores(model.table)
+    assert ranked.shape == (len(platform.test_users), 30)
+    assert torch.equal(ranked, scores(run_of(1).table))
+    assert not torch.allclose(ranked, scores(None))
     assert not (newcomer.path / "work").exists(), "nothing was trained"
 
 
@@ -192,28 +206,29 @@ def test_other_encoders_are_refused_with_both_identities(fed, books, run_of, tmp
     assert not (books.path / "models").exists()
 
 
-@pytest.mark.parametrize("change", [{"width": 3}, {"history_length": 7}])
-def test_a_model_of_another_shape_is_refused(fed, books, run_of, tmp_path, change):
-    terms = run_of().terms.model_copy(update=change)
-    place = write_version(tmp_path / "v", run_of(1, terms=terms), fed.signing_key())
-    with pytest.raises(ExchangeError, match="this platform takes"):
+@pytest.mark.parametrize("change", [{"vocabulary": "ab" * 32}, {"history_length": 7}])
+def test_a_table_over_another_vocabulary_or_history_is_refused(fed, books, run_of, tmp_path, change):
+    run = run_of(1)
+    if "history_length" in change:
+        change = {"model": run.terms.model_copy(update=change).model_dump()}
+    place = write_version(tmp_path / "v", run, fed.signing_key(), **change)
+    with pytest.raises(ExchangeError, match="this platform approved"):
         Adopter(books).from_file(place)
     assert not (books.path / "models").exists()
 
 
-def test_the_platform_s_own_policy_decides_what_may_be_exchanged(fed, books, publish):
+def test_without_an_approved_vocabulary_nothing_is_adopted(fed, books, publish):
     version = publish(1).version
-    text = books.site_file.read_text()
-    books.site_file.write_text(text + f'\n[policy]\nexchange = ["{"ab" * 32}"]\n')
-    if text.count("[policy]"):
-        books.site_file.write_text(text.replace("[policy]", f'[policy]\nexchange = ["{"ab" * 32}"]', 1))
-    with pytest.raises(ExchangeError, match="abab"):
+    books.vocabulary.unlink()
+    with pytest.raises(SiteError, match="has no vocabulary of the federation yet"):
         adopt(books, fed, version)
+    approve_vocabulary(books, versions(fed)[-1].record_file)
 
 
 def test_a_signed_model_with_nan_is_refused(fed, books, run_of, tmp_path):
     run = run_of(1)
-    body = model_file({**run.arrays, "log_isolation": run.arrays["log_isolation"] * float("nan")})
+    arrays = published(run.table)
+    body = model_file(arrays | {"edges": arrays["edges"] * np.float32("nan")})
     place = write_version(tmp_path / "v", run, fed.signing_key(), body=body)
     with pytest.raises(ExchangeError, match="NaN or inf"):
         Adopter(books).from_file(place)

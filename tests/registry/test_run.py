@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from privacy.accounting import calibrate_noise, epsilon
+from privacy.accounting import epsilon
 from privacy.errors import LedgerTamperedError
-from privacy.events import PoissonGaussian
 from privacy.ledger import Head, Witness
 from privacy.ledger.witness import NAME as WITNESS
+from privacy.release import ReleasePlan
 from server import enrol
 from server.checkpoint import Checkpoint, save_checkpoint
 from server.errors import FederationError
@@ -20,12 +20,12 @@ from server.settings import FederationSettings
 from shared_model.errors import BadInputError, CheckpointError
 from shared_model.exchange import fingerprint
 from shared_model.instructions import TrainInstructions
+from shared_model.stages import published
 
 SECURE = "chacha20-os-entropy"
-ROUNDS, STEPS, RATE, DELTA = 3, 2, 0.3, 1e-6
-COST = epsilon(
-    [PoissonGaussian(RATE, calibrate_noise(8.0, DELTA, RATE, ROUNDS * STEPS), ROUNDS * STEPS)], DELTA
-)
+ROUNDS, DELTA = 2, 1e-6
+PLAN = ReleasePlan.calibrated(epsilon=8.0, delta=DELTA, shares=(0.25, 0.75))
+COST = PLAN.cost()
 
 
 @pytest.fixture
@@ -47,29 +47,28 @@ def write(tmp_path, fed, run_of, helpers):
         folder.mkdir()
         run = run_of(1)
         settings = FederationSettings(
-            strategy="FedAvg",
-            weights={"books": 20.0, "toys": 30.0},
+            sizes={"books": 20, "toys": 30},
             members=members,
+            history_length=run.terms.history_length,
+            encoder_identities=run.terms.encoder_identities,
+            earlier=("run-0",),
             instructions=TrainInstructions(
                 run_id=run_id,
                 round=1,
                 rounds=ROUNDS,
-                local_steps=STEPS,
                 epsilon=epsilon,
                 delta=DELTA,
-                clip_norm=1.0,
-                sample_rate=RATE,
-                learning_rate=0.01,
-                scalar_learning_rate=0.01,
-                negatives=8,
-                targets=3,
+                share=0.25,
+                encoders=run.terms.encoders,
+                vocabulary=run.vocabulary,
+                products=run.table.popularity.size,
+                edges=run.table.edges.size,
                 seed=0,
-                **run.terms.model_dump(),
             ),
         )
         settings.save(folder)
         log, witness = EventLog(folder), Witness(folder)
-        log.write("started", run=run_id, strategy="FedAvg", versions={"fedcart": "0.1.0", "torch": "2.13.0"})
+        log.write("started", run=run_id, versions={"fedcart": "0.1.0", "torch": "2.13.0"})
         for number in range(1, made + 1):
             names = (present or {}).get(number, ["books", "toys"])
             if epsilon and witnessed:
@@ -94,9 +93,9 @@ def write(tmp_path, fed, run_of, helpers):
                 receipts=given,
                 model="x",
             )
-        save_checkpoint(folder, Checkpoint(run_id, made, run.arrays, {}, witness.latest))
+        save_checkpoint(folder, Checkpoint(run_id, made, published(run.table), witness.latest))
         if made == ROUNDS:
-            save_file(dict(run.arrays), folder / "model.safetensors")
+            save_file(published(run.table), folder / "model.safetensors")
         return folder
 
     return write_run
@@ -106,31 +105,34 @@ def test_a_private_run_is_what_its_records_say(write, fed, run_of):
     run = read_run(write())
     assert run.taints == []
     assert run.terms == enrol.card_of(fed).model
-    assert fingerprint(run.arrays) == fingerprint(run_of(1).arrays)
-    assert (run.facts.id, run.facts.origin, run.facts.rounds) == ("run-1", "federation", 3)
+    assert fingerprint(published(run.table)) == fingerprint(published(run_of(1).table))
+    assert (run.facts.id, run.facts.origin, run.facts.rounds) == ("run-1", "federation", 2)
+    assert (run.vocabulary, run.runs, run.shoppers) == (run_of(1).vocabulary, ["run-0", "run-1"], 50)
+    assert run.noise == {"popularity": 1.5**0.5, "edges": 0.5**0.5}
+    assert run.standing_out == (run.table.edges > 3 * 0.5**0.5).mean() > 0
     assert run.facts.versions == {"fedcart": "0.1.0", "torch": "2.13.0"}
     assert [m.platform for m in run.members] == ["books", "toys"]
     for member in run.members:
         assert member.epsilon_run == pytest.approx(COST, rel=1e-9)
         assert member.epsilon_ledger == COST
-        assert (member.rounds, member.noise, member.head["seq"]) == (3, SECURE, 6)
+        assert (member.rounds, member.noise, member.head["seq"]) == (2, SECURE, 4)
     assert run.evaluation is None
 
 
 def test_a_member_that_missed_rounds_cost_less(write):
-    run = read_run(write(present={2: ["books"], 3: ["books"]}))
+    run = read_run(write(present={2: ["books"]}))
     books, toys = run.members
-    assert (books.rounds, toys.rounds) == (3, 1)
+    assert (books.rounds, toys.rounds) == (2, 1)
+    assert run.shoppers == 50
     assert 0 < toys.epsilon_run < books.epsilon_run
-    assert toys.epsilon_run == pytest.approx(
-        epsilon([PoissonGaussian(RATE, calibrate_noise(8.0, DELTA, RATE, ROUNDS * STEPS), STEPS)], DELTA)
-    )
+    assert toys.epsilon_run == pytest.approx(epsilon([PLAN.event_of(0)], DELTA))
     assert toys.head["seq"] == 2
 
 
 def test_a_member_that_never_answered_is_none(write):
-    run = read_run(write(present={n: ["books"] for n in (1, 2, 3)}))
+    run = read_run(write(present={n: ["books"] for n in (1, 2)}))
     assert [m.platform for m in run.members] == ["books"]
+    assert run.shoppers == 20
 
 
 @pytest.mark.parametrize(
@@ -155,8 +157,8 @@ def test_what_speaks_against_a_claim_is_a_taint(write, change, said):
 
 
 def test_one_round_with_other_noise_is_enough(write, helpers):
-    other = helpers.receipt("toys", 4, committed=COST * 2 / ROUNDS, round=2, noise="chacha20-reproducible")
-    run = read_run(write(receipts=lambda r: other if (r["platform"], r["round"]) == ("toys", 2) else r))
+    other = helpers.receipt("toys", 2, committed=COST / ROUNDS, round=1, noise="chacha20-reproducible")
+    run = read_run(write(receipts=lambda r: other if (r["platform"], r["round"]) == ("toys", 1) else r))
     assert [m.noise for m in run.members] == [SECURE, "chacha20-reproducible"]
     assert len(run.taints) == 1
     assert "the noise of toys did not come" in run.taints[0]
@@ -182,17 +184,17 @@ def test_a_receipt_that_is_not_signed_is_none(write, harm):
     assert any("last round of toys has no receipt that is signed" in taint for taint in run.taints)
 
 
-@pytest.mark.parametrize("changes", [{"round": 2}, {"run": "run-0"}, {"platform": "books"}])
+@pytest.mark.parametrize("changes", [{"round": 1}, {"run": "run-0"}, {"platform": "books"}])
 def test_a_signed_receipt_of_something_else_is_none(write, helpers, changes):
-    other = helpers.receipt("toys", 6, committed=1e6, **changes)
-    run = read_run(write(receipts=lambda r: other if (r["platform"], r["round"]) == ("toys", 3) else r))
+    other = helpers.receipt("toys", 4, committed=1e6, **changes)
+    run = read_run(write(receipts=lambda r: other if (r["platform"], r["round"]) == ("toys", 2) else r))
     assert run.members[1].epsilon_ledger is None
     assert any("toys has no receipt" in taint for taint in run.taints)
 
 
 def test_a_receipt_with_another_head_than_the_witness_has_is_none(write, helpers):
     other = helpers.receipt("toys", 9, committed=COST)
-    run = read_run(write(receipts=lambda r: other if (r["platform"], r["round"]) == ("toys", 3) else r))
+    run = read_run(write(receipts=lambda r: other if (r["platform"], r["round"]) == ("toys", 2) else r))
     assert run.members[1].receipt is None
 
 
@@ -201,13 +203,13 @@ def test_a_round_without_a_record_is_a_taint(write):
     lines = (folder / "events.jsonl").read_text().splitlines()
     (folder / "events.jsonl").write_text("\n".join(lines[:-1]) + "\n")
     run = read_run(folder)
-    assert "the record of round 3 is missing" in run.taints[0]
-    assert run.members[0].rounds == 3, "the witness knows of it"
+    assert "the record of round 2 is missing" in run.taints[0]
+    assert run.members[0].rounds == 2, "the witness knows of it"
 
 
 def test_a_ledger_that_went_back_taints_the_run(write, helpers):
     folder = write()
-    Witness(folder).keep(3, {}, {"toys": Head.from_json(helpers.head("toys", 3))})
+    Witness(folder).keep(2, {}, {"toys": Head.from_json(helpers.head("toys", 3))})
     assert "the ledger of toys went back" in read_run(folder).taints[0]
 
 
@@ -231,11 +233,11 @@ def test_a_witness_that_was_changed_is_no_witness(write, harm):
 
 
 def test_a_run_that_is_not_finished_is_not_published(write, tmp_path):
-    folder = write(made=2)
-    with pytest.raises(FederationError, match="made 2 of 3 rounds"):
+    folder = write(made=1)
+    with pytest.raises(FederationError, match="made 1 of 2 rounds"):
         read_run(folder)
     (folder / "checkpoint.safetensors").unlink()
-    with pytest.raises(FederationError, match="made 0 of 3 rounds"):
+    with pytest.raises(FederationError, match="made 0 of 2 rounds"):
         read_run(folder)
     with pytest.raises(BadInputError, match="cannot be read"):
         read_run(tmp_path)
