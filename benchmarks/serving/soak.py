@@ -21,6 +21,7 @@ of an item ends with the edition of its catalogue: an answer of one version with
 """
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -173,7 +174,8 @@ def highest_rate(
 
 
 def _p99(taken: list[float]) -> float:
-    return sorted(taken)[int(len(taken) * 0.99)]
+    """Return the 99th percentile; inf where nothing was answered, as of a service that is too slow for its callers."""
+    return sorted(taken)[int(len(taken) * 0.99)] if taken else math.inf
 
 
 async def _run(

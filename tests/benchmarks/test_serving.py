@@ -1,6 +1,7 @@
 """The soak in short: every caller gets a right code, and the exact pass and the index are measured at all."""
 
 from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 
@@ -49,6 +50,17 @@ def test_a_service_of_a_real_folder_is_started_and_asked(tmp_path):
     platform = made_folder(600, 30, 0, tmp_path)
     assert first_answer(platform) > 0
     assert (platform.path / "serving").is_dir()
+
+
+def test_a_service_that_answered_nobody_in_time_does_not_hold_the_rate(tmp_path, monkeypatch):
+    """Less than a second's worth of answers in the whole trial: there is nothing to take a percentile of."""
+
+    async def slow(*_: object) -> tuple[Tally, list[float]]:
+        return Tally(taken=[900.0], empty=[1.0]), []
+
+    monkeypatch.setattr("benchmarks.serving.soak._run", slow)
+    monkeypatch.setattr("benchmarks.serving.soak.hosted", lambda *_, **__: nullcontext())
+    assert highest_rate(0, tmp_path) == 0.0
 
 
 def test_the_soak_finds_an_item_of_another_catalogue():
