@@ -6,6 +6,7 @@ import pytest
 
 from clients.folder import ClientFolder
 from clients.metrics import ClientCollector
+from clients.participate import participate
 from clients.site import save_site
 from clients.status import client_status, client_status_lines
 from privacy.errors import BudgetRefusedError
@@ -52,6 +53,15 @@ def test_a_request_past_the_cap_is_counted_by_metric_status_and_audit(make_site,
     assert "; 1 requests refused" in "\n".join(client_status_lines(status))
     budgets = FrontDoor(capfd).json("audit", "budget", site.ledger, "--quick")["budgets"]
     assert [document["refused"] for document in budgets] == [1]
+
+
+def test_a_run_for_which_the_cap_has_no_room_is_counted(make_site, tmp_path, ask, start):
+    """It is refused before its first round, and counted all the same."""
+    site = make_site(cap=5.0)
+    save_site(tmp_path / "client.toml", site)
+    with pytest.raises(BudgetRefusedError):
+        participate(site, ask, start(ask))
+    assert samples(ClientFolder(tmp_path))["fedcart_budget_refused_total"] == 1
 
 
 def test_a_ledger_that_cannot_be_read_shows_as_such_and_never_as_a_fresh_budget(make_site, tmp_path):
