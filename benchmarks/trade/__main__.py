@@ -1,6 +1,6 @@
 """`python -m benchmarks.trade`: what joining brings within one trade, for a newcomer and for members.
 
-    python -m benchmarks.trade --data DATA [--out DIR] [--trade NAME …] [--sold …] [--seeds N] [--quick]
+    python -m benchmarks.trade --data DATA [--out DIR] [--trade NAME …] [--sold …] [--seeds N] [--quick] [--report]
 
 A cell is a trade, what its shops sell, an audience and a draw; finished ones are kept in --out and not run again.
 
@@ -65,6 +65,7 @@ def trade(
     test: Annotated[
         int, typer.Option(min=2, help="At most so many test shoppers are ranked in a cell.")
     ] = 2000,
+    only_report: Annotated[bool, typer.Option("--report", help="Run nothing; report what is there.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny made-up shops, in seconds.")] = False,
     format: Annotated[Format, typer.Option(help="What is printed on standard output.")] = Format.markdown,
 ) -> None:
@@ -87,11 +88,15 @@ def trade(
         if who in asked
         for name in names
     ]
-    found = {key: _cell(platforms[key.trade], key, size, epsilons, folder) for key in keys}
+    found = {}
+    for key in keys:
+        cell = _cell(platforms[key.trade], key, size, epsilons, folder, run_it=not only_report)
+        if cell is not None:
+            found[key] = cell
     trades = [
         {"trade": name, "fingerprint": fingerprint(platforms[name])}
         | {part: found[key][part] for part in ("shoppers", "products", "edges")}
-        for name, key in {key.trade: key for key in keys}.items()
+        for name, key in {key.trade: key for key in found}.items()
     ]
     rows = report.rows(found)
     drawn = curve.draw(rows, epsilons, folder / "curve.svg")
@@ -117,14 +122,16 @@ def _platform(name: str, study: Study, recipe: Recipe, source: Path) -> Platform
 
 
 def _cell(
-    platform: Platform, key: CellKey, size: Size, epsilons: list[float], folder: Path
-) -> dict[str, Any]:
+    platform: Platform, key: CellKey, size: Size, epsilons: list[float], folder: Path, *, run_it: bool
+) -> dict[str, Any] | None:
     """Return a cell, from the folder where it was run before with the same data, settings and code."""
     inputs = [*key, asdict(size), epsilons, fingerprint(platform), code_of("benchmarks.trade.study")]
     name = (
         f"{key.trade}-{key.sold.name}-{key.audience.replace(' ', '-')}-{key.seed}-{key_of(inputs)[:12]}.json"
     )
     path = folder / "cells" / name
+    if not run_it:
+        return read_json(path)
     with locked(path.parent):
         cell = read_json(path)
         if cell is None:

@@ -115,6 +115,17 @@ def test_quick_runs_every_audience_and_continues_where_it_was(
     again = capsys.readouterr()
     assert again.err == ""
     assert "| alpha | -1 |" in again.out
+    assert main([*asked, "--seeds", "2", "--report"]) == 0
+    later = capsys.readouterr()
+    assert later.err == ""
+    assert "| alpha | -1 |" in later.out
+
+
+def test_a_report_of_nothing_says_that_its_targets_are_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--quick", "--report", "--trade", "alpha", "--out", str(tmp_path)]) == 0
+    assert "| open |" in capsys.readouterr().out
 
 
 def _rows(gains: dict[str, float]) -> report.Rows:
