@@ -13,7 +13,7 @@ import torch
 from clients.bfloat16 import multiplies_bfloat16
 from clients.data import PlatformData
 from clients.folder import ClientFolder, Membership
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from clients.platform import check_encoders, read_data
 from clients.policy import approved_bundles
 from clients.products import Products, site_vocabulary
@@ -245,7 +245,7 @@ class Patient:
         """The federation's vocabulary is approved here, and knows some of the catalogue."""
         vocabulary = site_vocabulary(self.site)
         model = self._membership.kit.card.model
-        known = Products.of(vocabulary, self._loaded.catalogue, model.encoder_names, self.site.cache).known
+        known = Products.of(vocabulary, self._loaded.catalogue, model.encoder_names, None).known
         items = len(self._loaded.catalogue)
         if not known:
             raise ProblemError(

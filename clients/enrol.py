@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.errors import SiteError
 from clients.folder import ClientFolder, Keys, MembershipRecord
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from clients.site import SERVING_TOKEN, SiteSettings, read_site
 from clients.template import LEDGER_KEY, SiteAnswers, site_text
 from federation.auditlog import FIRST, AuditLog, Facts

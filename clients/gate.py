@@ -16,7 +16,8 @@ from flwr.supercore.constant import TaskType
 from clients.app import REFUSED, take_part
 from clients.errors import PolicyError
 from clients.folder import ClientFolder
-from clients.participate import open_ledger, plan_for
+from clients.own_ledger import open_ledger
+from clients.participate import plan_for
 from clients.policy import require_bundle, require_plan
 from clients.site import SiteSettings
 from privacy.errors import PrivacyError

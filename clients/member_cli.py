@@ -10,7 +10,7 @@ from clients.enrol import init_folder, install_kit, write_request
 from clients.errors import PolicyError
 from clients.folder import ClientFolder
 from clients.metrics import ClientCollector
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from clients.policy import approve as approve_bundle
 from clients.start import start as run_client
 from clients.status import client_status, client_status_lines

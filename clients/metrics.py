@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from clients.folder import ClientFolder
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from federation.metrics import process_families
 from federation.supervise import read_record
 from privacy.errors import PrivacyError

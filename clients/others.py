@@ -14,15 +14,13 @@ own exact counts instead (`clients.memory`): nothing of its own shoppers counts 
 
 from collections.abc import Collection
 
-import numpy as np
 from numpy.typing import NDArray
 
 from clients.memory import Memory, spread
 from clients.outbox import Outbox
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from clients.products import Products, older_vocabularies
 from clients.site import SiteSettings
-from clients.training import ShopperEvents, exact_sum
 from privacy.events import event_from_json
 from privacy.ledger.entry import Kind
 from shared_model.stages import Stage, TableShape, part_of
@@ -76,14 +74,3 @@ def _carried(
     carry = carried_products if stage is Stage.POPULARITY else carried
     made = next((older for older in older_vocabularies(site) if fits(older)), None)
     return None if made is None else {stage.value: carry(made, vocabulary, values)}
-
-
-def exact_table(events: ShopperEvents, products: Products, table: ProductTable) -> ProductTable:
-    """Return what a platform adds to a table without privacy, for research."""
-    given, count = {"temper": table.temper}, products.shape.products
-    edges = products.vocabulary.edges
-    popularity = exact_sum(Stage.POPULARITY, events, edges, given, count)
-    pairs = (
-        exact_sum(Stage.EDGES, events, edges, given, count) if table.temper.any() else np.zeros(len(edges))
-    )
-    return ProductTable(popularity, pairs, table.temper)

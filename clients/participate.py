@@ -27,7 +27,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import structlog
@@ -36,6 +35,7 @@ from numpy.typing import NDArray
 from clients.errors import DataError, OutboxError, PolicyError, RoundError
 from clients.fresh import added_so_far, mark_trained
 from clients.outbox import Outbox
+from clients.own_ledger import open_ledger
 from clients.platform import HashableSite, read_events
 from clients.policy import require_vocabulary
 from clients.products import Products
@@ -43,7 +43,6 @@ from clients.site import SiteSettings
 from clients.training import ShopperEvents, exact_sum, release_stage
 from federation.telemetry import span
 from privacy.ledger import NOTHING, Ledger, Receipt, Reservation, Statement, Status
-from privacy.ledger.keys import load_key_file
 from privacy.noise import NoiseSource, ReproducibleNoise, SecureNoise
 from privacy.release import ReleasePlan
 from shared_model.errors import ExchangeError, FedcartError
@@ -298,10 +297,3 @@ def _statement(
         update=fingerprint(update),
         noise=noise,
     )
-
-
-def open_ledger(site: SiteSettings) -> Ledger:
-    """Open the population's ledger with its key; raise LedgerError."""
-    location = site.ledger if "://" in site.ledger else Path(site.ledger)
-    key = None if site.ledger_key is None else load_key_file(site.ledger_key)
-    return Ledger.open(location, population=site.population, key=key)

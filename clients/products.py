@@ -27,14 +27,14 @@ class Products:
 
     @classmethod
     def of(
-        cls, vocabulary: Vocabulary, catalogue: Catalogue, encoder_names: tuple[str, ...], cache: Path
+        cls, vocabulary: Vocabulary, catalogue: Catalogue, encoder_names: tuple[str, ...], cache: Path | None
     ) -> "Products":
         """Find each item's product: by its key, else by its public text where that is nearly the same.
 
-        cache : the folder of item features, where the answer is kept.
+        cache : the folder of item features, where the answer is kept; None to keep nothing.
         """
-        encoders = make_encoders(encoder_names)
-        return cls(vocabulary, products_of(catalogue, vocabulary, encoders, FeatureCache(cache)))
+        encoders, kept = make_encoders(encoder_names), None if cache is None else FeatureCache(cache)
+        return cls(vocabulary, products_of(catalogue, vocabulary, encoders, kept))
 
     @property
     def shape(self) -> TableShape:

@@ -6,7 +6,7 @@ from typing import Any
 
 from clients.folder import ClientFolder
 from clients.fresh import Fresh, fresh_events
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from clients.verdict import Verdict, kept_verdict
 from federation.lock import is_held
 from federation.supervise import process_lines, read_processes

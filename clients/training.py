@@ -20,12 +20,14 @@ import torch
 from numpy.typing import NDArray
 
 from clients.data.split import Split
+from clients.products import Products
 from clients.release import edge_sum, popularity_sum
 from privacy.noise import NoiseSource
 from privacy.optimizer import SourcedDPOptimizer
 from privacy.plan import PrivacyPlan
 from privacy.release import ReleasePlan
 from shared_model.stages import Stage
+from shared_model.table import ProductTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,3 +109,14 @@ def private_sum(
     optimizer.step()
     released: NDArray[np.float32] = -table.detach().numpy()
     return released
+
+
+def exact_table(events: ShopperEvents, products: Products, table: ProductTable) -> ProductTable:
+    """Return what a platform adds to a table without privacy, for research."""
+    given, count = {"temper": table.temper}, products.shape.products
+    edges = products.vocabulary.edges
+    popularity = exact_sum(Stage.POPULARITY, events, edges, given, count)
+    pairs = (
+        exact_sum(Stage.EDGES, events, edges, given, count) if table.temper.any() else np.zeros(len(edges))
+    )
+    return ProductTable(popularity, pairs, table.temper)

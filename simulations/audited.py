@@ -45,7 +45,7 @@ class Audited:
         plan = ReleasePlan.calibrated(
             epsilon=claim, delta=self.site.delta, shares=(1.0,) if alone else (part, 1.0 - part)
         )
-        products = Products.of(self.vocabulary, self.data.catalogue, self.encoders, self.site.cache)
+        products = Products.of(self.vocabulary, self.data.catalogue, self.encoders, None)
         events = ShopperEvents.of(self.data.split, products.of_item)
         return Subject(self.site.name, events, self.vocabulary, plan, seed)
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.participate import open_ledger, plan_for
+from clients.own_ledger import open_ledger
+from clients.participate import plan_for
 from clients.site import SiteSettings
 from privacy.errors import BudgetRefusedError, LedgerUnreadableError, PlanError, PrivacyError
 from privacy.ledger import Budget, Kind, Ledger, Preview

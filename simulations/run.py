@@ -19,12 +19,12 @@ import torch
 from clients.app import app as client_app
 from clients.data.products import published as published_catalogue
 from clients.memory import Memory
-from clients.others import exact_table, others_memory, sent_table
+from clients.others import others_memory, sent_table
 from clients.participate import plan_for
 from clients.platform import Platform
 from clients.products import Products
 from clients.site import SiteSettings
-from clients.training import ShopperEvents
+from clients.training import ShopperEvents, exact_table
 from server.app import MODEL
 from server.app import app as server_app
 from server.checkpoint import load_checkpoint

@@ -160,7 +160,7 @@ def play(kit, place):
         seen = []
         run_rounds(
             kit.grid(4, answer),
-            kit.settings(instructions={"rounds": 1}),
+            kit.settings(instructions={"rounds": 1, "share": 1.0}),
             folder,
             lambda event, values, seen=seen: (seen.append(event), observe(event, values)),
         )
@@ -186,7 +186,7 @@ def test_what_a_member_replies(kit, place, shown):
 
 
 def test_a_reply_s_words_are_plain_before_anybody_has_them(kit, tmp_path):
-    settings, kept = kit.settings(instructions={"rounds": 1}), []
+    settings, kept = kit.settings(instructions={"rounds": 1, "share": 1.0}), []
 
     def keep(message, node):
         kept.append(message)

@@ -15,7 +15,7 @@ from benchmarks.trade.shops import Shop, Sold, cut, events_of, selling
 from benchmarks.trade.tables import Way, added, releases, ways
 from benchmarks.transfer.platforms import Platforms
 from clients.platform import Platform
-from clients.recommender import FEDERATION_DEFAULT, PRIOR
+from clients.recommender import PRIOR, federation_default
 
 
 @pytest.mark.parametrize("sold", list(Sold))
@@ -89,7 +89,7 @@ def test_quick_runs_every_audience_and_continues_where_it_was(
     assert (tmp_path / "curve.svg").exists()
     layers = _layers(tmp_path / "cells")
     assert layers["first day", "prior"] == asdict(PRIOR)
-    assert layers["first day", "not private"] == asdict(FEDERATION_DEFAULT)
+    assert layers["first day", "not private"] == asdict(federation_default(0))
     for audience in ("10-shot", "member"):
         assert not layers[audience, "alone"]["others"]
         assert layers[audience, "not private"][

@@ -9,7 +9,7 @@ import pytest
 
 from clients.data import build_catalogue, items_table
 from clients.data.products import published
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from clients.platform import HashableSite, Platform, prepare_platform
 from clients.site import SiteSettings
 from federation.certificates import make_authority

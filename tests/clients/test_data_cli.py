@@ -88,13 +88,13 @@ def test_erase_reaches_data_sequences_and_feedback(run, folder):
     run("ingest")
     site = load_site(folder / "client.toml")
     encoders = ("tiny",)
-    before = prepare_platform(HashableSite(site), encoders, 4, 8)
+    before = prepare_platform(HashableSite(site), encoders, 8)
     (folder / "students" / "abc").mkdir(parents=True)
     (folder / "students" / "abc" / "student.safetensors").write_bytes(b"what shoppers did")
     code, out, _ = run("erase", "u1", "--format", "json")
     assert (code, json.loads(out)) == (0, {"events": 6, "feedback": 1, "students": True, "files": None})
     assert not (folder / "students").exists()
-    after = prepare_platform(HashableSite(site), encoders, 4, 8)
+    after = prepare_platform(HashableSite(site), encoders, 8)
     assert "u1" in before.split.sequences.user_ids
     expected = before.split.sequences.without("u1").fingerprint()
     assert after.split.sequences.fingerprint() == expected, "others' sequences are as they were"

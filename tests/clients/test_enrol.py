@@ -13,7 +13,7 @@ from clients import enrol
 from clients.enrol import init_folder, install_kit, write_request
 from clients.errors import SiteError
 from clients.folder import ClientFolder
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from clients.processes import supernode_arguments
 from clients.template import SiteAnswers
 from federation.certificates import make_authority

@@ -15,7 +15,7 @@ from clients import gate
 from clients.enrol import init_folder, install_kit, write_request
 from clients.folder import ClientFolder
 from clients.gate import REFUSED, Task, answer
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from clients.policy import approve
 from clients.template import SiteAnswers
 from federation.bundle import CLIENT_PACKAGES, build_bundle, digest, installed_code

@@ -69,15 +69,15 @@ def images(tmp_path):
 def test_members_with_and_without_images_have_the_same_model(make_site, images):
     with_images = make_site("harbor", images={"clip": images, "unused": "nowhere.npz"})
     encoders = ("tiny", "image:clip:4", "price")
-    harbor = prepare_platform(HashableSite(with_images), encoders, 2, 6)
-    meadow = prepare_platform(HashableSite(make_site("meadow")), encoders, 2, 6)
+    harbor = prepare_platform(HashableSite(with_images), encoders, 6)
+    meadow = prepare_platform(HashableSite(make_site("meadow")), encoders, 6)
     assert harbor.spec == meadow.spec
     assert harbor.spec.exchange.fingerprint == meadow.spec.exchange.fingerprint
     torch.testing.assert_close(harbor.norms[:4, 1], torch.tensor([1.0, 0, 1, 0]))
     assert not meadow.norms[:, 1:].any()
     torch.testing.assert_close(harbor.features[:, :16], meadow.features[:, :16])
     with pytest.raises(EncoderError, match="are 4 wide"):
-        prepare_platform(HashableSite(with_images), ("tiny", "image:clip:8"), 2, 6)
+        prepare_platform(HashableSite(with_images), ("tiny", "image:clip:8"), 6)
 
 
 def test_attributes_come_from_the_columns_that_the_platform_names(make_site):
@@ -87,7 +87,7 @@ def test_attributes_come_from_the_columns_that_the_platform_names(make_site):
     frame["taxonomy"] = ["Home > Lamps", None, *["Food"] * 78]
     frame["list_price"] = [5.0, -1.0, *range(78)]
     frame.to_csv(site.items, index=False)
-    platform = prepare_platform(HashableSite(site), ("tiny", "brand", "category", "price"), 2, 6)
+    platform = prepare_platform(HashableSite(site), ("tiny", "brand", "category", "price"), 6)
     torch.testing.assert_close(platform.norms[0], torch.ones(4))
     assert platform.norms[1, 0] > 0
     assert not platform.norms[1, 1:].any()  # nothing is known, and an impossible price is none
@@ -98,9 +98,9 @@ def test_attributes_come_from_the_columns_that_the_platform_names(make_site):
 
 def test_new_vectors_are_seen(make_site, images):
     site = make_site("harbor", images={"clip": images})
-    before = prepare_platform(HashableSite(site), ("tiny", "image:clip:4"), 2, 6).features
+    before = prepare_platform(HashableSite(site), ("tiny", "image:clip:4"), 6).features
     npz(images, item_id=["i01", "i02", "i03"], vector=np.eye(3, 4))
-    after = prepare_platform(HashableSite(site), ("tiny", "image:clip:4"), 2, 6).features
+    after = prepare_platform(HashableSite(site), ("tiny", "image:clip:4"), 6).features
     assert not torch.equal(before, after)
 
 

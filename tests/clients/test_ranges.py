@@ -59,4 +59,4 @@ def test_rows_of_edges_have_norm_one_for_every_temper(temper):
     edges = np.array([[0, 1], [0, 2], [1, 2]])
     users, products = np.zeros(6, int), np.array([0, 1, 2, 0, 1, 2])
     total = edge_sum(users, products, np.arange(6), edges, 3, np.array(temper))
-    assert np.linalg.norm(total) == pytest.approx(1, abs=1e-9)
+    assert 1 - 1e-7 < np.linalg.norm(total) <= 1, "down to the grid, and never beyond"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from flwr.cli.build import build_fab_from_files
 
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from clients.policy import approve
 from clients.processes import supernode_arguments, worker_arguments
 from clients.products import site_vocabulary

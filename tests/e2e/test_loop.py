@@ -19,7 +19,8 @@ from clients.data.products import published
 from clients.data.store import open_store
 from clients.feedback import FeedbackStore, Interaction, Kind
 from clients.folder import ClientFolder
-from clients.participate import open_ledger, plan_for
+from clients.own_ledger import open_ledger
+from clients.participate import plan_for
 from clients.platform import read_catalogue
 from clients.policy import approve
 from clients.serving.door import read_token

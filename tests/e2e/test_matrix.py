@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from clients.folder import ClientFolder
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from clients.policy import approve
 from federation.bundle import CLIENT_PACKAGES, build_bundle, installed_code
 from federation.lock import is_held

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 import fedcart
 from clients.metrics import ClientCollector
 from clients.models import load_adopted
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from clients.policy import approve
 from federation.auditlog import NAME as AUDIT
 from federation.bundle import CLIENT_PACKAGES, build_bundle, installed_code

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from clients.enrol import ledger_key
-from clients.participate import open_ledger
+from clients.own_ledger import open_ledger
 from federation.validity import now
 from privacy.errors import LedgerRolledBackError
 from privacy.events import PoissonGaussian

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.participate import open_ledger, plan_for
+from clients.own_ledger import open_ledger
+from clients.participate import plan_for
 from clients.site import SiteSettings
 from privacy.accounting import epsilon
 from privacy.errors import BudgetRefusedError

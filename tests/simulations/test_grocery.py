@@ -308,7 +308,7 @@ def test_platforms_are_of_about_equal_size(frames: list[PlatformFrames]) -> None
     assert [frame.name for frame in frames] == list(NAMES)
     for frame in frames:
         assert list(frame.events) == ["user_id", "item_id", "timestamp", "basket"]
-        assert list(frame.items) == ["item_id", "title", "category", "brand", "price"]
+        assert list(frame.items) == ["item_id", "title", "category", "brand", "price", "product_code"]
         assert 485 <= frame.events["user_id"].nunique() <= 494
         assert 140_000 <= len(frame.events) <= 180_000
         assert 22_000 <= len(frame.items) <= 24_000

@@ -10,8 +10,10 @@ import pytest
 from clients.evaluation import evaluate
 from clients.folder import ClientFolder
 from clients.models import load_adopted
+from clients.others import others_memory
 from clients.platform import HashableSite, prepare_platform
-from clients.recommender import ZERO_SHOT, Recommender
+from clients.products import Products, site_vocabulary
+from clients.recommender import Recommender, federation_default
 from server.registry.run import read_run
 from shared_model.metrics import ndcg_at
 from tests.front_door import FrontDoor
@@ -28,7 +30,7 @@ def federation_with(run, root, shops):
     """Make a federation of the scenario's model, and enrol gamma, a newcomer."""
     made = run.json(
         *("server", "init", root / "fed", "--name", "crafts", "--address", "localhost:9443"),
-        *("--width", 2, "--history-length", 6),
+        *("--history-length", 6),
     )
     run.json(
         *("client", "init", root / "gamma", "--name", "gamma", "--federation", "crafts"),
@@ -65,17 +67,19 @@ def test_a_newcomer_adopts_a_simulated_model_and_ranks_as_the_simulation_did(
         spent = result["platforms"][member["platform"]]["privacy"]
         assert member["epsilon_run"] == pytest.approx(spent["epsilon"])
         assert member["epsilon_ledger"] == pytest.approx(spent["epsilon"])
-        assert (member["rounds"], member["head"]["seq"]) == (3, 6)
+        assert (member["rounds"], member["head"]["seq"]) == (2, 4)
     assert card["evaluation"] is None
     assert set(card["run"]["versions"]) >= {"fedcart", "flwr", "torch"}
 
+    run.json("client", "vocabulary", fed / "vocabulary" / "1.json", "--folder", gamma)
     adopted = run.json("client", "adopt", "--folder", gamma, "--from", fed / "models" / published["version"])
     assert adopted["card"] == card
     model = load_adopted(gamma)
     site = ClientFolder(gamma).site().model_copy(update={"seed": result["seed"]})
-    spec = model.spec
-    platform = prepare_platform(HashableSite(site), model.encoder_names, spec.width, spec.history_length)
-    ranking = evaluate(platform, Recommender(platform, model.shared, ZERO_SHOT), "test", platform.test_users)
+    platform = prepare_platform(HashableSite(site), model.encoder_names, model.spec.history_length)
+    products = Products.of(site_vocabulary(site), platform.catalogue, model.encoder_names, site.cache)
+    others, first_day = others_memory(model.table, products), federation_default(card["shoppers"])
+    ranking = evaluate(platform, Recommender(platform, first_day, others), "test", platform.test_users)
     simulated = result["platforms"]["gamma"]["methods"]["federated_private"]["ndcg@10"]
     assert np.mean(ndcg_at(ranking.ranks, 10)) == pytest.approx(simulated, rel=1e-9)
 

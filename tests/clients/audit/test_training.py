@@ -45,7 +45,7 @@ def test_the_audit_releases_what_a_platform_sends_byte_for_byte(make_site, ask, 
         return real(*arguments, **named)
 
     data, vocabulary = read_events(HashableSite(site)), site_vocabulary(site)
-    products = Products.of(vocabulary, data.catalogue, ask.encoder_names)
+    products = Products.of(vocabulary, data.catalogue, ask.encoder_names, site.cache)
     events = ShopperEvents.of(data.split, products.of_item)
     noise = InTurn(*(ReproducibleNoise(ask.seed, site.name, number) for number in (1, 2)))
     subject = Subject(site.name, events, vocabulary, plan_for(site, ask), 0)
