@@ -104,6 +104,16 @@ def test_a_supernode_that_is_away_is_waited_for(folder, supernode, monkeypatch, 
     assert "supernode-away" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("vocabulary", [None, b"damaged"])
+def test_a_platform_without_a_vocabulary_reads_its_tasks_so_that_they_are_refused_with_a_code(
+    folder, vocabulary
+):
+    """Else the server would wait for an answer until its limit."""
+    if vocabulary is not None:
+        folder.vocabulary.write_bytes(vocabulary)
+    assert tasks._seconds(folder) == tasks.READ_SECONDS
+
+
 def test_content_that_never_comes_does_not_hold_the_worker_up(monkeypatch):
     """A task of a run that ended while the SuperNode fetched its message."""
     given_up = threading.Event()
