@@ -126,7 +126,8 @@ def test_the_front_door_s_tracebacks(shown, monkeypatch):
 
 def replies(kit, message):
     """Replies in which a platform's name, code, reason, run, plan, noise and records are hostile."""
-    arrays = {n: a.numpy() for n, a in message(1).content.array_records["arrays"].items()}
+    honest = kit.honest(message(1), 1).content.array_records["arrays"]
+    arrays = {name: array.numpy() for name, array in honest.items()}
     odd = ({"platform": HOSTILE}, {"platform": "x" * 100_000}, {"run": HOSTILE}, {"plan": HOSTILE})
     yield from (kit.reply(message(1), "toys", arrays, receipt=said) for said in odd)
     for code in (2, 100):
@@ -136,7 +137,7 @@ def replies(kit, message):
     more.content[HOSTILE] = ConfigRecord({})
     yield more
     wrong = kit.reply(message(1), "toys", arrays)
-    wrong.content["arrays"][HOSTILE] = wrong.content["arrays"]["log_isolation"]
+    wrong.content["arrays"][HOSTILE] = wrong.content["arrays"][next(iter(arrays))]
     yield wrong
 
 
@@ -194,7 +195,7 @@ def test_a_reply_s_words_are_plain_before_anybody_has_them(kit, tmp_path):
 
     run_rounds(kit.grid(1, keep), settings, tmp_path, lambda *_: None)
     arrays = {n: a.numpy() for n, a in kept[0].content.array_records["arrays"].items()}
-    question = Question(settings.instructions, arrays)
+    question = Question(settings.instructions, arrays, 1.0)
     witness = Witness(tmp_path)
     for reply in replies(kit, lambda _: kept[0]):
         good, (bad,) = sort_replies([reply], question, settings, witness, {})

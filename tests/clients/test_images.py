@@ -72,7 +72,6 @@ def test_members_with_and_without_images_have_the_same_model(make_site, images):
     harbor = prepare_platform(HashableSite(with_images), encoders, 6)
     meadow = prepare_platform(HashableSite(make_site("meadow")), encoders, 6)
     assert harbor.spec == meadow.spec
-    assert harbor.spec.exchange.fingerprint == meadow.spec.exchange.fingerprint
     torch.testing.assert_close(harbor.norms[:4, 1], torch.tensor([1.0, 0, 1, 0]))
     assert not meadow.norms[:, 1:].any()
     torch.testing.assert_close(harbor.features[:, :16], meadow.features[:, :16])
