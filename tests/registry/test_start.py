@@ -2,17 +2,25 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from federation.validity import now
 from server.errors import FederationError
+from server.folder import RunSettings
+from server.launch import prepare
 from server.registry.start import start_of
 from server.registry.store import ModelStore
+from server.rounds import START
+from server.settings import FederationSettings
 from server.vocabulary.store import build, take_over, versions
+from shared_model.exchange import fingerprint
 from shared_model.stages import published
 from shared_model.vocabulary import PublicCatalogue
+from tests.front_door import FrontDoor
 from tests.registry.test_run import write  # noqa: F401  (a fixture)
 
 NEW = PublicCatalogue(("title:oat milk|", "title:zinc|"), ("oat milk", "zinc"), ("", ""), ("", ""))
@@ -98,3 +106,60 @@ def test_what_is_not_the_run_s_own_vocabulary_is_not_taken(fed, simulated, harm)
     with pytest.raises(FederationError, match=r"vocabulary build FILES|Restore the run's folder"):
         take_over(fed, folder, digest, now())
     assert versions(fed) == []
+
+
+def test_through_the_front_door_a_simulation_is_published_with_its_vocabulary(capfd, fed, simulated):
+    folder, record = simulated
+    model = load_file(folder / "model.safetensors")
+    card = {"taints": [], "model_fingerprint": fingerprint(model)}
+    (folder / "model_card.json").write_text(json.dumps(card))
+    run = FrontDoor(capfd)
+    made = run.json("server", "publish", folder, "--folder", fed.path)
+    assert (made["card"]["vocabulary"], made["card"]["run"]["origin"]) == (record.digest, "simulation")
+    assert [version.record.digest for version in versions(fed)] == [record.digest]
+    code, _, err = run("server", "publish", folder, "--folder", fed.path)
+    assert (code, "was published as version 1 already" in err) == (2, True)
+
+
+def test_a_simulation_that_platforms_would_refuse_leaves_no_vocabulary(capfd, fed, simulated):
+    folder, _ = simulated
+    card = {"taints": [], "model_fingerprint": fingerprint(load_file(folder / "model.safetensors"))}
+    (folder / "model_card.json").write_text(json.dumps(card))
+    settings = json.loads((folder / "federation.json").read_text())
+    (folder / "federation.json").write_text(json.dumps(settings | {"history_length": 7}))
+    code, _, err = FrontDoor(capfd)("server", "publish", folder, "--folder", fed.path)
+    assert (code, "platforms would refuse it" in err) == (2, True)
+    assert versions(fed) == []
+
+
+# What is prepared
+
+
+@pytest.mark.parametrize(
+    ("share", "rounds", "said"),
+    [(None, 2, 0.5), (0.25, 2, 0.25), (1.0, 1, 1.0)],
+    ids=["rule", "quarter", "alone"],
+)
+def test_a_run_is_prepared_over_the_newest_vocabulary(fed, share, rounds, said):
+    place = prepare(fed, RunSettings(min_members=1, share=share), None)
+    settings, (version,) = FederationSettings.load(place), versions(fed)
+    ask, record = settings.instructions, version.record
+    assert (ask.rounds, ask.share, settings.sizes, settings.earlier) == (rounds, said, {"books": 20}, ())
+    assert (ask.vocabulary, ask.products, ask.edges) == (record.digest, record.products, record.edges)
+    assert not (place / START).exists()
+
+
+def test_a_run_is_prepared_to_add_to_the_current_table(fed, publish, run_of):
+    publish(1)
+    place = prepare(fed, RunSettings(min_members=1), None)
+    assert FederationSettings.load(place).earlier == ("run-1",)
+    assert fingerprint(load_file(place / START)) == fingerprint(published(run_of(1).table))
+
+
+def test_without_a_vocabulary_no_run_is_prepared(fed):
+    shutil.rmtree(fed.vocabulary)
+    with pytest.raises(
+        FederationError, match=r"has no vocabulary yet.*fedcart server vocabulary build FILES"
+    ):
+        prepare(fed, RunSettings(min_members=1), None)
+    assert not fed.runs.exists()
