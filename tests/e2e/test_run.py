@@ -41,7 +41,7 @@ def write_member(folder: Path, seed: int) -> None:
     sold = []
     for u in range(60):
         taken = rng.choice(np.arange(1, 20), size=4, replace=False).tolist()
-        for day, n in enumerate([*taken, *((0, 20) if u % 2 else ())]):
+        for day, n in enumerate([*((0, 20) if u % 2 else ()), *taken]):
             sold.append((SHOPPER if u == 0 else f"u{u:02}", f"i{n:02}", day))
     write_shop(folder, sold)
 
