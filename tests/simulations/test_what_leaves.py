@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import structlog
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
@@ -184,6 +185,7 @@ def federation(request, patch, tmp_path_factory):
         bugs.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         bug = with_bug(participation.read_events, sorted(planted.texts))
         bugs.setattr(participation, "read_events", bug)
+        structlog.reset_defaults()  # a worker that ran here before may have left its own
         run_server(server_app, execute, len(sites), {"run-dir": str(run)})
     traces = b"".join(collector.bodies)
     return Federation(private, ask, run, planted.needles(), sent, logs.getvalue(), traces)
