@@ -7,7 +7,7 @@ from privacy.plain import plain
 
 UNIT = (
     "One shopper of one platform with all of their events is protected; neighbours differ in one shopper added or "
-    "removed. Local layers (popularity, blend) and served lists are outside the claim."
+    "removed. Local layers (own counts, weights) and served lists are outside the claim."
 )
 HEADS = (
     "A head is signed by the key of a member's ledger and fixes every entry up to it: whoever holds the ledger can "
